@@ -105,6 +105,8 @@ struct conf_statement {
 	size_t argument_count;
 	const struct conf_given *options;
 	size_t option_count;
+	const struct conf_value *list; /* of a CONF_BLOCK_LIST */
+	size_t list_count;
 };
 
 /* Comments stay beside the tree, for a formatter. */
@@ -187,9 +189,10 @@ enum conf_type {
 
 /* An IP address, or any (`*`), with a port. Plain bytes, so that it can lie in a snapshot. */
 struct conf_address {
-	uint8_t family;    /* 0: both (`*`), 4, 6 */
-	uint8_t bytes[16]; /* network order; 4 of them for family 4 */
+	uint8_t bytes[16]; /* network order; 4 of them for family 4, the rest 0 */
 	uint16_t port;     /* 0: none */
+	uint8_t family;    /* 0: both (`*`), 4, 6 */
+	uint8_t zero;      /* no padding: snapshots are compared as bytes */
 };
 
 enum conf_scheme { CONF_HTTP, CONF_HTTPS };
@@ -241,7 +244,7 @@ enum conf_block {
 	CONF_BLOCK_NONE,
 	CONF_BLOCK_STATEMENTS,         /* rows whose `inside` names this row */
 	CONF_BLOCK_OPTIONAL,           /* the same, and may be left out */
-	CONF_BLOCK_LIST,               /* words, checked as the last argument */
+	CONF_BLOCK_LIST,               /* words, each checked as `list` */
 	CONF_BLOCK_PAIRS,              /* NAME VALUE NAME VALUE, each checked by a row like a statement */
 };
 
@@ -252,6 +255,7 @@ struct conf_schema {
 	bool is_single;     /* once per block */
 	struct conf_argument arguments[CONF_ARGUMENTS_MAX];
 	struct conf_option options[CONF_OPTIONS_MAX];
+	struct conf_argument list; /* CONF_BLOCK_LIST */
 	const char *help;          /* one sentence */
 	const char *unit;          /* of the value, "" where there is none */
 	const char *default_value; /* what holds without the line, in words or as a value */
@@ -274,8 +278,8 @@ int conf_check(struct conf_tree *tree, const struct conf_language *language,
 const struct conf_given *conf_option(const struct conf_statement *statement, const char *name);
 /* True when the statement was checked and its row has this name. */
 bool conf_is(const struct conf_statement *statement, const char *row_name);
-/* For a block of pairs or a list: the words in order, over all its lines. Pairs appear as statements of
- * two words below statement->first after conf_check, so loops look alike. */
+/* After conf_check a block of pairs has one statement a pair below `first`, and a list's words are values of
+ * `list`: loops need not know how lines were broken. */
 
 /* `respond CODE ["TEXT"] [retry-after TIME] [on PATH]`: a row's form for manual and messages. */
 void conf_schema_write_form(const struct conf_schema *row, struct writer *writer);
