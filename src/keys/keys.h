@@ -86,8 +86,8 @@ int keys_file_load(int fd, const uint8_t *spki_hash, struct arena *arena, struct
 		   struct span *ret_why) MUST_CHECK;
 
 /* ---- The key folder: the local CA and the internal certificates --------------------------------------------
- *   ca/root.crt root.key  intermediate.crt intermediate.key  issued.list     leaf/<id, 16 hex>.pem
- * A leaf's file holds chain and key, so that it is whole or not at all. Everything 0600.
+ *   ca/root.crt  ca/root.key  ca/intermediate.pem  ca/issued.list  leaf/<id, 16 hex>.pem
+ * Each .pem holds certificate (a leaf: its chain) and key, so that it is whole or not at all. All 0600.
  *
  * What happens to damaged files (cut short, garbage, a key of another certificate):
  *   root        never made again behind the operator's back, since browsers trust it by hand: an outcome that
