@@ -1,0 +1,69 @@
+# The front door. `make help` lists what it opens; meson.build has the build itself, deps/ what it
+# stands on, test/run.py the tests.
+MAKEFLAGS += --no-print-directory
+PREFIX ?= /usr/local
+SECONDS ?= 60
+MINUTES ?= 30
+DEPS ?= $(CURDIR)/deps/prefix
+PYTHON ?= /usr/bin/python3
+
+# A build folder is configured again when one of these is new: meson does not watch for new files.
+SHAPE := meson.build meson_options.txt $(wildcard src/main.c src/*/meson.build \
+	test/unit/*/meson.build test/fuzz/meson.build test/fuzz/*.c)
+SETUP = if [ -d $(@D)/meson-info ]; then again=--reconfigure; else again=; fi; \
+	meson setup $$again $(@D) -Ddeps=$(DEPS)
+
+.PHONY: run test build deps deps-test asan fuzz bench soak tidy install help
+
+build: deps build/configured ## the program: build/portcullis
+	@ninja -C build
+
+run: build ## serve over https://localhost, or with UPSTREAM=127.0.0.1:3000 in front of an application
+	build/portcullis $(if $(UPSTREAM),proxy $(UPSTREAM),files docs/welcome)
+
+test: deps-test build asan build-fuzz/configured ## everything that proves it; ends with a count
+	@ninja -C build-fuzz
+	@$(PYTHON) test/run.py
+
+asan: deps build-asan/configured ## the build of the tests: sanitizers on, time can be moved
+	@ninja -C build-asan
+
+fuzz: deps-test build-fuzz/configured ## fuzz every parser, SECONDS=60 for each
+	@ninja -C build-fuzz
+	@$(PYTHON) test/run.py fuzz --seconds $(SECONDS)
+
+soak: deps-test build asan ## the long tests at full size, MINUTES=30
+	PORTCULLIS_SOAK=1 PORTCULLIS_SOAK_MINUTES=$(MINUTES) $(PYTHON) test/run.py e2e -m soak
+
+bench: deps-test build ## CPU time beside other servers
+	@if [ -x bench/run ]; then bench/run; else echo 'bench: nothing to measure yet'; fi
+
+tidy: deps-test ## formatting and static analysis
+	@test/tidy
+
+deps: ## what the build needs: Debian packages and AWS-LC
+	@deps/get build libs
+
+deps-test: ## what the tests need on top
+	@deps/get build libs tests
+
+install: ## PREFIX=/usr/local, DESTDIR=
+	install -D -m 755 build/portcullis $(DESTDIR)$(PREFIX)/bin/portcullis
+	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/portcullis/LICENSE
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile
+
+build/configured: $(SHAPE)
+	@$(SETUP) --buildtype=debugoptimized >$(@D).log || { cat $(@D).log; exit 1; }
+	@mv $(@D).log $@
+
+build-asan/configured: $(SHAPE)
+	@$(SETUP) --buildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Dtests=true \
+		-Dtest_clock=true >$(@D).log || { cat $(@D).log; exit 1; }
+	@mv $(@D).log $@
+
+build-fuzz/configured: $(SHAPE)
+	@CC=clang; export CC; $(SETUP) --buildtype=debug -Doptimization=1 -Dwerror=false \
+		-Db_sanitize=address,undefined -Dfuzz=true -Db_lundef=false >$(@D).log || { cat $(@D).log; exit 1; }
+	@mv $(@D).log $@

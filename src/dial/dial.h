@@ -1,0 +1,50 @@
+/* dial: names to addresses to connected sockets: the engine of the dialer process.
+ *
+ * It is the only module that resolves names (c-ares) or connects. Its inputs are the origins of the
+ * snapshot, the text of the hosts file and of resolv.conf (it opens no file itself), and questions. A
+ * literal address or `localhost` needs no resolver. Addresses are tried in turn, v6 first, the next one
+ * 250 ms after the one before (RFC 8305, simplified); the first that connects wins. */
+#pragma once
+
+#include "os/os.h"
+
+struct dial;
+struct dial_attempt; /* one question under way */
+
+struct dial_origin {
+	uint64_t id;
+	struct span host;      /* name, or address literal without brackets; empty for a unix path */
+	struct span unix_path; /* opened by path: the dialer's row allows connecting to it */
+	uint16_t port;
+};
+
+enum dial_status { /* as enum ipc_dial_status */
+	DIAL_REFUSED = 1,
+	DIAL_UNREACHABLE,
+	DIAL_NO_ADDRESS,
+	DIAL_TIMEOUT,
+	DIAL_FORBIDDEN,
+	DIAL_FAILED,
+};
+struct dial_result {
+	enum dial_status status; /* 0: connected */
+	int fd;                  /* non-blocking; the receiver's */
+	struct os_address peer;
+	uint32_t connect_us;
+	int error_number;
+	struct span detail; /* for the log; valid during the call */
+};
+
+int dial_new(struct os_loop *loop, struct dial **ret_dial) MUST_CHECK;
+void dial_free(struct dial *dial);
+/* New inputs replace the old ones; both texts may be empty. -ENOMEM. */
+int dial_set_hosts(struct dial *dial, struct span text) MUST_CHECK;
+int dial_set_resolver(struct dial *dial, struct span resolv_conf) MUST_CHECK;
+/* Replaces the list; attempts under way go on. Spans are copied. */
+int dial_set_origins(struct dial *dial, const struct dial_origin *origins, size_t count) MUST_CHECK;
+/* `on_done` is called once, never from inside this call. 0 or -errno; an unknown origin is answered with
+ * DIAL_FAILED. */
+int dial_start(struct dial *dial, uint64_t origin, uint32_t timeout_ms,
+	       void (*on_done)(void *owner, struct dial_attempt *attempt, const struct dial_result *result),
+	       void *owner, struct dial_attempt **ret_attempt) MUST_CHECK;
+void dial_cancel(struct dial_attempt *attempt); /* on_done is not called any more */
