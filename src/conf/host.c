@@ -280,7 +280,7 @@ static const char *write_host(struct writer *writer, struct span text, bool allo
 	/* A last label of digits would be read as an address by others (WHATWG URL, 3.5): a typing error. */
 	if (is_numeric)
 		return "this is neither a host name nor an address";
-	if (text.len && text.ptr[0] == '*' && label_count < 2)
+	if (text.len && text.ptr[0] == '*' && label_count < 1)
 		return "a wildcard covers names below a domain, as in *.example.com";
 	return writer->ok ? NULL : "a host name has at most 253 bytes";
 }
@@ -299,8 +299,7 @@ const char *conf_host_parse(struct arena *arena, struct span text, bool allow_wi
 			text.len--;
 		if (!text.len)
 			return "a host name is not empty";
-		size_t colon = span_find_byte(text, ':');
-		if (colon < text.len && colon == span_find_byte(span_skip(text, 0), ':'))
+		if (span_find_byte(text, ':') < text.len)
 			return span_find(text, SPAN("://")) < text.len ?
 				"a host name without http:// or https://" :
 				"a host name without a port, or an IPv6 address";

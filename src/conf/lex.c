@@ -98,9 +98,9 @@ static void read_comment(struct lexer *lexer)
 		parser->is_out_of_memory = true;
 		return;
 	}
+	if (text.len && text.ptr[text.len - 1] == '\r')
+		text.len--;
 	comment->text = span_trim(text);
-	if (comment->text.len && comment->text.ptr[comment->text.len - 1] == '\r')
-		comment->text.len--;
 	comment->place = lexer_place(lexer, start, comment->text.len);
 	comment->is_own_line = true;
 	for (size_t i = start; i > 0 && lexer->text.ptr[i - 1] != '\n'; i--)
