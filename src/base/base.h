@@ -210,7 +210,7 @@ static inline void list_remove(struct list *node) /* harmless on an unlinked nod
 
 struct map {
 	struct map_cell *cells;
-	size_t capacity, used;
+	size_t capacity, used, holes; /* used: values that stand in it */
 };
 
 void map_init(struct map *map);
@@ -228,7 +228,8 @@ uint64_t hash_siphash(const uint8_t key[16], struct span bytes); /* SipHash-2-4 
 /* The id of a thing by its canonical line: the same in every process, build and start. Never 0. */
 uint64_t hash_id(struct span canonical);
 
-/* Digits only, no sign, no blanks, at most 20; false when empty, other bytes, or above max. */
+/* Digits only, no sign, no blanks, at most 20 (hexadecimal: 16); false when empty, of other bytes, or
+ * above max. */
 bool parse_u64(struct span text, uint64_t max, uint64_t *ret_value);
 bool parse_hex_u64(struct span text, uint64_t max, uint64_t *ret_value);
 

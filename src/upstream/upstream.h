@@ -16,7 +16,7 @@
 struct upstream;
 struct upstream_connection;
 struct upstream_fetch;
-struct tls_client_policy;
+struct tls_policy;
 struct snapshot_origin;
 
 /* What the worker does for upstream. */
@@ -30,7 +30,7 @@ struct upstream_host {
 	 * calls of upstream_fetch_*, and at most once until the owner called one of them. */
 	void (*wake)(void *host, void *owner);
 	/* The policy for https origins of this ca id (0: the system's roots). */
-	struct tls_client_policy *(*tls_policy)(void *host, uint64_t ca_id);
+	struct tls_policy *(*tls_policy)(void *host, uint64_t ca_id);
 };
 
 /* Milliseconds unless the name says more; values come from the limits table. */

@@ -1,0 +1,251 @@
+#include "base/base.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char hex_digits[] = "0123456789abcdef";
+
+struct writer writer_of(void *buf, size_t size)
+{
+	char *start = buf;
+
+	return (struct writer){ start, start, size ? start + size : start, true };
+}
+
+struct span writer_done(const struct writer *writer)
+{
+	return span_of(writer->start, (size_t)(writer->at - writer->start));
+}
+
+/* Yields room for `len` bytes, or NULL. After the first thing that did not fit nothing is written any
+ * more: what was written is then a beginning of what was meant, never a text with a gap. */
+static char *take(struct writer *writer, size_t len)
+{
+	char *room = writer->at;
+
+	if (!writer->ok || (size_t)(writer->end - writer->at) < len) {
+		writer->ok = false;
+		return NULL;
+	}
+	if (len)
+		writer->at += len;
+	return room;
+}
+
+void write_byte(struct writer *writer, char byte)
+{
+	char *room = take(writer, 1);
+
+	if (room)
+		*room = byte;
+}
+
+void write_span(struct writer *writer, struct span text)
+{
+	char *room = take(writer, text.len);
+
+	if (room && text.len)
+		memcpy(room, text.ptr, text.len);
+}
+
+void write_str(struct writer *writer, const char *text)
+{
+	write_span(writer, span_str(text));
+}
+
+void write_u64(struct writer *writer, uint64_t value)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value);
+	write_span(writer, span_of(digits + at, sizeof(digits) - at));
+}
+
+void write_hex(struct writer *writer, struct span bytes)
+{
+	char *room;
+
+	if (bytes.len > SIZE_MAX / 2) {
+		writer->ok = false;
+		return;
+	}
+	room = take(writer, bytes.len * 2);
+	for (size_t i = 0; room && i < bytes.len; i++) {
+		uint8_t byte = (uint8_t)bytes.ptr[i];
+
+		room[2 * i] = hex_digits[byte >> 4];
+		room[2 * i + 1] = hex_digits[byte & 15];
+	}
+}
+
+void write_hex_u64(struct writer *writer, uint64_t value, int digits)
+{
+	char text[16];
+	int at = (int)sizeof(text);
+
+	MUST(digits >= 0 && digits <= (int)sizeof(text));
+	do {
+		text[--at] = hex_digits[value & 15];
+		value >>= 4;
+	} while (value || (int)sizeof(text) - at < digits);
+	write_span(writer, span_of(text + at, sizeof(text) - (size_t)at));
+}
+
+static void write_big_endian(struct writer *writer, uint64_t value, size_t len)
+{
+	char *room = take(writer, len);
+
+	for (size_t i = len; room && i > 0; i--) {
+		room[i - 1] = (char)(uint8_t)value;
+		value >>= 8;
+	}
+}
+
+void write_be16(struct writer *writer, uint16_t value)
+{
+	write_big_endian(writer, value, 2);
+}
+
+void write_be24(struct writer *writer, uint32_t value)
+{
+	MUST(value < 1u << 24);
+	write_big_endian(writer, value, 3);
+}
+
+void write_be32(struct writer *writer, uint32_t value)
+{
+	write_big_endian(writer, value, 4);
+}
+
+void write_be64(struct writer *writer, uint64_t value)
+{
+	write_big_endian(writer, value, 8);
+}
+
+void write_format(struct writer *writer, const char *format, ...)
+{
+	size_t left = (size_t)(writer->end - writer->at);
+	va_list args, again;
+	char *whole;
+	int len;
+
+	if (!writer->ok)
+		return;
+	va_start(args, format);
+	va_copy(again, args);
+	len = vsnprintf(left ? writer->at : NULL, left, format, args);
+	if (len >= 0 && (size_t)len < left) {
+		writer->at += len;
+	} else if (len >= 0 && (size_t)len == left) {
+		/* It fits, but for the NUL that vsnprintf insists on. */
+		whole = heap_alloc(left + 1);
+		if (whole && vsnprintf(whole, left + 1, format, again) == len)
+			write_span(writer, span_of(whole, left));
+		else
+			writer->ok = false;
+		heap_free(whole);
+	} else {
+		writer->ok = false;
+	}
+	va_end(again);
+	va_end(args);
+}
+
+/* ---- JSON -------------------------------------------------------------------------------------------- */
+
+/* The length of the UTF-8 sequence at the beginning of text, or 0 where there is none (RFC 3629, 4: no
+ * overlong forms, no surrogates, nothing above U+10FFFF). */
+static size_t utf8_decode(struct span text, uint32_t *ret_code)
+{
+	static const uint32_t least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
+	uint8_t first = (uint8_t)text.ptr[0];
+	size_t len = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+	uint32_t code = len == 1 ? first : first & (0x7fu >> len);
+
+	if (len == 0 || first > 0xf4 || len > text.len)
+		return 0;
+	for (size_t i = 1; i < len; i++) {
+		uint8_t next = (uint8_t)text.ptr[i];
+
+		if ((next & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (next & 0x3fu);
+	}
+	if (code < least[len] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
+		return 0;
+	*ret_code = code;
+	return len;
+}
+
+/* What could move a terminal's cursor, start a new line for somebody, or turn the order of the text
+ * around so that a reader of the log sees something else than what came. */
+static bool must_escape(uint32_t code)
+{
+	return code < 0x20 || (code >= 0x7f && code <= 0x9f) || code == 0x061c ||
+	       code == 0x200e || code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
+	       (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
+}
+
+static void write_json_escape(struct writer *writer, uint32_t code)
+{
+	write_str(writer, "\\u");
+	write_hex_u64(writer, code, 4);
+}
+
+static void write_json_code(struct writer *writer, uint32_t code, struct span bytes)
+{
+	if (code == '"' || code == '\\') {
+		write_byte(writer, '\\');
+		write_byte(writer, (char)code);
+	} else if (code == '\n') {
+		write_str(writer, "\\n");
+	} else if (code == '\r') {
+		write_str(writer, "\\r");
+	} else if (code == '\t') {
+		write_str(writer, "\\t");
+	} else if (must_escape(code)) {
+		write_json_escape(writer, code);
+	} else {
+		write_span(writer, bytes);
+	}
+}
+
+/* The length of the run of plain ASCII that most texts are. */
+static size_t plain_len(struct span text)
+{
+	size_t len = 0;
+
+	while (len < text.len && text.ptr[len] >= 0x20 && text.ptr[len] < 0x7f &&
+	       text.ptr[len] != '"' && text.ptr[len] != '\\')
+		len++;
+	return len;
+}
+
+void write_json(struct writer *writer, struct span text)
+{
+	char *before = writer->at;
+
+	write_byte(writer, '"');
+	while (text.len && writer->ok) {
+		size_t len = plain_len(text);
+		uint32_t code;
+
+		if (len) {
+			write_span(writer, span_first(text, len));
+		} else if ((len = utf8_decode(text, &code)) > 0) {
+			write_json_code(writer, code, span_first(text, len));
+		} else {
+			len = 1;
+			write_json_escape(writer, (uint8_t)text.ptr[0]);
+		}
+		text = span_skip(text, len);
+	}
+	write_byte(writer, '"');
+	if (!writer->ok)
+		writer->at = before;
+}

@@ -1,0 +1,67 @@
+/* edge: listeners, connections, exchanges, pumps and the pipeline. The only module that knows the order
+ * of what happens to a request.
+ *
+ * It opens and connects nothing: sockets come from its listeners, from `files` and from the dialer;
+ * signatures from the keyholder. Those three it asks over channels that its worker links
+ * (edge_link). One struct edge per worker process; proc/worker.c owns it and translates the supervisor's
+ * messages into the calls below. */
+#pragma once
+
+#include "ipc/ipc.h"
+#include "os/os.h"
+#include "snapshot/snapshot.h"
+#include "telemetry/telemetry.h"
+#include "tls/tls.h"
+
+struct edge;
+
+struct edge_host {
+	/* A snapshot that no exchange uses any more and that is not the current one: unmap it. */
+	void (*release_snapshot)(void *host, const struct snapshot *snapshot);
+	/* A helper broke the message rules: the supervisor shall end it. */
+	void (*report_broken)(void *host, enum ipc_kind kind, const char *why);
+	/* Draining is over: no connection is left. */
+	void (*drained)(void *host);
+};
+
+struct edge_config {
+	struct os_loop *loop;
+	uint32_t slot;
+	struct ipc_range *range;             /* this process's range: gauges and counters */
+	const struct edge_host *host;
+	void *host_data;
+	const struct tls_ticket_keys *tickets; /* NULL: no tickets */
+	uint32_t connections_max;
+};
+
+int edge_new(const struct edge_config *config, struct edge **ret_edge) MUST_CHECK;
+void edge_free(struct edge *edge);
+
+/* The log's ring and the event that wakes its reader; both stay mapped and open until edge_free. */
+void edge_set_log(struct edge *edge, struct telemetry_ring *ring, int event_fd);
+/* A channel to this slot's keyholder, to `files` or the dialer; fd is taken. One for a kind that is linked
+ * already replaces it, and what was asked there is asked again. */
+int edge_link(struct edge *edge, enum ipc_kind kind, int fd) MUST_CHECK;
+
+/* ---- Listeners: every worker has all slots' sockets and accepts from its own and from adopted ones. ---- */
+
+int edge_listener_add(struct edge *edge, uint64_t id, uint32_t slot, int fd /* taken */) MUST_CHECK;
+void edge_listener_remove(struct edge *edge, uint64_t id); /* of every slot; connections stay */
+void edge_adopt(struct edge *edge, uint32_t slot, bool on);
+
+/* ---- Change ------------------------------------------------------------------------------------------ */
+
+/* A data set that waits for commit: a chain (PEM, leaf first; id of the certificate) or roots (PEM; id of the ca, 0:
+ * the system's). Other kinds are ignored. The text is copied as far as needed. 0, -ENOMEM, -EBADMSG. */
+int edge_data(struct edge *edge, enum ipc_data_kind kind, uint64_t id, struct span text) MUST_CHECK;
+/* Everything that can fail happens here. snapshot NULL: only data sets change. 0 or -errno. */
+int edge_prepare(struct edge *edge, const struct snapshot *snapshot) MUST_CHECK;
+void edge_commit(struct edge *edge);
+void edge_abandon(struct edge *edge);
+
+/* ---- Life -------------------------------------------------------------------------------------------- */
+
+/* Stops accepting, closes idle connections; the rest has until the deadline. Then host->drained. */
+void edge_drain(struct edge *edge, uint64_t deadline_ns);
+/* The turn's end: runs connections and exchanges, sends, frees. Call it as the loop's turn callback. */
+void edge_turn(struct edge *edge);

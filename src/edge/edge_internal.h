@@ -1,0 +1,295 @@
+/* What the files of edge share: the worker's state, connections, exchanges, questions. */
+#pragma once
+
+#include "codec/codec.h"
+#include "edge/edge.h"
+#include "edge/pump.h"
+#include "files/files.h"
+#include "http/http.h"
+#include "upstream/upstream.h"
+
+enum {
+	EDGE_WIRE_SIZE = 64 * 1024,    /* one receive buffer and one send buffer per worker */
+	EDGE_PLAIN_SIZE = 96 * 1024,   /* decrypted: what one receive buffer can hold, and a record before it */
+	EDGE_GATHER_SIZE = 32 * 1024,  /* heads and small bodies of one turn, sealed together */
+	EDGE_SMALL = 4096,             /* bodies up to this are gathered (copied), others sealed as they lie */
+	EDGE_TURN_BYTES = 64 * 1024,   /* of one connection in one turn */
+	EDGE_ACCEPT_BATCH = 16,
+	EDGE_EXCHANGE_ARENA = 256 * 1024,
+	EDGE_BLOCKS_MAX = 8192,        /* 128 MiB */
+	EDGE_CONNECTION_MAGIC = 0x436f6e6e,
+};
+
+/* ---- Questions (law 3) -------------------------------------------------------------------------------- */
+
+struct edge_question;
+struct edge_question_kind {
+	enum ipc_kind peer;
+	/* Sends the message (again). IPC_FULL and the like are answered by `failed` at once. */
+	int (*ask)(struct edge *edge, struct edge_question *question);
+	/* The answer; message NULL: there will be none. The question is closed already. */
+	void (*answer)(struct edge *edge, void *owner, struct ipc_message *message);
+};
+struct edge_question {
+	const struct edge_question_kind *kind; /* NULL: free */
+	void *owner;
+	uint32_t index, serial;
+	uint32_t asked; /* how often */
+	uint32_t next_free;
+};
+/* 0 and a question, or -ENOMEM/-EAGAIN: there will be no answer. */
+int question_ask(struct edge *edge, const struct edge_question_kind *kind, void *owner,
+		 uint64_t *ret_question) MUST_CHECK;
+void question_cancel(struct edge *edge, uint64_t question); /* 0 is fine */
+void question_fini(struct edge *edge);
+
+/* ---- Snapshots in use --------------------------------------------------------------------------------- */
+
+struct edge_snapshot {
+	const struct snapshot *snapshot;
+	uint32_t references; /* exchanges, and one while current */
+};
+
+/* ---- Connections -------------------------------------------------------------------------------------- */
+
+enum connection_phase {
+	CONNECTION_HELLO,     /* first bytes; no SSL yet */
+	CONNECTION_HANDSHAKE,
+	CONNECTION_OPEN,
+	CONNECTION_LINGER,    /* our end is sent; the peer's bytes are dropped until it ends too */
+	CONNECTION_CLOSED,    /* freed at the turn's end */
+};
+enum connection_read {
+	CONNECTION_WAIT = 1,
+	CONNECTION_EOF,       /* clean: close_notify, or FIN on a plain one */
+	CONNECTION_TRUNCATED, /* FIN without close_notify, or a reset */
+	CONNECTION_YIELD,
+};
+
+struct exchange;
+struct connection;
+struct edge_listener;
+
+/* A version of HTTP, to the rest of edge. Stages know only this table. */
+struct edge_codec {
+	const char *name; /* its ALPN id */
+	void (*start)(struct connection *connection);
+	/* Input stands ready, or an exchange ended: parse as far as possible. */
+	void (*progress)(struct connection *connection);
+	const struct pump_source *request_body; /* owner: the exchange */
+	const struct pump_sink *response_body;
+	int (*write_interim)(struct exchange *exchange, const struct http_response *response);
+	/* exchange->response to the wire; 0, PUMP_WAIT (no room: the exchange is woken), -errno. */
+	int (*write_head)(struct exchange *exchange);
+	/* Both pumps are closed and it was recorded: the exchange is freed here. */
+	void (*finish)(struct exchange *exchange, bool is_aborted);
+	/* From now on the bytes of both directions are the tunnel's. */
+	void (*begin_tunnel)(struct exchange *exchange);
+	void (*refuse_upgrade)(struct exchange *exchange);
+};
+
+struct connection {
+	struct os_watch watch;
+	struct os_timer timer;
+	struct edge *edge;
+	struct edge_listener *listener; /* NULL when it is gone */
+	struct list link, active, doomed;
+	enum connection_phase phase;
+	bool is_tls, is_redirecting; /* plain without serve: 308 */
+	bool saw_eof, is_broken, wants_close, is_draining_input, sent_close, is_idle;
+	uint16_t tls_port;           /* where a redirect points */
+	struct os_address peer, local;
+	struct tls_session *tls;
+	uint64_t question;           /* for a signature */
+	struct block_queue pending;  /* input that was not used: ciphertext before OPEN, then plain */
+	struct block_queue backlog;  /* output that the socket did not take */
+	size_t spent;                /* of pending's front, given out by the last peek */
+	size_t turn_bytes;
+	const struct edge_codec *codec;
+	struct codec_h1_server h1;
+	struct exchange *exchange;
+	uint64_t site_id, policy_id, certificate_id; /* what the hello chose; 0 on a plain one */
+	uint64_t accepted_ns, handshake_done_ns, last_ns;
+	uint64_t bytes_in, bytes_out;
+	uint32_t exchange_count;
+	uint32_t unused_bytes; /* dropped while lingering */
+	const struct snapshot_limits *limits_unused;
+	char name[64];       /* SNI, for the log; cut */
+};
+
+void connection_accept(struct edge *edge, struct edge_listener *listener);
+void connection_activate(struct connection *connection);
+/* The next input as a view: plain bytes of an OPEN connection. The view lives until the next peek of any
+ * connection. 0, or enum connection_read. */
+int connection_peek(struct connection *connection, struct span *ret_bytes);
+void connection_consume(struct connection *connection, size_t len); /* of what peek gave */
+/* Room for output now, in plain bytes; 0: wait, its exchange is woken when there is some. */
+size_t connection_room(const struct connection *connection);
+/* Takes all of it (call with at most connection_room bytes, and a head of any length up to GATHER_SIZE). */
+void connection_write(struct connection *connection, struct span bytes);
+void connection_flush(struct connection *connection);
+/* After what is written: our end of the stream, then the socket. linger: the peer may still be sending. */
+void connection_finish(struct connection *connection, bool linger);
+void connection_close(struct connection *connection); /* now */
+void connection_set_deadline(struct connection *connection, uint64_t deadline_ns);
+void connection_run(struct connection *connection); /* its share of a turn */
+void connections_free_doomed(struct edge *edge);
+void connection_handshake(struct connection *connection); /* phases 3 and 5, handshake.c */
+void connection_open(struct connection *connection);
+/* Sends what the session produced into the wire buffer. */
+void connection_wire_begin(struct connection *connection, struct tls_wire *wire);
+void connection_wire_end(struct connection *connection, const struct tls_wire *wire);
+void connection_send_raw(struct connection *connection, struct span bytes);
+uint64_t edge_limit_ns(const struct edge *edge, enum snapshot_limit limit);
+
+/* ---- Exchanges and the pipeline ------------------------------------------------------------------------ */
+
+enum exchange_verdict { EXCHANGE_NEXT, EXCHANGE_WAIT, EXCHANGE_YIELD, EXCHANGE_ANSWER, EXCHANGE_ABORT };
+
+/* Numbers are those of ARCHITECTURE.md, 1-6 are a connection's. */
+#define EXCHANGE_STAGES(X) \
+	X(HEAD, head) X(ROUTE, route) X(FIREWALL, firewall) X(AUTH, auth) X(RULES_HEAD, rules_head) \
+	X(REQUEST_PUMP, request_pump) X(DISPATCH, dispatch) X(RULES_RESPONSE, rules_response) X(SEND, send) \
+	X(RECORD, record)
+enum exchange_stage_index {
+#define X(upper, lower) EXCHANGE_STAGE_##upper,
+	EXCHANGE_STAGES(X)
+#undef X
+	EXCHANGE_STAGE_COUNT,
+};
+struct exchange_stage {
+	const char *name;
+	enum exchange_verdict (*run)(struct exchange *exchange);
+	/* Cancels the stage's question or fetch, nothing else. NULL: it has none. */
+	void (*leave)(struct exchange *exchange);
+};
+extern const struct exchange_stage exchange_stages[EXCHANGE_STAGE_COUNT];
+
+enum response_source { RESPONSE_NONE, RESPONSE_TEXT, RESPONSE_DOCUMENT, RESPONSE_FETCH };
+
+struct exchange {
+	struct list ready;
+	struct edge *edge;
+	struct connection *connection;
+	const struct edge_codec *codec;
+	struct edge_snapshot *snapshot;
+	struct arena arena;
+	enum exchange_stage_index stage;
+	int step; /* of the stage that runs; each stage has its enum step */
+	bool began, is_refused, head_committed, is_aborting, is_recorded, wants_turn;
+	bool response_ready; /* the response half was entered */
+	bool is_tunnel;
+	/* An interrupt is taken in the stage's stead at its next turn. */
+	enum exchange_verdict interrupt; /* EXCHANGE_NEXT: none */
+
+	struct http_request *request; /* NULL when not even a head was read */
+	struct http_response response;
+	const struct snapshot_site *site;
+	const struct snapshot_route *route;
+	const struct snapshot_name *name_row;
+	const struct snapshot_limits *limits;
+
+	struct pump request_pump, response_pump;
+	enum response_source source;
+	struct span text;             /* RESPONSE_TEXT: what is left of it */
+	struct files_document *document;
+	uint64_t document_at, document_left;
+	bool is_warm;
+	uint64_t question;
+	struct upstream_fetch fetch;
+	struct upstream_request fetch_request;
+	bool has_fetch, continue_sent, fetch_refused;
+	const struct snapshot_origin *origin;
+	uint64_t body_checked_ns, body_checked_bytes;
+
+	/* For the record. */
+	uint64_t began_ns, began_wall_ns, dispatched_ns, answered_ns;
+	enum telemetry_end end;
+	struct span end_detail;
+	uint64_t head_bytes_in, head_bytes_out;
+	uint64_t id_high, id_low;
+};
+
+struct exchange *exchange_new(struct connection *connection);
+void exchange_free(struct exchange *exchange);
+void exchange_begin(struct exchange *exchange, struct http_request *request);
+/* A head that was refused: enters the response half with this status. */
+void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_end end, const char *detail);
+void exchange_wake(struct exchange *exchange);
+void exchange_run(struct exchange *exchange);
+/* The client is gone, a deadline passed, …: a verdict in the stage's stead. status 0: abort. */
+void exchange_interrupt(struct exchange *exchange, uint16_t status, enum telemetry_end end);
+/* For stages: fills exchange->response with a small page and says ANSWER. */
+enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status, enum telemetry_end end);
+enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t status, struct span media_type,
+					   struct span text);
+enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_end end);
+void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct span detail);
+const struct edge_codec *edge_codec_h1(void);
+void exchange_start_response_pump(struct exchange *exchange);
+/* dispatch's parts */
+enum exchange_verdict dispatch_files(struct exchange *exchange);
+enum exchange_verdict dispatch_proxy(struct exchange *exchange);
+void dispatch_proxy_leave(struct exchange *exchange);
+void dispatch_files_leave(struct exchange *exchange);
+extern const struct pump_sink discard_sink;
+extern const struct pump_source text_source, document_source, fetch_source;
+extern const struct pump_sink fetch_sink;
+extern const struct upstream_host edge_upstream_host;
+
+/* ---- The worker ------------------------------------------------------------------------------------------ */
+
+struct edge_listener {
+	struct os_watch watch;
+	struct list link;
+	struct edge *edge;
+	uint64_t id;
+	uint32_t slot;
+	int fd;
+	bool is_ready;
+};
+
+struct edge {
+	struct os_loop *loop;
+	const struct edge_host *host;
+	void *host_data;
+	uint32_t slot;
+	struct ipc_range *range;
+	const struct tls_ticket_keys *tickets;
+	struct telemetry_ring *ring;
+	int ring_event;
+
+	struct list listeners, connections, active, doomed, ready;
+	bool adopted[OS_CPU_MAX];
+	struct slab connection_slab;
+	struct block_pool blocks;
+	struct exchange *spare_exchanges; /* linked by their ready list */
+	uint32_t spare_count, connection_count, exchange_count, connections_max;
+
+	struct edge_snapshot *current, *staged;
+	struct map credentials;        /* certificate id → tls_credential */
+	struct map policies;           /* policy id → tls_policy */
+	struct map client_policies;    /* ca id → tls_policy */
+	struct list staged_data;
+
+	struct edge_question *questions;
+	uint32_t question_capacity, question_free, question_open;
+	struct ipc_channel keyholder, files, dialer;
+
+	struct files_cache *cache;
+	struct upstream *upstream;
+
+	/* Buffers of the worker, shared by all connections of a turn. */
+	char *wire_in, *wire_out, *plain, *gather;
+	size_t wire_out_len, gather_len;
+	struct connection *input_owner, *output_owner;
+	size_t input_at, input_end; /* in plain */
+
+	uint64_t now_ns, wall_ns;
+	char date[HTTP_DATE_LEN];
+	int64_t date_s;
+	uint64_t request_id_high, request_id_low;
+	bool is_draining;
+	uint64_t drain_deadline_ns;
+	struct os_timer drain_timer;
+};
