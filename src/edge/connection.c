@@ -50,7 +50,7 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 				     slab_alloc(&edge->connection_slab) :
 				     NULL;
 		if (!connection) {
-			edge->range->counters[TELEMETRY_COUNTER_CONNECTIONS_REFUSED]++;
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_CONNECTIONS);
 			os_close(fd);
 			continue;
 		}
@@ -66,7 +66,7 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 		list_push_back(&edge->connections, &connection->link);
 		edge->connection_count++;
 		edge->range->connections = edge->connection_count;
-		edge->range->counters[TELEMETRY_COUNTER_CONNECTIONS]++;
+		telemetry_count(edge->counters, TELEMETRY_COUNTER_CONNECTIONS);
 		connection_start(connection);
 	}
 	os_loop_wake_again(edge->loop);
@@ -91,7 +91,7 @@ static void input_save(struct edge *edge)
 		return;
 	if (!block_queue_add(&owner->pending, &edge->blocks,
 			     span_of(edge->plain + edge->input_at, edge->input_end - edge->input_at))) {
-		edge->range->counters[TELEMETRY_COUNTER_BLOCKS_EXHAUSTED]++;
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_BODY_MEMORY);
 		owner->is_broken = true;
 		connection_activate(owner);
 	}
@@ -173,7 +173,7 @@ static int connection_decrypt(struct connection *connection, size_t len)
 	if (outcome == TLS_CLOSED) {
 		connection->saw_eof = connection->saw_close_notify = true;
 	} else if (outcome == TLS_FAILED || outcome < 0) {
-		edge->range->counters[TELEMETRY_COUNTER_TLS_FAILED]++;
+		telemetry_count(edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
 		connection->saw_eof = connection->is_broken = true;
 	}
 	return edge->input_at < edge->input_end ? 0 : CONNECTION_WAIT;
@@ -296,7 +296,7 @@ static void connection_send(struct connection *connection, const struct span *pa
 		if (!connection->backlog.len)
 			connection->stalled_ns = edge->now_ns;
 		if (!block_queue_add(&connection->backlog, &edge->blocks, rest)) {
-			edge->range->counters[TELEMETRY_COUNTER_BLOCKS_EXHAUSTED]++;
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_BODY_MEMORY);
 			connection->is_broken = true;
 			connection_activate(connection);
 			return;
@@ -628,7 +628,7 @@ static void on_due(struct os_timer *timer)
 		connection_finish(connection, false);
 		break;
 	case DEADLINE_HANDSHAKE:
-		connection->edge->range->counters[TELEMETRY_COUNTER_HANDSHAKES_FAILED]++;
+		telemetry_count(connection->edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
 		connection_close(connection);
 		break;
 	case DEADLINE_LINGER:

@@ -97,7 +97,6 @@ void exchanges_free_finished(struct edge *edge)
 
 void exchange_begin(struct exchange *exchange, struct http_request *request)
 {
-	exchange->edge->range->counters[TELEMETRY_COUNTER_REQUESTS]++;
 	exchange->request = request;
 	exchange->began = true;
 	exchange->stage = EXCHANGE_STAGE_HEAD;
@@ -120,7 +119,6 @@ void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct 
 
 void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_end end, const char *detail)
 {
-	exchange->edge->range->counters[TELEMETRY_COUNTER_REQUESTS]++;
 	exchange->began = true;
 	exchange->is_last = true;
 	exchange_set_end(exchange, end, span_str(detail));

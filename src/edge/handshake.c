@@ -8,7 +8,7 @@ static void handshake_fail(struct connection *connection, const char *why, struc
 {
 	struct edge *edge = connection->edge;
 
-	edge->range->counters[TELEMETRY_COUNTER_HANDSHAKES_FAILED]++;
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
 	edge_event_tls(connection, why, detail);
 	connection_finish(connection, true);
 }
@@ -161,7 +161,7 @@ static void sign_answer(struct edge *edge, void *owner, struct ipc_message *mess
 			signature = message->tail;
 	}
 	if (!signature.len)
-		edge->range->counters[TELEMETRY_COUNTER_SIGNATURES_FAILED]++;
+		telemetry_count(edge->counters, TELEMETRY_COUNTER_QUESTIONS_FAILED);
 	tls_session_sign_answer(connection->tls, signature);
 	connection_activate(connection);
 }
@@ -179,7 +179,7 @@ static void handshake_done(struct connection *connection, struct span rest)
 		return;
 	}
 	connection->is_pending_cipher = rest.len > 0;
-	edge->range->counters[TELEMETRY_COUNTER_HANDSHAKES]++;
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_HANDSHAKES);
 	connection_open(connection);
 }
 
