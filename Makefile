@@ -13,6 +13,8 @@ SHAPE := meson.build meson_options.txt $(wildcard src/main.c src/*/meson.build \
 SETUP = if [ -d $(@D)/meson-info ]; then again=--reconfigure; else again=; fi; \
 	meson setup $$again $(@D) -Ddeps=$(DEPS)
 
+# One thing after the other: ninja has the parallel part.
+.NOTPARALLEL:
 .PHONY: run test build deps deps-test asan fuzz bench soak tidy install help
 
 build: deps build/configured ## the program: build/portcullis
