@@ -56,6 +56,9 @@ void upstream_close_idle(struct upstream *upstream); /* draining */
 /* At a turn's end: frees what was closed during the turn. */
 void upstream_turn_end(struct upstream *upstream);
 
+/* What is (still) wanted for this connection: the worker asks its dialer again when that was replaced. */
+void upstream_dial_wanted(const struct upstream_connection *connection, uint64_t *ret_origin_id,
+			  uint32_t *ret_timeout_ms);
 void upstream_dialed(struct upstream_connection *connection, int fd /* taken */, uint32_t connect_us);
 /* status: enum ipc_dial_status; detail is copied. */
 void upstream_dial_failed(struct upstream_connection *connection, uint32_t status, struct span detail);
@@ -71,6 +74,7 @@ struct upstream_request {
 	uint64_t ca_id;
 	enum http_method method;
 	struct span method_text, target; /* target in its wire form, with query */
+	struct span host; /* the Host field's value; also in fields, where upstream skips it */
 	const struct http_fields *fields;
 	int64_t content_length; /* -1: unknown, sent chunked when has_body */
 	bool has_body;
