@@ -556,9 +556,6 @@ void edge_turn(struct edge *edge)
 	connections_free_doomed(edge);
 	exchanges_free_finished(edge);
 	run_later_next_turn(edge);
-	ipc_channel_flush(&edge->keyholder);
-	ipc_channel_flush(&edge->files);
-	ipc_channel_flush(&edge->dialer);
 	if (edge->wakes_log) {
 		edge->wakes_log = false;
 		os_event_signal(edge->ring_event);

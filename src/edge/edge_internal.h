@@ -302,7 +302,7 @@ struct edge {
 
 	struct edge_question *questions;
 	uint32_t question_capacity, question_free, question_open;
-	struct ipc_channel keyholder, files, dialer;
+	struct ipc_channel *keyholder, *files, *dialer; /* NULL while there is none */
 
 	struct files_cache *cache;
 	struct upstream *upstream;

@@ -153,7 +153,7 @@ static int sign_ask(struct edge *edge, struct edge_question *question)
 		struct ipc_sign13 body = { .question = name, .scheme = wanted->scheme };
 
 		memcpy(body.handle, wanted->key_hash, sizeof(body.handle));
-		return ipc_send(&edge->keyholder, IPC_MESSAGE_sign13, &body, wanted->transcript_hash, NULL, 0);
+		return ipc_send(edge->keyholder, IPC_MESSAGE_sign13, &body, wanted->transcript_hash, NULL, 0);
 	}
 	struct ipc_sign12 body = { .question = name, .scheme = wanted->scheme };
 
@@ -161,7 +161,7 @@ static int sign_ask(struct edge *edge, struct edge_question *question)
 	MUST(wanted->client_random.len == 32 && wanted->server_random.len == 32);
 	memcpy(body.client_random, wanted->client_random.ptr, 32);
 	memcpy(body.server_random, wanted->server_random.ptr, 32);
-	return ipc_send(&edge->keyholder, IPC_MESSAGE_sign12, &body, wanted->ecdhe_params, NULL, 0);
+	return ipc_send(edge->keyholder, IPC_MESSAGE_sign12, &body, wanted->ecdhe_params, NULL, 0);
 }
 
 static void sign_answer(struct edge *edge, void *owner, struct ipc_message *message)
