@@ -11,6 +11,7 @@
 #include "ipc/ipc.h"
 #include "ipc/ipc.h"
 #include "ipc/ipc.h"
+#include "ipc/ipc.h"
 #include "lifecycle/lifecycle.h"
 
 #define MS UINT64_C(1000000)
@@ -196,7 +197,7 @@ static void run(uint32_t slot_count, const struct step *steps)
 	{ "ready worker1", "welcome:worker1 prepare:worker1:1" }, { "prepared worker0 1", "" }, \
 	{ "prepared worker1 1", "decided:1 commit:worker0:1 commit:worker1:1" }, \
 	{ "committed worker0 1", "adopt:worker0:1+" }, \
-	{ "committed worker1 1", "done:1 adopt:worker0:1-" }
+	{ "committed worker1 1", "adopt:worker0:1- done:1" }
 
 static void test_start(void **state)
 {
