@@ -527,7 +527,6 @@ static void run_later_next_turn(struct edge *edge)
 		struct connection *connection = LIST_ITEM(edge->later.next, struct connection, active);
 
 		list_remove(&connection->active);
-		connection->turn_bytes = 0;
 		list_push_back(&edge->active, &connection->active);
 	}
 	while (!list_is_empty(&edge->later_exchanges)) {
@@ -542,6 +541,7 @@ static void run_later_next_turn(struct edge *edge)
 void edge_turn(struct edge *edge)
 {
 	edge_clock(edge);
+	edge->turn++;
 	run_all(edge);
 	if (edge->output_owner)
 		connection_flush(edge->output_owner);
@@ -556,9 +556,6 @@ void edge_turn(struct edge *edge)
 	connections_free_doomed(edge);
 	exchanges_free_finished(edge);
 	run_later_next_turn(edge);
-	ipc_channel_flush(&edge->keyholder);
-	ipc_channel_flush(&edge->files);
-	ipc_channel_flush(&edge->dialer);
 	if (edge->wakes_log) {
 		edge->wakes_log = false;
 		os_event_signal(edge->ring_event);

@@ -107,7 +107,8 @@ struct connection {
 	struct block_queue pending;  /* input that was not used: ciphertext before OPEN, then plain */
 	struct block_queue backlog;  /* output that the socket did not take */
 	size_t spent;                /* of pending's front, given out by the last peek */
-	size_t turn_bytes;
+	size_t turn_bytes; /* read in turn number `turn` */
+	uint64_t turn;
 	const struct edge_codec *codec;
 	struct codec_h1_server h1;
 	struct exchange *exchange;
@@ -148,6 +149,7 @@ struct writer connection_gather(struct connection *connection, size_t wanted);
 void connection_gathered(struct connection *connection, const struct writer *writer);
 void connection_send_raw(struct connection *connection, struct span bytes); /* past the session */
 void connection_flush(struct connection *connection);
+bool connection_backlog_send(struct connection *connection); /* true: nothing waits any more */
 void connection_output_claim(struct connection *connection);
 void connection_wire_begin(struct connection *connection, struct tls_wire *wire);
 void connection_wire_end(struct connection *connection, const struct tls_wire *wire);
@@ -235,6 +237,8 @@ void exchange_interrupt(struct exchange *exchange, uint16_t status, enum telemet
 enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status, enum telemetry_end end);
 enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t status, struct span media_type,
 					   struct span text);
+/* The limit's status, or 503; counted, and the record's detail. */
+enum exchange_verdict exchange_over_limit(struct exchange *exchange, enum telemetry_limit limit);
 enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_end end);
 void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct span detail);
 /* Pumps may move now, without another turn (a head and the first bytes of its body leave together). */
@@ -298,7 +302,7 @@ struct edge {
 
 	struct edge_question *questions;
 	uint32_t question_capacity, question_free, question_open;
-	struct ipc_channel keyholder, files, dialer;
+	struct ipc_channel *keyholder, *files, *dialer; /* NULL while there is none */
 
 	struct files_cache *cache;
 	struct upstream *upstream;
@@ -309,6 +313,7 @@ struct edge {
 	struct connection *input_owner, *output_owner;
 	size_t input_at, input_end; /* in plain */
 
+	uint64_t turn; /* number of this one */
 	uint64_t now_ns, wall_ns;
 	char date[HTTP_DATE_LEN];
 	int64_t date_s;
