@@ -272,8 +272,11 @@ static void count_site(const struct conf_statement *site, struct bounds *bounds)
 
 static void make_arrays(struct compiler *compiler)
 {
+	struct snapshot *snapshot = compiler->snapshot;
 	struct bounds bounds = { .listeners = 2 };
 
+	if (!snapshot)
+		return;
 	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
 		bounds.listeners += conf_is(s, "listen");
 		if (conf_is(s, "site"))
@@ -292,6 +295,13 @@ static void make_arrays(struct compiler *compiler)
 	compiler->name_uses = arena_array(compiler->scratch, struct name_use *, bounds.names + 1);
 	if (!compiler->name_uses || !compiler->file_names)
 		compiler->is_out_of_memory = true;
+	snapshot->listeners = compiler->listeners;
+	snapshot->sites = compiler->sites;
+	snapshot->policies = compiler->policies;
+	snapshot->certificates = compiler->certificates;
+	snapshot->roots = compiler->roots;
+	snapshot->origins = compiler->origins;
+	snapshot->cas = compiler->cas;
 }
 
 static uint64_t hash_text(struct compiler *compiler)
@@ -353,13 +363,6 @@ static void publish(struct compiler *compiler)
 	snapshot->format = SNAPSHOT_FORMAT;
 	snapshot->serial = compiler->options->serial;
 	snapshot->text_hash = hash_text(compiler);
-	snapshot->listeners = compiler->listeners;
-	snapshot->sites = compiler->sites;
-	snapshot->policies = compiler->policies;
-	snapshot->certificates = compiler->certificates;
-	snapshot->roots = compiler->roots;
-	snapshot->origins = compiler->origins;
-	snapshot->cas = compiler->cas;
 	snapshot->size = arena_used(compiler->arena);
 }
 
