@@ -186,6 +186,9 @@ static void test_signature_refused(void **state)
 		assert_int_equal(pair_handshake(&pair), TLS_FAILED);
 		tls_session_failure(pair.session, &failure);
 		assert_int_equal(failure.reason, TLS_REASON_SIGNATURE);
+		assert_int_equal(failure.alert, TLS_ALERT_INTERNAL_ERROR);
+		assert_int_equal(SSL_do_handshake(pair.peer), -1);
+		assert_int_equal(pair_peer_alert(), TLS_ALERT_INTERNAL_ERROR);
 		assert_int_equal(pair_handshake_once(&pair), TLS_FAILED);
 		pair_free(&pair);
 	}
