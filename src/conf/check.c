@@ -16,9 +16,8 @@ static bool stands_in(const struct conf_schema *row, struct span block)
 {
 	struct span rest = span_str(row->inside), name;
 
-	if (!block.len || !rest.len)
-		return block.len == rest.len;
-	while (conf_list_next(&rest, ',', &name)) {
+	/* An empty name in the list is the top: ",site" stands there and in sites. */
+	while (span_cut(&rest, ',', &name)) {
 		if (span_equal(name, block))
 			return true;
 	}
@@ -117,10 +116,10 @@ static void report_unknown(struct checker *checker, const struct conf_statement 
 			SPAN_ARG(has_second ? statement->words[1].text : SPAN("")));
 		error->nearest = has_second ? second.best : second_word(partial);
 	} else if (elsewhere && elsewhere->inside[0]) {
-		struct span inside = span_str(elsewhere->inside);
+		struct span inside = span_str(elsewhere->inside), name = SPAN_NONE;
+		(void)conf_list_next(&inside, ',', &name);
 		conf_error_add(checker->errors, word->place, "`%.*s` stands in a `%.*s` block",
-			SPAN_ARG(word->text),
-			SPAN_ARG(span_first(inside, span_find_byte(inside, ','))));
+			SPAN_ARG(word->text), SPAN_ARG(name));
 	} else if (elsewhere) {
 		conf_error_add(checker->errors, word->place, "`%.*s` stands outside of all blocks",
 			SPAN_ARG(word->text));
@@ -428,6 +427,8 @@ static void check_single(struct checker *checker, struct conf_statement *first,
 			continue;
 		conf_error_add(checker->errors, statement->place, "`%s` stands once here", row->name)
 			->other = earlier->place;
+		/* Whoever compiles counts on one. */
+		statement->row = NULL;
 		return;
 	}
 }
