@@ -49,6 +49,16 @@ static bool is_class(uint8_t byte, uint8_t class)
 	return http_char_class[byte] & class;
 }
 
+/* From the first `;` to the last byte before CRLF. */
+static enum codec_h1_fault count_extension_byte(struct codec_h1_reader *reader)
+{
+	reader->extension_len++;
+	reader->extension_total++;
+	if (reader->extension_len > CHUNK_EXTENSION_MAX || reader->extension_total > CHUNK_EXTENSIONS_MAX)
+		return CODEC_H1_FAULT_CHUNK_EXTENSION;
+	return CODEC_H1_FAULT_NONE;
+}
+
 static enum codec_h1_fault size_byte(struct codec_h1_reader *reader, uint8_t byte)
 {
 	int digit = ascii_hex_value((char)byte);
@@ -63,8 +73,12 @@ static enum codec_h1_fault size_byte(struct codec_h1_reader *reader, uint8_t byt
 		return CODEC_H1_FAULT_BARE_LF;
 	if (reader->size_digits == 0 || (byte != ';' && byte != '\r'))
 		return CODEC_H1_FAULT_CHUNK_SIZE;
-	reader->step = byte == ';' ? CHUNK_EXTENSION_NAME_START : CHUNK_SIZE_LF;
-	return CODEC_H1_FAULT_NONE;
+	if (byte == '\r') {
+		reader->step = CHUNK_SIZE_LF;
+		return CODEC_H1_FAULT_NONE;
+	}
+	reader->step = CHUNK_EXTENSION_NAME_START;
+	return count_extension_byte(reader);
 }
 
 /* The step after `byte`, or CHUNK_DONE where it may not stand. */
@@ -110,11 +124,7 @@ static enum codec_h1_fault extension_byte(struct codec_h1_reader *reader, uint8_
 	reader->step = (uint8_t)step;
 	if (step == CHUNK_SIZE_LF)
 		return CODEC_H1_FAULT_NONE;
-	reader->extension_len++;
-	reader->extension_total++;
-	if (reader->extension_len > CHUNK_EXTENSION_MAX || reader->extension_total > CHUNK_EXTENSIONS_MAX)
-		return CODEC_H1_FAULT_CHUNK_EXTENSION;
-	return CODEC_H1_FAULT_NONE;
+	return count_extension_byte(reader);
 }
 
 /* The LF of a size line: thousands of tiny chunks cost us more than the sender (RFC 9112, 7.1, leaves the

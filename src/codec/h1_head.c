@@ -282,9 +282,8 @@ int h1_head_next(struct codec_h1_head *head, const struct codec_h1_limits *limit
 	head->fields.arena = arena;
 	while (input->len) {
 		/* Where this line must have ended, with its line end. The first one starts at 0. */
-		uint32_t end = 2 + (head->has_line || limits->line_max > limits->head_max ?
-					    limits->head_max :
-					    limits->line_max);
+		bool is_whole_limit = head->has_line || limits->line_max + 2 > limits->head_max;
+		uint32_t end = is_whole_limit ? limits->head_max : limits->line_max + 2;
 		uint32_t before = head->used;
 		size_t allowed = end - head->used;
 		struct span part = span_first(*input, allowed);

@@ -197,9 +197,9 @@ int codec_h1_request_next(struct codec_h1_server *server, struct span *input, si
 			  struct arena *arena, struct codec_h1_event *ret)
 {
 	*ret = (struct codec_h1_event){ 0 };
+	if (server->step == H1_READY && !server->keep_alive)
+		server->step = H1_CLOSED;
 	if (server->step == H1_READY) {
-		if (!server->keep_alive)
-			return server_fail(server, CODEC_H1_CLOSED);
 		if (input->len == 0)
 			return CODEC_H1_NEED_MORE;
 		h1_head_init(&server->head, false);

@@ -69,6 +69,8 @@ void exchange_free(struct exchange *exchange)
 	struct edge *edge = exchange->edge;
 
 	exchange_release(exchange);
+	os_timer_stop(&exchange->timer);
+	list_remove(&exchange->waiting);
 	list_remove(&exchange->ready);
 	list_push_back(&edge->finished, &exchange->ready);
 	edge->exchange_count--;
@@ -97,7 +99,6 @@ void exchanges_free_finished(struct edge *edge)
 
 void exchange_begin(struct exchange *exchange, struct http_request *request)
 {
-	exchange->edge->range->counters[TELEMETRY_COUNTER_REQUESTS]++;
 	exchange->request = request;
 	exchange->began = true;
 	exchange->stage = EXCHANGE_STAGE_HEAD;
@@ -120,7 +121,6 @@ void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct 
 
 void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_end end, const char *detail)
 {
-	exchange->edge->range->counters[TELEMETRY_COUNTER_REQUESTS]++;
 	exchange->began = true;
 	exchange->is_last = true;
 	exchange_set_end(exchange, end, span_str(detail));
@@ -160,6 +160,28 @@ static void answer_reset(struct exchange *exchange, uint16_t status)
 	if (exchange->request && pump_is_open(&exchange->request_pump) &&
 	    exchange->request_pump.sink == &fetch_sink)
 		pump_set_sink(&exchange->request_pump, NULL, NULL);
+}
+
+enum exchange_verdict exchange_over_limit(struct exchange *exchange, enum telemetry_limit limit)
+{
+	uint16_t status = telemetry_limits[limit].status;
+
+	telemetry_count_limit(exchange->edge->counters, limit);
+	exchange_set_end(exchange, TELEMETRY_END_LIMIT, telemetry_limit_name(limit));
+	return exchange_answer(exchange, status ? status : 503, TELEMETRY_END_LIMIT);
+}
+
+static void on_wake_due(struct os_timer *timer)
+{
+	struct exchange *exchange = CONTAINER_OF(timer, struct exchange, timer);
+
+	exchange_wake(exchange);
+}
+
+void exchange_wake_at(struct exchange *exchange, uint64_t deadline_ns)
+{
+	exchange->timer.on_due = on_wake_due;
+	os_timer_set(exchange->edge->loop, &exchange->timer, deadline_ns);
 }
 
 enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t status, struct span media_type,

@@ -8,7 +8,7 @@ static void handshake_fail(struct connection *connection, const char *why, struc
 {
 	struct edge *edge = connection->edge;
 
-	edge->range->counters[TELEMETRY_COUNTER_HANDSHAKES_FAILED]++;
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
 	edge_event_tls(connection, why, detail);
 	connection_finish(connection, true);
 }
@@ -53,7 +53,7 @@ static const struct edge_credential *credential_choose(struct edge *edge, const 
 		if (!credential || !tls_credential_fits(credential->credential, hello))
 			continue;
 		covers = hello->name_kind != TLS_NAME_HOST ||
-			 cert_chain_covers(credential->chain, tls_hello_name(hello));
+			 cert_chain_covers(&credential->chain, tls_hello_name(hello));
 		ecdsa = tls_credential_key_type(credential->credential) != CRYPTO_KEY_RSA;
 		/* The name decides first; an RSA signature costs ten of ECDSA's. */
 		if (!best || (covers && !best_covers) || (covers == best_covers && ecdsa && !best_ecdsa)) {
@@ -88,6 +88,22 @@ static void session_start(struct connection *connection, const struct snapshot_s
 	connection->phase = CONNECTION_HANDSHAKE;
 }
 
+static void name_keep(struct connection *connection, struct span name)
+{
+	name = span_first(name, sizeof(connection->name) - 1);
+	memcpy(connection->name, name.len ? name.ptr : "", name.len);
+	connection->name[name.len] = '\0';
+}
+
+static void local_address(struct connection *connection, struct conf_address *ret)
+{
+	/* Asked here and not at accept: most connections name their site. */
+	if (!connection->local.family && os_socket_local(connection->watch.fd, &connection->local))
+		connection->local = (struct os_address){ .family = OS_FAMILY_V4 };
+	*ret = (struct conf_address){ .family = connection->local.family, .port = connection->local.port };
+	memcpy(ret->bytes, connection->local.ip, sizeof(ret->bytes));
+}
+
 /* wire_in holds all bytes so far. True: a session stands and shall be given them. */
 static bool hello_run(struct connection *connection, size_t len)
 {
@@ -114,8 +130,8 @@ static bool hello_run(struct connection *connection, size_t len)
 		refuse_hello(connection, hello.alert, outcome == TLS_HELLO_TOO_BIG ? "limit:hello-size" : "malformed");
 		return false;
 	}
-	snprintf_name(connection, &hello);
-	edge_conf_address(&connection->local, &local);
+	name_keep(connection, tls_hello_name(&hello));
+	local_address(connection, &local);
 	site = snapshot_site_for_hello(edge->current->snapshot, tls_hello_name(&hello), &local);
 	if (!site) {
 		refuse_hello(connection, TLS_ALERT_UNRECOGNIZED_NAME, "unknown-name");
@@ -137,7 +153,7 @@ static int sign_ask(struct edge *edge, struct edge_question *question)
 		struct ipc_sign13 body = { .question = name, .scheme = wanted->scheme };
 
 		memcpy(body.handle, wanted->key_hash, sizeof(body.handle));
-		return ipc_send(&edge->keyholder, IPC_MESSAGE_sign13, &body, wanted->transcript_hash, NULL, 0);
+		return ipc_send(edge->keyholder, IPC_MESSAGE_sign13, &body, wanted->transcript_hash, NULL, 0);
 	}
 	struct ipc_sign12 body = { .question = name, .scheme = wanted->scheme };
 
@@ -145,7 +161,7 @@ static int sign_ask(struct edge *edge, struct edge_question *question)
 	MUST(wanted->client_random.len == 32 && wanted->server_random.len == 32);
 	memcpy(body.client_random, wanted->client_random.ptr, 32);
 	memcpy(body.server_random, wanted->server_random.ptr, 32);
-	return ipc_send(&edge->keyholder, IPC_MESSAGE_sign12, &body, wanted->ecdhe_params, NULL, 0);
+	return ipc_send(edge->keyholder, IPC_MESSAGE_sign12, &body, wanted->ecdhe_params, NULL, 0);
 }
 
 static void sign_answer(struct edge *edge, void *owner, struct ipc_message *message)
@@ -161,7 +177,7 @@ static void sign_answer(struct edge *edge, void *owner, struct ipc_message *mess
 			signature = message->tail;
 	}
 	if (!signature.len)
-		edge->range->counters[TELEMETRY_COUNTER_SIGNATURES_FAILED]++;
+		telemetry_count(edge->counters, TELEMETRY_COUNTER_QUESTIONS_FAILED);
 	tls_session_sign_answer(connection->tls, signature);
 	connection_activate(connection);
 }
@@ -179,7 +195,7 @@ static void handshake_done(struct connection *connection, struct span rest)
 		return;
 	}
 	connection->is_pending_cipher = rest.len > 0;
-	edge->range->counters[TELEMETRY_COUNTER_HANDSHAKES]++;
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_HANDSHAKES);
 	connection_open(connection);
 }
 

@@ -29,7 +29,7 @@ static bool h1_exchange_ready(struct connection *connection)
 	connection->exchange = exchange_new(connection);
 	if (connection->exchange)
 		return true;
-	connection->edge->range->counters[TELEMETRY_COUNTER_EXCHANGES_REFUSED]++;
+	telemetry_count_limit(connection->edge->counters, TELEMETRY_LIMIT_EXCHANGES);
 	connection_close(connection);
 	return false;
 }

@@ -51,7 +51,7 @@ static void response_pump_failed(struct exchange *exchange, int outcome)
 	exchange_interrupt(exchange, 0, end);
 }
 
-static void pumps_run(struct exchange *exchange)
+void exchange_pumps_run(struct exchange *exchange)
 {
 	size_t budget = EDGE_TURN_BYTES;
 	int outcome;
@@ -130,7 +130,7 @@ void exchange_run(struct exchange *exchange)
 
 	do {
 		exchange->wants_turn = false;
-		pumps_run(exchange);
+		exchange_pumps_run(exchange);
 		if (exchange->interrupt != EXCHANGE_NEXT)
 			verdict = take_interrupt(exchange);
 		else

@@ -4,7 +4,7 @@
 
 enum { QUESTION_NONE = UINT32_MAX };
 
-static struct ipc_channel *question_channel(struct edge *edge, enum ipc_kind peer)
+static struct ipc_channel **question_channel(struct edge *edge, enum ipc_kind peer)
 {
 	switch (peer) {
 	case IPC_KEYHOLDER:
@@ -22,6 +22,7 @@ static struct ipc_channel *question_channel(struct edge *edge, enum ipc_kind pee
 	case IPC_KIND_COUNT:
 		break;
 	}
+	MUST(!"a kind that is asked");
 	return NULL;
 }
 
@@ -79,9 +80,9 @@ static struct edge_question *question_take(struct edge *edge)
 /* Without a channel the question waits for one: its process is being started again. */
 static int question_send(struct edge *edge, struct edge_question *question)
 {
-	struct ipc_channel *channel = question_channel(edge, question->kind->peer);
+	struct ipc_channel *channel = *question_channel(edge, question->kind->peer);
 
-	if (!ipc_channel_is_open(channel))
+	if (!channel || !ipc_channel_is_open(channel))
 		return 0;
 	question->asked++;
 	return question->kind->ask(edge, question);
@@ -115,8 +116,9 @@ void question_cancel(struct edge *edge, uint64_t handle)
 
 	if (!question)
 		return;
-	channel = question_channel(edge, question->kind->peer);
-	if (question->asked && question->kind->peer != IPC_KEYHOLDER && ipc_channel_is_open(channel)) {
+	channel = *question_channel(edge, question->kind->peer);
+	if (question->asked && question->kind->peer != IPC_KEYHOLDER && channel &&
+	    ipc_channel_is_open(channel)) {
 		struct ipc_cancel cancel = { .question = question_name(handle) };
 
 		/* Only a courtesy: an answer that comes all the same finds no question. */
@@ -136,9 +138,8 @@ static void question_finish(struct edge *edge, struct edge_question *question, s
 }
 
 /* Every answer begins with the question it answers. */
-static void on_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
+void edge_message(struct edge *edge, struct ipc_channel *channel, struct ipc_message *message)
 {
-	struct edge *edge = owner;
 	struct ipc_question name = *(const struct ipc_question *)message->body;
 	struct edge_question *question = question_find(edge, name);
 
@@ -146,44 +147,28 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		question_finish(edge, question, message);
 }
 
-static void on_closed(void *owner, struct ipc_channel *channel, const char *why)
+void edge_unlink(struct edge *edge, enum ipc_kind kind)
 {
-	struct edge *edge = owner;
-
-	if (why)
-		edge->host->report_broken(edge->host_data, channel->peer, why);
-	ipc_channel_close(channel);
+	*question_channel(edge, kind) = NULL;
 }
 
-static const struct ipc_handlers question_handlers = { .on_message = on_message, .on_closed = on_closed };
-
-int edge_link(struct edge *edge, enum ipc_kind kind, int fd)
+void edge_link(struct edge *edge, enum ipc_kind kind, struct ipc_channel *channel)
 {
-	struct ipc_channel *channel = question_channel(edge, kind);
-	int failed;
-
-	MUST(channel);
-	ipc_channel_close(channel);
-	failed = ipc_channel_open(channel, edge->loop, fd, IPC_WORKER, kind);
-	if (failed)
-		return failed;
-	ipc_channel_handle(channel, &question_handlers, edge);
+	*question_channel(edge, kind) = channel;
 	for (uint32_t i = 0; i < edge->question_capacity; i++) {
 		struct edge_question *question = &edge->questions[i];
 
 		if (!question->kind || question->kind->peer != kind)
 			continue;
 		/* Asked again once: a question that ends its helper twice is answered `failed`. */
+		if (question->asked)
+			telemetry_count(edge->counters, TELEMETRY_COUNTER_QUESTIONS_ASKED_AGAIN);
 		if (question->asked >= 2 || question_send(edge, question))
 			question_finish(edge, question, NULL);
 	}
-	return 0;
 }
 
 void question_fini(struct edge *edge)
 {
-	ipc_channel_close(&edge->keyholder);
-	ipc_channel_close(&edge->files);
-	ipc_channel_close(&edge->dialer);
 	heap_free(edge->questions);
 }

@@ -13,7 +13,7 @@ static int open_ask(struct edge *edge, struct edge_question *question)
 				 .root = exchange->route->root->id };
 
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_ASKED);
-	return ipc_send(&edge->files, IPC_MESSAGE_open, &body, exchange->request->path.text, NULL, 0);
+	return ipc_send(edge->files, IPC_MESSAGE_open, &body, exchange->request->path.text, NULL, 0);
 }
 
 static void wake_waiters(struct edge *edge)
@@ -223,7 +223,7 @@ static int warm_ask(struct edge *edge, struct edge_question *question)
 				 .len = len };
 
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_COLD);
-	return ipc_send(&edge->files, IPC_MESSAGE_warm, &body, SPAN_NONE, &exchange->document->fd, 1);
+	return ipc_send(edge->files, IPC_MESSAGE_warm, &body, SPAN_NONE, &exchange->document->fd, 1);
 }
 
 static void warm_answer(struct edge *edge, void *owner, struct ipc_message *message)

@@ -229,7 +229,7 @@ static int dial_ask(struct edge *edge, struct edge_question *question)
 	upstream_dial_wanted(question->owner, &origin, &timeout_ms);
 	body.origin = origin;
 	body.timeout_ms = timeout_ms;
-	return ipc_send(&edge->dialer, IPC_MESSAGE_dial, &body, SPAN_NONE, NULL, 0);
+	return ipc_send(edge->dialer, IPC_MESSAGE_dial, &body, SPAN_NONE, NULL, 0);
 }
 
 static void dial_answer(struct edge *edge, void *owner, struct ipc_message *message)

@@ -79,7 +79,7 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 
 	if (request->method == HTTP_CONNECT || request->method == HTTP_TRACE) {
 		exchange->codec->refuse_upgrade(exchange);
-		return exchange_answer(exchange, 405, TELEMETRY_END_METHOD_REFUSED);
+		return exchange_answer(exchange, 405, TELEMETRY_END_OK);
 	}
 	if (request->authority.kind == HTTP_HOST_NONE)
 		exchange->site = site_of_connection(exchange);
@@ -138,7 +138,7 @@ enum exchange_verdict stage_request_pump_run(struct exchange *exchange)
 		return EXCHANGE_NEXT;
 	if (body_max && request->content_length > 0 && (uint64_t)request->content_length > body_max) {
 		exchange->is_last = true;
-		return exchange_answer(exchange, 413, TELEMETRY_END_LIMIT_BODY);
+		return exchange_over_limit(exchange, TELEMETRY_LIMIT_BODY);
 	}
 	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS, exchange->codec->request_body,
 		  exchange);

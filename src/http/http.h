@@ -286,7 +286,7 @@ struct http_validators {
 	int64_t modified_s; /* Last-Modified; -1: none */
 };
 
-enum { HTTP_ETAG_SIZE = 40 };
+enum { HTTP_ETAG_SIZE = 44 };
 /* A strong etag of size and time of change, in `ret`. */
 struct span http_etag_write(uint64_t size, int64_t modified_s, uint32_t modified_ns,
 			    char ret[HTTP_ETAG_SIZE]);

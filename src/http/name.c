@@ -11,7 +11,7 @@ static const struct span name_texts[HTTP_NAME_COUNT] = {
 enum { NAME_LEN_MAX = 25, NAMES_PER_LEN = 6 };
 
 /* The names by their length: with the first letter that leaves one candidate, rarely two. A new name must be
- * entered here too; test_name.c finds each. */
+ * entered here too; test_fields.c finds each. */
 static const uint8_t names_by_len[NAME_LEN_MAX + 1][NAMES_PER_LEN] = {
 	[2] = { HTTP_NAME_TE },
 	[3] = { HTTP_NAME_VIA },

@@ -81,7 +81,8 @@ enum keys_file_outcome { /* a sentence that continues "FILE …" stands in *ret_
 	KEYS_FILE_UNUSABLE, /* encrypted, damaged, no key, a kind that is not served */
 	KEYS_FILE_MISMATCH, /* a fine key, but of another certificate */
 };
-/* Reads the key and compares it with the leaf's SPKI hash (NULL: takes any). The text is wiped. */
+/* Reads the key from the file's start, wherever the descriptor stands, and compares it with the leaf's SPKI hash
+ * (NULL: takes any). fd -1: nobody could open it. The text is wiped. */
 int keys_file_load(int fd, const uint8_t *spki_hash, struct arena *arena, struct crypto_key **ret_key,
 		   struct span *ret_why) MUST_CHECK;
 
@@ -99,11 +100,14 @@ struct keys_folder;
 /* folder_fd: the key folder; lent for the folder's life. Reads nothing yet. -ENOMEM. */
 int keys_folder_new(int folder_fd, struct keys_folder **ret_folder) MUST_CHECK;
 void keys_folder_free(struct keys_folder *folder); /* wipes; NULL is fine */
+/* From now on nothing is written: this vault's supervisor is gone, and another vault may come (two never write
+ * one folder). What is there still serves. */
+void keys_folder_freeze(struct keys_folder *folder);
 
 enum keys_folder_outcome { /* a sentence stands in *ret_why */
 	KEYS_CA_DAMAGED = 1,
 	KEYS_CA_MISSING,      /* and the caller did not want it made */
-	KEYS_FOLDER_FAILED,   /* the file system says no */
+	KEYS_FOLDER_FAILED,   /* the file system says no, or the folder is frozen */
 	KEYS_REQUEST_INVALID, /* names, usage, lifetime or public key of a request */
 };
 
@@ -144,7 +148,7 @@ struct keys_leaf {
 	struct crypto_key *key; /* the caller's: keys_store_add() */
 	int64_t expires_s, renewal_due_s;
 	bool is_new; /* made or renewed by this call */
-};
+}; /* without a CA, renewal_due_s may have passed */
 /* The internal certificate of that id: from the folder, or made where it is missing, damaged, names something
  * else, or is due. After keys_ca_ready(); without a CA (it answered KEYS_CA_DAMAGED) one that is there and
  * not expired still serves. */

@@ -196,7 +196,8 @@ static bool is_host_name(struct span name)
 static bool is_address_text(struct span name)
 {
 	for (size_t i = 0; i < name.len; i++)
-		if (ascii_hex_value(name.ptr[i]) < 0 && !strchr(":.[]%", name.ptr[i]))
+		if (ascii_hex_value(name.ptr[i]) < 0 &&
+		    span_find_byte(SPAN(":.[]%"), name.ptr[i]) == SPAN(":.[]%").len)
 			return false;
 	return true;
 }

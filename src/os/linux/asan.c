@@ -6,7 +6,7 @@
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
-	return "detect_leaks=0:abort_on_error=1:disable_coredump=1:detect_stack_use_after_return=1";
+	return "detect_leaks=0:abort_on_error=1:disable_coredump=1";
 }
 
 const char *__ubsan_default_options(void);

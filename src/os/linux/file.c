@@ -1,6 +1,7 @@
 #include "os/linux/internal.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,7 +39,7 @@ static int open_native_flags(unsigned flags)
 static int open_resolved(int folder_fd, const char *path, unsigned flags, unsigned mode)
 {
 	struct open_how how = {
-		.flags = (uint64_t)open_native_flags(flags),
+		.flags = (unsigned)open_native_flags(flags),
 		.mode = flags & OS_OPEN_CREATE ? mode : 0,
 	};
 	int fd, tries = 32;
