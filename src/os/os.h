@@ -80,8 +80,8 @@ struct os_timer {
 };
 
 int os_loop_new(struct os_loop **ret_loop) MUST_CHECK; /* -ENOMEM, -EMFILE, … */
-void os_loop_free(struct os_loop *loop);               /* NULL is fine; watches and timers are let go of */
-/* Runs until os_loop_stop(). `on_turn` may be NULL. */
+void os_loop_free(struct os_loop *loop);               /* NULL is fine; after its watches were removed */
+/* Runs until os_loop_stop(). `on_turn` may be NULL. The first turn does not wait. */
 int os_loop_run(struct os_loop *loop, void (*on_turn)(void *owner), void *owner) MUST_CHECK;
 /* One turn, waiting at most max_wait_ms (-1: as long as it takes): for tests and small tools. */
 int os_loop_turn(struct os_loop *loop, int max_wait_ms, void (*on_turn)(void *owner),
@@ -346,6 +346,11 @@ enum os_secret_kind { OS_SECRET_HIDDEN = 1, OS_SECRET_LOCKED = 2, OS_SECRET_PLAI
 /* Memory for keys. HIDDEN (memfd_secret: not even the kernel's own map has it), else LOCKED (no swap, no
  * core), else PLAIN where not even locking is allowed. Not inherited by a fork. */
 int os_secret_map(size_t size, void **ret_memory, enum os_secret_kind *ret_kind) MUST_CHECK;
+
+/* One pointer for hooks that a library calls without an owner argument (libcrypto's allocator in a keyholder).
+ * NULL until it was set. */
+void os_hook_state_set(void *state);
+void *os_hook_state(void);
 
 /* ---- Processes --------------------------------------------------------------------------------------- */
 

@@ -211,7 +211,8 @@ enum snapshot_plan_kind {
 	SNAPSHOT_PLAN_CA,          /* id, path; path empty: the system's roots are wanted */
 	SNAPSHOT_PLAN_ORIGIN,      /* id, path is origin->text */
 	SNAPSHOT_PLAN_INTERNAL,    /* id of a certificate that the vault makes */
-	SNAPSHOT_PLAN_LOG,         /* path */
+	SNAPSHOT_PLAN_LOG,         /* index 0 access, 1 events; path */
+	SNAPSHOT_PLAN_STATE,       /* path */
 	SNAPSHOT_PLAN_HELPER,      /* helper */
 };
 
@@ -226,6 +227,7 @@ enum snapshot_helper {
 struct snapshot_plan_row {
 	enum snapshot_plan_kind kind;
 	enum snapshot_helper helper;
+	uint32_t index;
 	uint64_t id;
 	struct conf_address address;
 	bool is_implied;

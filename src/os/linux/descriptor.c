@@ -1,0 +1,148 @@
+#include "os/linux/internal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static int program_fd = -ENOENT;
+
+int os_start(void)
+{
+	int fd;
+
+	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+		return -errno;
+	/* A descriptor 1 that a listener got by accident would have logs written into it. */
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= 2);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	for (fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_SETFD, 0) < 0)
+			return -errno;
+	fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	program_fd = fd;
+	return 0;
+}
+
+int os_program(void)
+{
+	return program_fd;
+}
+
+void os_close(int fd)
+{
+	/* EINTR: Linux has closed it all the same. EBADF is a bug of ours: it may be somebody else's soon. */
+	if (fd >= 0)
+		MUST(close(fd) == 0 || errno != EBADF);
+}
+
+int os_duplicate(int fd, int *ret_fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+	if (copy < 0)
+		return -errno;
+	*ret_fd = copy;
+	return 0;
+}
+
+bool os_descriptor_is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) >= 0;
+}
+
+static int count_name(void *owner, const char *name, enum os_file_type type)
+{
+	(void)name;
+	(void)type;
+	++*(int *)owner;
+	return 0;
+}
+
+int os_descriptor_count(void)
+{
+	OS_AUTO_FD fd = -1;
+	int count = 0;
+	int error = os_open(OS_FOLDER_CURRENT, "/proc/self/fd", OS_OPEN_FOLDER, 0, &fd);
+
+	if (!error)
+		error = os_folder_list(fd, count_name, &count);
+	return error ? error : count - 2; /* without the two that counting takes */
+}
+
+ssize_t os_read(int fd, void *buf, size_t size)
+{
+	ssize_t len = RETRY(read(fd, buf, size));
+
+	return len < 0 ? -errno : len;
+}
+
+ssize_t os_write(int fd, const void *buf, size_t size)
+{
+	ssize_t len = RETRY(write(fd, buf, size));
+
+	return len < 0 ? -errno : len;
+}
+
+ssize_t os_writev(int fd, const struct span *parts, size_t count)
+{
+	ssize_t len;
+
+	if (count > 64)
+		count = 64;
+	len = RETRY(writev(fd, (const struct iovec *)(const void *)parts, (int)count));
+	return len < 0 ? -errno : len;
+}
+
+ssize_t os_peek(int fd, void *buf, size_t size)
+{
+	ssize_t len = RETRY(recv(fd, buf, size, MSG_PEEK | MSG_DONTWAIT));
+
+	return len < 0 ? -errno : len;
+}
+
+int os_write_all(int fd, const void *buf, size_t size)
+{
+	const char *at = buf;
+
+	while (size > 0) {
+		ssize_t len = os_write(fd, at, size);
+
+		if (len == -EAGAIN) {
+			int error = os_wait(fd, OS_WRITABLE, -1);
+
+			if (error)
+				return error;
+			continue;
+		}
+		if (len < 0)
+			return (int)len;
+		at += len;
+		size -= (size_t)len;
+	}
+	return 0;
+}
+
+int os_out(struct span text)
+{
+	return os_write_all(STDOUT_FILENO, text.ptr, text.len);
+}
+
+int os_err(struct span text)
+{
+	return os_write_all(STDERR_FILENO, text.ptr, text.len);
+}
+
+bool os_is_terminal(int fd)
+{
+	return isatty(fd) == 1;
+}

@@ -1,0 +1,190 @@
+#include "os/linux/internal.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+enum { EVENTS_PER_TURN = 256 };
+
+struct os_loop {
+	int epoll_fd;
+	bool is_stopped, runs_again;
+	uint64_t now_ns, wall_ns;
+	struct os_wheel wheel;
+	struct epoll_event events[EVENTS_PER_TURN];
+};
+
+static void loop_read_clock(struct os_loop *loop)
+{
+	loop->now_ns = os_now_ns();
+	loop->wall_ns = os_wall_ns();
+}
+
+int os_loop_new(struct os_loop **ret_loop)
+{
+	struct os_loop *loop = heap_alloc(sizeof(*loop));
+
+	if (!loop)
+		return -ENOMEM;
+	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (loop->epoll_fd < 0) {
+		int error = -errno;
+
+		heap_free(loop);
+		return error;
+	}
+	loop_read_clock(loop);
+	os_wheel_init(&loop->wheel, loop->now_ns);
+	*ret_loop = loop;
+	return 0;
+}
+
+void os_loop_free(struct os_loop *loop)
+{
+	if (!loop)
+		return;
+	close(loop->epoll_fd);
+	heap_free(loop);
+}
+
+void os_loop_stop(struct os_loop *loop)
+{
+	loop->is_stopped = true;
+}
+
+void os_loop_wake_again(struct os_loop *loop)
+{
+	loop->runs_again = true;
+}
+
+uint64_t os_loop_now_ns(const struct os_loop *loop)
+{
+	return loop->now_ns;
+}
+
+uint64_t os_loop_wall_ns(const struct os_loop *loop)
+{
+	return loop->wall_ns;
+}
+
+void os_timer_set(struct os_loop *loop, struct os_timer *timer, uint64_t deadline_ns)
+{
+	MUST(timer->on_due);
+	os_wheel_set(&loop->wheel, timer, deadline_ns);
+}
+
+int os_watch_add(struct os_loop *loop, struct os_watch *watch, int fd, enum os_watch_mode mode)
+{
+	struct epoll_event event = { .data.ptr = watch };
+
+	MUST(!watch->loop && watch->on_ready);
+	event.events = mode == OS_WATCH_EDGE ? EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET : EPOLLIN;
+	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+		return -errno;
+	watch->loop = loop;
+	watch->fd = fd;
+	watch->ready = 0;
+	watch->queued = 0;
+	return 0;
+}
+
+void os_watch_remove(struct os_watch *watch)
+{
+	struct os_loop *loop = watch->loop;
+
+	if (!loop)
+		return;
+	if (watch->queued)
+		loop->events[watch->queued - 1].data.ptr = NULL;
+	/* Fails only when the owner closed it first; then the kernel has let go of it already, or another
+	 * process keeps its description alive and it would report for ever: a bug of ours. */
+	MUST(epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL) == 0);
+	watch->loop = NULL;
+	watch->queued = 0;
+	watch->fd = -1;
+}
+
+static unsigned ready_of(uint32_t events)
+{
+	unsigned ready = 0;
+
+	if (events & EPOLLIN)
+		ready |= OS_READABLE;
+	if (events & EPOLLOUT)
+		ready |= OS_WRITABLE;
+	if (events & EPOLLRDHUP)
+		ready |= OS_PEER_SHUT | OS_READABLE;
+	/* A read or write is due in both cases: it says what happened. */
+	if (events & EPOLLHUP)
+		ready |= OS_HANGUP | OS_READABLE | OS_WRITABLE;
+	if (events & EPOLLERR)
+		ready |= OS_ERROR | OS_READABLE | OS_WRITABLE;
+	return ready;
+}
+
+static void loop_tell(struct os_loop *loop, size_t count)
+{
+	/* A watch has at most one place, so removal finds it without a search. */
+	for (size_t i = 0; i < count; i++)
+		((struct os_watch *)loop->events[i].data.ptr)->queued = (uint32_t)i + 1;
+	for (size_t i = 0; i < count; i++) {
+		struct os_watch *watch = loop->events[i].data.ptr;
+		unsigned now;
+
+		if (!watch)
+			continue;
+		now = ready_of(loop->events[i].events);
+		watch->queued = 0;
+		watch->ready |= now;
+		watch->on_ready(watch, now);
+	}
+}
+
+/* In milliseconds, rounded up: waking early would only mean a second, useless turn. */
+static int loop_wait_ms(const struct os_loop *loop, int max_wait_ms)
+{
+	uint64_t next_ns, now_ns, wait_ms;
+
+	if (loop->runs_again)
+		return 0;
+	next_ns = os_wheel_next_ns(&loop->wheel);
+	if (next_ns == UINT64_MAX)
+		return max_wait_ms;
+	now_ns = os_now_ns(); /* the turn may have taken a while */
+	if (next_ns <= now_ns)
+		return 0;
+	wait_ms = (next_ns - now_ns + OS_MS - 1) / OS_MS;
+	if (max_wait_ms >= 0 && wait_ms > (uint64_t)max_wait_ms)
+		return max_wait_ms;
+	return wait_ms > INT_MAX ? INT_MAX : (int)wait_ms;
+}
+
+int os_loop_turn(struct os_loop *loop, int max_wait_ms, void (*on_turn)(void *owner), void *owner)
+{
+	int wait_ms = loop_wait_ms(loop, max_wait_ms);
+	int count;
+
+	loop->runs_again = false;
+	count = epoll_wait(loop->epoll_fd, loop->events, EVENTS_PER_TURN, wait_ms);
+	if (count < 0 && errno != EINTR)
+		return -errno;
+	loop_read_clock(loop);
+	if (count > 0)
+		loop_tell(loop, (size_t)count);
+	os_wheel_run(&loop->wheel, loop->now_ns);
+	if (on_turn)
+		on_turn(owner);
+	return 0;
+}
+
+int os_loop_run(struct os_loop *loop, void (*on_turn)(void *owner), void *owner)
+{
+	int error = 0;
+
+	loop->is_stopped = false;
+	loop->runs_again = true; /* what was set up before the loop may have filled the ready lists */
+	while (!error && !loop->is_stopped)
+		error = os_loop_turn(loop, -1, on_turn, owner);
+	return error;
+}
