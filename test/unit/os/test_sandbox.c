@@ -396,6 +396,15 @@ static void test_twice(void **state)
 	os_close(root.fd);
 }
 
+static void test_refused_open_is_survived(void **state)
+{
+	static const char *const calls[] = { "@refuse-open", NULL };
+	struct os_sandbox sandbox = { .name = "x", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = calls };
+
+	(void)state;
+	assert_int_equal(run(&sandbox, try_open), REFUSED);
+}
+
 static void test_unknown_names_are_our_bug(void **state)
 {
 	static const char *const calls[] = { "no_such_call", NULL };
@@ -419,6 +428,7 @@ int main(void)
 		cmocka_unit_test(test_a_kept_capability_works),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_twice),
+		cmocka_unit_test(test_refused_open_is_survived),
 		cmocka_unit_test(test_unknown_names_are_our_bug),
 	};
 
