@@ -10,9 +10,11 @@ PYTHON ?= /usr/bin/python3
 # A build folder is configured again when one of these is new: meson does not watch for new files.
 SHAPE := meson.build meson_options.txt $(wildcard src/main.c src/*/meson.build \
 	test/unit/*/meson.build test/fuzz/meson.build test/fuzz/*.c)
-SETUP = if [ -d $(@D)/meson-info ]; then again=--reconfigure; else again=; fi; \
+SETUP = mkdir -p $(@D); if [ -f $(@D)/meson-private/coredata.dat ]; then again=--reconfigure; else again=; fi; \
 	meson setup $$again $(@D) -Ddeps=$(DEPS)
 
+# One thing after the other: ninja has the parallel part.
+.NOTPARALLEL:
 .PHONY: run test build deps deps-test asan fuzz bench soak tidy install help
 
 build: deps build/configured ## the program: build/portcullis
@@ -55,15 +57,15 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile
 
 build/configured: $(SHAPE)
-	@$(SETUP) --buildtype=debugoptimized >$(@D).log || { cat $(@D).log; exit 1; }
-	@mv $(@D).log $@
+	@$(SETUP) --buildtype=debugoptimized >$@.log || { cat $@.log; exit 1; }
+	@mv $@.log $@
 
 build-asan/configured: $(SHAPE)
 	@$(SETUP) --buildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Dtests=true \
-		-Dtest_clock=true >$(@D).log || { cat $(@D).log; exit 1; }
-	@mv $(@D).log $@
+		-Dtest_clock=true >$@.log || { cat $@.log; exit 1; }
+	@mv $@.log $@
 
 build-fuzz/configured: $(SHAPE)
 	@CC=clang; export CC; $(SETUP) --buildtype=debug -Doptimization=1 -Dwerror=false \
-		-Db_sanitize=address,undefined -Dfuzz=true -Db_lundef=false >$(@D).log || { cat $(@D).log; exit 1; }
-	@mv $(@D).log $@
+		-Db_sanitize=address,undefined -Dfuzz=true -Db_lundef=false >$@.log || { cat $@.log; exit 1; }
+	@mv $@.log $@

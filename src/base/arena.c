@@ -211,7 +211,7 @@ struct span arena_format(struct arena *arena, const char *format, ...)
 	return text ? span_of(text, (size_t)len) : SPAN_NONE;
 }
 
-/* ---- The heap ---------------------------------------------------------------------------------------- */
+/* ---- The heap --------------------------------------------------------------------------- */
 
 void *heap_alloc(size_t size)
 {
@@ -234,7 +234,7 @@ bool heap_grow(void **array, size_t *capacity, size_t wanted, size_t item_size)
 	while (count < wanted)
 		if (__builtin_mul_overflow(count, (size_t)2, &count))
 			return false;
-	if (__builtin_mul_overflow(count, item_size, &size))
+	if (__builtin_mul_overflow(count, item_size, &size) || size > PTRDIFF_MAX)
 		return false;
 	grown = realloc(*array, size);
 	if (!grown)

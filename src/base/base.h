@@ -202,8 +202,8 @@ static inline void list_remove(struct list *node) /* harmless on an unlinked nod
 }
 #define LIST_ITEM(node, type, member) CONTAINER_OF(node, type, member)
 /* Safe against removal of the current node. */
-#define LIST_EACH(list, node) \
-	for (struct list *node = (list)->next, *node##_next = node->next; node != (list); \
+#define LIST_EACH(head, node) \
+	for (struct list *node = (head)->next, *node##_next = node->next; node != (head); \
 	     node = node##_next, node##_next = node->next)
 
 /* ---- Maps: 64-bit key → pointer, open addressing. Keys are ids or keyed hashes, never a peer's choice. */

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 /* The process is wrong about itself: say where, and end so that a core and the supervisor notice. */
 NORETURN void base_fail(const char *file, int line, const char *condition)
@@ -13,7 +12,6 @@ NORETURN void base_fail(const char *file, int line, const char *condition)
 
 	write_format(&writer, "portcullis: bug at %.200s:%d: not (%.200s)\n", file, line, condition);
 	done = writer_done(&writer);
-	if (write(STDERR_FILENO, done.ptr, done.len) < 0)
-		abort();
+	fwrite(done.ptr, 1, done.len, stderr); /* unbuffered: one write */
 	abort();
 }

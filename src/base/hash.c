@@ -63,8 +63,8 @@ uint64_t hash_siphash(const uint8_t key[16], struct span bytes)
 	return sip.v0 ^ sip.v1 ^ sip.v2 ^ sip.v3;
 }
 
-/* Not keyed by chance: an id must be the same after a restart. What is hashed is the operator's text,
- * never a peer's. */
+/* Not keyed by chance: an id must be the same after a restart. What is hashed is the operator's
+ * text, never a peer's. */
 uint64_t hash_id(struct span canonical)
 {
 	static const uint8_t key[16] = "portcullis ids 1";

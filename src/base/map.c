@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-/* A cell is empty (value NULL), a hole (value HOLE) or taken. A search goes over holes and ends at an
- * empty cell. */
+/* A cell is empty (value NULL), a hole (value HOLE) or taken. A search goes over holes and ends at
+ * an empty cell. */
 struct map_cell {
 	uint64_t key;
 	void *value;
@@ -20,8 +20,8 @@ static bool is_taken(const struct map_cell *cell)
 	return cell->value && cell->value != HOLE;
 }
 
-/* Ids count up and hashes are even already; both spread over the low bits after this (the finaliser of
- * SplitMix64). */
+/* Ids count up and hashes are even already; both spread over the low bits after this (the finaliser
+ * of SplitMix64). */
 static size_t key_place(const struct map *map, uint64_t key)
 {
 	key = (key ^ key >> 30) * 0xbf58476d1ce4e5b9u;

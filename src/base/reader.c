@@ -15,8 +15,8 @@ size_t reader_left(const struct reader *reader)
 	return (size_t)(reader->end - reader->at);
 }
 
-/* Yields where the next `len` bytes stand, or NULL. A reader that failed once has nothing left, so what
- * follows a gap is never taken for what should have stood there. */
+/* Yields where the next `len` bytes stand, or NULL. A reader that failed once has nothing left, so
+ * what follows a gap is never taken for what should have stood there. */
 static const uint8_t *take(struct reader *reader, size_t len)
 {
 	const uint8_t *taken = reader->at;

@@ -7,8 +7,8 @@
 
 enum { PAGE_SIZE_ABOUT = 8192 };
 
-/* Stands before every object. The magic of a free one is inverted, so that an object freed twice, one of
- * another slab, and a stray pointer are all noticed at the door. */
+/* Stands before every object. The magic of a free one is inverted, so that an object freed twice,
+ * one of another slab, and a stray pointer are all noticed at the door. */
 struct slab_cell {
 	uint32_t magic, unused_;
 	struct slab_cell *next_free;

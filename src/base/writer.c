@@ -18,8 +18,8 @@ struct span writer_done(const struct writer *writer)
 	return span_of(writer->start, (size_t)(writer->at - writer->start));
 }
 
-/* Yields room for `len` bytes, or NULL. After the first thing that did not fit nothing is written any
- * more: what was written is then a beginning of what was meant, never a text with a gap. */
+/* Yields room for `len` bytes, or NULL. After the first thing that did not fit nothing is written
+ * any more: what was written is then a beginning of what was meant, never a text with a gap. */
 static char *take(struct writer *writer, size_t len)
 {
 	char *room = writer->at;
@@ -156,10 +156,10 @@ void write_format(struct writer *writer, const char *format, ...)
 	va_end(args);
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------- */
 
-/* The length of the UTF-8 sequence at the beginning of text, or 0 where there is none (RFC 3629, 4: no
- * overlong forms, no surrogates, nothing above U+10FFFF). */
+/* The length of the UTF-8 sequence at the beginning of text, or 0 where there is none (RFC 3629, 4:
+ * no overlong forms, no surrogates, nothing above U+10FFFF). */
 static size_t utf8_decode(struct span text, uint32_t *ret_code)
 {
 	static const uint32_t least[5] = { 0, 0, 0x80, 0x800, 0x10000 };

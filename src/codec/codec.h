@@ -97,23 +97,29 @@ enum codec_h1_framing {
 	CODEC_H1_FRAMING_CLOSE, /* ends with the connection; responses only */
 };
 
-/* Reads one head, line by line, into one contiguous copy in the arena. */
+/* Reads one head, line by line, into one contiguous copy in the arena. What a line shows to be wrong is
+ * refused at once: a peer that never ends its head cannot keep a fault pending. */
 struct codec_h1_head {
 	char *bytes; /* in the exchange's arena */
 	uint32_t used, capacity, line_start;
 	uint8_t leading_lines; /* empty lines before the first */
 	bool has_line;         /* the first line was parsed */
-	struct span first[3];  /* its three words */
+	bool is_response;
+	struct span first[3]; /* its three words */
 	struct http_fields fields;
+	int64_t content_length; /* -1: not named */
+	bool is_chunked;
+	bool has_host;
 };
 
 /* Reads one body. */
 struct codec_h1_reader {
 	enum codec_h1_framing framing;
-	uint8_t step;           /* enum chunk_step; private */
+	uint8_t step; /* enum chunk_step; private */
 	uint8_t size_digits;
 	uint16_t extension_len; /* of this chunk */
 	uint32_t extension_total, trailer_len, trailer_count;
+	const struct codec_h1_limits *limits; /* of trailers */
 	uint64_t left; /* of the body or of this chunk, bytes */
 	uint64_t data_total, overhead_total;
 };
@@ -137,6 +143,7 @@ struct codec_h1_server {
 	/* Of the current request; set when its HEAD was given, until the next one's. */
 	enum http_method method;
 	uint8_t version; /* 10 or 11 */
+	bool is_held;    /* an upgrade or CONNECT stands undecided */
 	/* Whether the connection goes on after this exchange. The caller may clear it at any time before
 	 * the response head is written (drain, unread body); it must close after the response's end when
 	 * it is false then. */
@@ -168,7 +175,7 @@ void codec_h1_server_refuse_upgrade(struct codec_h1_server *server, bool has_inp
  * close for 1.0. Connection: close where keep_alive is false, keep-alive for 1.0 clients, upgrade for 101
  * (response->fields then holds Upgrade). Date from date_text where the response has none (empty: none).
  * Fields of the hop and framing in response->fields are skipped. -ENOSPC: the writer is too small
- * (codec_h1_head_size() says how large it must be). */
+ * (codec_h1_head_size() says how large it must be). -EINVAL: a field that we made holds a control character. */
 int codec_h1_write_response_head(struct codec_h1_server *server, struct writer *writer,
 				 const struct http_response *response, struct span date_text) MUST_CHECK;
 /* An interim response (1xx but 101), 100 without fields. Nothing for a 1.0 client. -ENOSPC. */

@@ -47,6 +47,7 @@ struct conf_error {
 struct conf_errors {
 	struct arena *arena; /* for the messages */
 	struct conf_error list[CONF_ERRORS_MAX];
+	struct conf_error overflow;         /* the row that nobody prints */
 	size_t count;                       /* of list */
 	size_t error_count, warning_count;  /* of all, also those that did not fit */
 };
@@ -250,7 +251,7 @@ enum conf_block {
 
 struct conf_schema {
 	const char *name;   /* one word, or two: "log access" */
-	const char *inside; /* names of the blocks where it may stand, blank between; "" is the top */
+	const char *inside; /* names of the blocks where it may stand, a comma between; "" is the top */
 	enum conf_block block;
 	bool is_single;     /* once per block */
 	struct conf_argument arguments[CONF_ARGUMENTS_MAX];

@@ -3,7 +3,7 @@
  *
  * It opens and connects nothing: sockets come from its listeners, from `files` and from the dialer;
  * signatures from the keyholder. Those three it asks over channels that its worker links
- * (edge_link). One struct edge per worker process; proc/worker.c owns it and translates the supervisor's
+ * (edge_link) and flushes at the turn's end. One struct edge per worker process; proc/worker.c owns it and translates the supervisor's
  * messages into the calls below. */
 #pragma once
 
@@ -18,8 +18,6 @@ struct edge;
 struct edge_host {
 	/* A snapshot that no exchange uses any more and that is not the current one: unmap it. */
 	void (*release_snapshot)(void *host, const struct snapshot *snapshot);
-	/* A helper broke the message rules: the supervisor shall end it. */
-	void (*report_broken)(void *host, enum ipc_kind kind, const char *why);
 	/* Draining is over: no connection is left. */
 	void (*drained)(void *host);
 };
@@ -39,9 +37,11 @@ void edge_free(struct edge *edge);
 
 /* The log's ring and the event that wakes its reader; both stay mapped and open until edge_free. */
 void edge_set_log(struct edge *edge, struct telemetry_ring *ring, int event_fd);
-/* A channel to this slot's keyholder, to `files` or the dialer; fd is taken. One for a kind that is linked
- * already replaces it, and what was asked there is asked again. */
-int edge_link(struct edge *edge, enum ipc_kind kind, int fd) MUST_CHECK;
+/* A channel to this slot's keyholder, to `files` or the dialer, which its owner keeps open until edge_unlink
+ * or the next edge_link of that kind. What was asked on the one before is asked again, once. */
+void edge_link(struct edge *edge, enum ipc_kind kind, struct ipc_channel *channel);
+void edge_unlink(struct edge *edge, enum ipc_kind kind);
+void edge_message(struct edge *edge, struct ipc_channel *channel, struct ipc_message *message);
 
 /* ---- Listeners: every worker has all slots' sockets and accepts from its own and from adopted ones. ---- */
 

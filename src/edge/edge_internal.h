@@ -1,6 +1,7 @@
 /* What the files of edge share: the worker's state, connections, exchanges, questions. */
 #pragma once
 
+#include "cert/cert.h"
 #include "codec/codec.h"
 #include "edge/edge.h"
 #include "edge/pump.h"
@@ -11,7 +12,8 @@
 enum {
 	EDGE_WIRE_SIZE = 64 * 1024,    /* one receive buffer and one send buffer per worker */
 	EDGE_PLAIN_SIZE = 96 * 1024,   /* decrypted: what one receive buffer can hold, and a record before it */
-	EDGE_GATHER_SIZE = 32 * 1024,  /* heads and small bodies of one turn, sealed together */
+	EDGE_FILE_SIZE = 64 * 1024,
+	EDGE_GATHER_SIZE = 80 * 1024,  /* heads and small bodies of one turn, sealed together */
 	EDGE_SMALL = 4096,             /* bodies up to this are gathered (copied), others sealed as they lie */
 	EDGE_TURN_BYTES = 64 * 1024,   /* of one connection in one turn */
 	EDGE_ACCEPT_BATCH = 16,
@@ -96,7 +98,8 @@ struct connection {
 	struct list link, active, doomed;
 	enum connection_phase phase;
 	bool is_tls, is_redirecting; /* plain without serve: 308 */
-	bool saw_eof, is_broken, wants_close, is_draining_input, sent_close, is_idle;
+	bool saw_eof, saw_close_notify, is_broken, sent_close, wants_linger;
+	bool is_pending_cipher; /* pending holds ciphertext that waits for the session */
 	uint16_t tls_port;           /* where a redirect points */
 	struct os_address peer, local;
 	struct tls_session *tls;
@@ -104,43 +107,52 @@ struct connection {
 	struct block_queue pending;  /* input that was not used: ciphertext before OPEN, then plain */
 	struct block_queue backlog;  /* output that the socket did not take */
 	size_t spent;                /* of pending's front, given out by the last peek */
-	size_t turn_bytes;
+	size_t turn_bytes; /* read in turn number `turn` */
+	uint64_t turn;
 	const struct edge_codec *codec;
 	struct codec_h1_server h1;
 	struct exchange *exchange;
 	uint64_t site_id, policy_id, certificate_id; /* what the hello chose; 0 on a plain one */
-	uint64_t accepted_ns, handshake_done_ns, last_ns;
+	uint64_t accepted_ns, last_ns, stalled_ns, closing_ns;
 	uint64_t bytes_in, bytes_out;
 	uint32_t exchange_count;
 	uint32_t unused_bytes; /* dropped while lingering */
-	const struct snapshot_limits *limits_unused;
 	char name[64];       /* SNI, for the log; cut */
 };
 
 void connection_accept(struct edge *edge, struct edge_listener *listener);
-void connection_activate(struct connection *connection);
-/* The next input as a view: plain bytes of an OPEN connection. The view lives until the next peek of any
- * connection. 0, or enum connection_read. */
-int connection_peek(struct connection *connection, struct span *ret_bytes);
-void connection_consume(struct connection *connection, size_t len); /* of what peek gave */
-/* Room for output now, in plain bytes; 0: wait, its exchange is woken when there is some. */
-size_t connection_room(const struct connection *connection);
-/* Takes all of it (call with at most connection_room bytes, and a head of any length up to GATHER_SIZE). */
-void connection_write(struct connection *connection, struct span bytes);
-void connection_flush(struct connection *connection);
+void connection_activate(struct connection *connection); /* it gets a share of this turn */
+void connection_run(struct connection *connection);
+void connection_handshake(struct connection *connection); /* phases 3 and 5 */
+void connection_open(struct connection *connection);      /* phase 6 */
+void connection_update_deadline(struct connection *connection);
 /* After what is written: our end of the stream, then the socket. linger: the peer may still be sending. */
 void connection_finish(struct connection *connection, bool linger);
-void connection_close(struct connection *connection); /* now */
-void connection_set_deadline(struct connection *connection, uint64_t deadline_ns);
-void connection_run(struct connection *connection); /* its share of a turn */
+void connection_close(struct connection *connection); /* now; freed at the turn's end */
 void connections_free_doomed(struct edge *edge);
-void connection_handshake(struct connection *connection); /* phases 3 and 5, handshake.c */
-void connection_open(struct connection *connection);
-/* Sends what the session produced into the wire buffer. */
+
+/* Input. The next bytes as a view (decrypted) that lives until the next peek of any connection. 0, or enum
+ * connection_read. */
+int connection_peek(struct connection *connection, struct span *ret_bytes);
+void connection_consume(struct connection *connection, size_t len); /* of what peek gave */
+bool connection_has_input(const struct connection *connection);     /* read and not consumed */
+/* Bytes as they came, in edge->wire_in: for the handshake. */
+int connection_receive(struct connection *connection, size_t *ret_len);
+/* Makes `plain` this connection's; whose it was keeps what it did not use. */
+void connection_input_claim(struct connection *connection);
+
+/* Output, in plain bytes. Room 0: wait, the exchange is woken when there is some. */
+size_t connection_room(const struct connection *connection);
+void connection_write(struct connection *connection, struct span bytes); /* takes all */
+/* For heads: a writer with at least `wanted` bytes (or all there are), and what was written with it. */
+struct writer connection_gather(struct connection *connection, size_t wanted);
+void connection_gathered(struct connection *connection, const struct writer *writer);
+void connection_send_raw(struct connection *connection, struct span bytes); /* past the session */
+void connection_flush(struct connection *connection);
+bool connection_backlog_send(struct connection *connection); /* true: nothing waits any more */
+void connection_output_claim(struct connection *connection);
 void connection_wire_begin(struct connection *connection, struct tls_wire *wire);
 void connection_wire_end(struct connection *connection, const struct tls_wire *wire);
-void connection_send_raw(struct connection *connection, struct span bytes);
-uint64_t edge_limit_ns(const struct edge *edge, enum snapshot_limit limit);
 
 /* ---- Exchanges and the pipeline ------------------------------------------------------------------------ */
 
@@ -168,7 +180,10 @@ extern const struct exchange_stage exchange_stages[EXCHANGE_STAGE_COUNT];
 enum response_source { RESPONSE_NONE, RESPONSE_TEXT, RESPONSE_DOCUMENT, RESPONSE_FETCH };
 
 struct exchange {
-	struct list ready;
+	struct list ready;   /* of edge->ready, ->later or ->finished */
+	struct list waiting; /* of edge->file_waiters */
+	struct os_timer timer;
+	struct exchange *next_spare;
 	struct edge *edge;
 	struct connection *connection;
 	const struct edge_codec *codec;
@@ -176,9 +191,11 @@ struct exchange {
 	struct arena arena;
 	enum exchange_stage_index stage;
 	int step; /* of the stage that runs; each stage has its enum step */
-	bool began, is_refused, head_committed, is_aborting, is_recorded, wants_turn;
-	bool response_ready; /* the response half was entered */
+	bool began, head_committed, is_aborting, is_recorded, wants_turn;
 	bool is_tunnel;
+	bool is_last;        /* nothing more can be read behind it: the connection ends */
+	bool is_file_failed;
+	uint16_t body_fault; /* the request's body was malformed: what to answer */
 	/* An interrupt is taken in the stage's stead at its next turn. */
 	enum exchange_verdict interrupt; /* EXCHANGE_NEXT: none */
 
@@ -186,21 +203,18 @@ struct exchange {
 	struct http_response response;
 	const struct snapshot_site *site;
 	const struct snapshot_route *route;
-	const struct snapshot_name *name_row;
 	const struct snapshot_limits *limits;
 
 	struct pump request_pump, response_pump;
 	enum response_source source;
 	struct span text;             /* RESPONSE_TEXT: what is left of it */
 	struct files_document *document;
-	uint64_t document_at, document_left;
-	bool is_warm;
+	uint64_t document_at, document_left, warm_until;
 	uint64_t question;
 	struct upstream_fetch fetch;
 	struct upstream_request fetch_request;
-	bool has_fetch, continue_sent, fetch_refused;
+	bool has_fetch;
 	const struct snapshot_origin *origin;
-	uint64_t body_checked_ns, body_checked_bytes;
 
 	/* For the record. */
 	uint64_t began_ns, began_wall_ns, dispatched_ns, answered_ns;
@@ -223,21 +237,31 @@ void exchange_interrupt(struct exchange *exchange, uint16_t status, enum telemet
 enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status, enum telemetry_end end);
 enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t status, struct span media_type,
 					   struct span text);
+/* The limit's status, or 503; counted, and the record's detail. */
+enum exchange_verdict exchange_over_limit(struct exchange *exchange, enum telemetry_limit limit);
 enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_end end);
 void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct span detail);
-const struct edge_codec *edge_codec_h1(void);
-void exchange_start_response_pump(struct exchange *exchange);
-/* dispatch's parts */
+/* Pumps may move now, without another turn (a head and the first bytes of its body leave together). */
+void exchange_pumps_run(struct exchange *exchange);
+void exchange_wake_at(struct exchange *exchange, uint64_t deadline_ns);
+void exchanges_free_finished(struct edge *edge);
+void record_write(struct exchange *exchange);
 enum exchange_verdict dispatch_files(struct exchange *exchange);
 enum exchange_verdict dispatch_proxy(struct exchange *exchange);
-void dispatch_proxy_leave(struct exchange *exchange);
-void dispatch_files_leave(struct exchange *exchange);
-extern const struct pump_sink discard_sink;
+const struct edge_codec *edge_codec_h1(void);
+extern const struct pump_sink discard_sink, fetch_sink;
 extern const struct pump_source text_source, document_source, fetch_source;
-extern const struct pump_sink fetch_sink;
 extern const struct upstream_host edge_upstream_host;
 
 /* ---- The worker ------------------------------------------------------------------------------------------ */
+
+/* A certificate's data set. */
+struct edge_credential {
+	uint64_t id;
+	struct arena arena;
+	struct cert_chain chain;
+	struct tls_credential *credential;
+};
 
 struct edge_listener {
 	struct os_watch watch;
@@ -246,7 +270,6 @@ struct edge_listener {
 	uint64_t id;
 	uint32_t slot;
 	int fd;
-	bool is_ready;
 };
 
 struct edge {
@@ -259,7 +282,11 @@ struct edge {
 	struct telemetry_ring *ring;
 	int ring_event;
 
-	struct list listeners, connections, active, doomed, ready;
+	struct telemetry_counters *counters; /* in range */
+
+	struct list listeners, connections, active, doomed; /* of connections */
+	struct list later; /* connections whose share of this turn is used up */
+	struct list ready, later_exchanges, finished, file_waiters;
 	bool adopted[OS_CPU_MAX];
 	struct slab connection_slab;
 	struct block_pool blocks;
@@ -270,26 +297,37 @@ struct edge {
 	struct map credentials;        /* certificate id → tls_credential */
 	struct map policies;           /* policy id → tls_policy */
 	struct map client_policies;    /* ca id → tls_policy */
-	struct list staged_data;
+	struct map staged_credentials, staged_client_policies, staged_policies;
+	uint64_t round_robin;
 
 	struct edge_question *questions;
 	uint32_t question_capacity, question_free, question_open;
-	struct ipc_channel keyholder, files, dialer;
+	struct ipc_channel *keyholder, *files, *dialer; /* NULL while there is none */
 
 	struct files_cache *cache;
 	struct upstream *upstream;
 
 	/* Buffers of the worker, shared by all connections of a turn. */
-	char *wire_in, *wire_out, *plain, *gather;
+	char *wire_in, *wire_out, *plain, *gather, *file_buffer, *upstream_buffer, *line_buffer;
 	size_t wire_out_len, gather_len;
 	struct connection *input_owner, *output_owner;
 	size_t input_at, input_end; /* in plain */
 
+	uint64_t turn; /* number of this one */
 	uint64_t now_ns, wall_ns;
 	char date[HTTP_DATE_LEN];
 	int64_t date_s;
 	uint64_t request_id_high, request_id_low;
-	bool is_draining;
+	bool is_draining, is_drained, wakes_log;
 	uint64_t drain_deadline_ns;
 	struct os_timer drain_timer;
 };
+
+void edge_clock(struct edge *edge); /* takes over the loop's */
+void edge_run_later(struct edge *edge, struct connection *connection);
+void edge_run_exchange_later(struct exchange *exchange);
+void edge_snapshot_unref(struct edge *edge, struct edge_snapshot *used);
+void edge_input_release(struct edge *edge);
+uint64_t edge_limit_ns(const struct edge *edge, enum snapshot_limit limit);
+/* One line to the log's ring, finished by one of telemetry's writers. */
+void edge_event_tls(struct connection *connection, const char *why, struct span detail);

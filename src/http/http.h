@@ -34,6 +34,17 @@ enum http_method {
 enum http_method http_method_of(struct span text); /* case matters */
 struct span http_method_text(enum http_method method); /* empty for HTTP_OTHER */
 bool http_method_is_idempotent(enum http_method method); /* RFC 9110, 9.2.2 */
+
+/* What a byte may be part of, for parsers on the hot path. */
+enum http_char_class {
+	HTTP_CHAR_TOKEN = 1, /* RFC 9110, 5.6.2 */
+	HTTP_CHAR_VALUE = 2, /* of a field value: visible, blank, HTAB and 0x80-0xff (5.5) */
+	HTTP_CHAR_TARGET = 4, /* of a request target: visible ASCII but `#`, and 0x80-0xff */
+	HTTP_CHAR_PATH = 8,  /* of a path, meaning itself: TARGET without `%`, backslash, `?`, `/` and 0x80-0xff */
+	HTTP_CHAR_HOST = 16, /* of a registered name, see http_authority_parse() */
+	HTTP_CHAR_UNESCAPED = 32, /* of a path that we write: unreserved, sub-delims, `:`, `@`, `/` */
+};
+extern const uint8_t http_char_class[256];
 bool http_is_token(struct span text); /* RFC 9110, 5.6.2; the empty text is none */
 bool http_is_field_value(struct span text); /* no NUL, CR, LF or other control but HTAB (5.5) */
 
@@ -165,9 +176,10 @@ struct http_authority {
 	enum http_host_kind kind;
 };
 
-/* Strict: letters, digits, `-`, `_` and dots in labels of 1 to 63 bytes; a last label of digits makes it
- * IPv4, which must then be four decimal numbers; [v6] without zone; a port of 1 to 65535. User
- * information, percent-encoding, an empty host and an empty port are refused. `raw` must outlive *ret. */
+/* Strict: letters, digits and `-_~!$*+=` in labels of 1 to 63 bytes; a last label of digits makes it IPv4,
+ * which must then be four decimal numbers; [v6] without zone; a port of 1 to 65535. User information,
+ * percent-encoding, the rest of sub-delims (a comma could be two Hosts joined), an empty host and an empty
+ * port are refused. `raw` must outlive *ret. */
 int http_authority_parse(struct arena *arena, struct span raw, struct http_authority *ret) MUST_CHECK;
 /* The same host and, with the scheme's default filled in, the same port? */
 bool http_authority_equal(const struct http_authority *a, const struct http_authority *b, bool secure);
@@ -241,11 +253,11 @@ bool http_status_has_body(uint16_t status, enum http_method method);
 
 /* ---- What does not pass a gateway (RFC 9110, 7.6.1) ------------------------------------------------- */
 
-/* Of a request, before it is forwarded: fields that Connection names, the hop-by-hop ones, Expect (the
- * codec writes it), Proxy, every X-Forwarded-* and Forwarded, and every field that differs from one
- * we write only in its punctuation (`Content_Length`, `X.Forwarded.For`: CGI-like origins fold them).
- * Connection cannot remove Host, Content-Length, Authorization, Cookie or a field that we write. Host and
- * Content-Length stay. Upgrade goes too: request->upgrade tells the codec. */
+/* Of a request, before it is forwarded: fields that Connection names (its first 64 options), the hop-by-hop
+ * ones, Expect (the codec writes it), Proxy, every X-Forwarded-* and Forwarded, and every field that differs
+ * from a name of the table above only in punctuation (`Content_Length`, `X.Forwarded.For`: CGI-like origins
+ * fold them into one). Connection cannot remove Host, Content-Length or a field that we write. Host and
+ * Content-Length stay; request->upgrade tells the codec of an upgrade. */
 void http_request_strip(struct http_request *request);
 /* Of a response: the same, by Connection and by the list. */
 void http_response_strip(struct http_response *response);
@@ -274,7 +286,7 @@ struct http_validators {
 	int64_t modified_s; /* Last-Modified; -1: none */
 };
 
-enum { HTTP_ETAG_SIZE = 40 };
+enum { HTTP_ETAG_SIZE = 44 };
 /* A strong etag of size and time of change, in `ret`. */
 struct span http_etag_write(uint64_t size, int64_t modified_s, uint32_t modified_ns,
 			    char ret[HTTP_ETAG_SIZE]);

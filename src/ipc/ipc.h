@@ -26,7 +26,8 @@ struct ipc_range {
 	uint64_t heartbeat; /* counts turns and, while idle, at least one a second */
 	uint64_t connections, exchanges, descriptors, memory_bytes; /* gauges */
 	uint64_t questions_open, snapshot_serial;
-	uint64_t reserved[8];
+	uint32_t secret_memory, reserved32; /* enum os_secret_kind of a keyholder's heap */
+	uint64_t reserved[7];
 	uint64_t counters[]; /* telemetry */
 };
 
@@ -54,12 +55,13 @@ struct ipc_channel {
 	void *owner;
 	enum ipc_kind self, peer;
 	uint32_t peer_slot;
-	struct ipc_queue *queue; /* NULL while nothing waits */
+	struct ipc_queue *queue; /* what waits, and the buffer to receive into; NULL once closed */
 	uint64_t sent, received;
-	bool broken, is_delivering;
+	bool broken; /* it was told on_closed */
 };
 
-/* Takes `fd`. The channel is embedded in its owner and must not move while open. */
+/* Takes `fd`, also on failure. The channel is embedded in its owner and must not move while open.
+ * `loop` may be NULL for a channel that only ever waits (ipc_wait). */
 int ipc_channel_open(struct ipc_channel *channel, struct os_loop *loop, int fd, enum ipc_kind self,
 		     enum ipc_kind peer) MUST_CHECK;
 void ipc_channel_handle(struct ipc_channel *channel, const struct ipc_handlers *handlers, void *owner);

@@ -347,6 +347,11 @@ enum os_secret_kind { OS_SECRET_HIDDEN = 1, OS_SECRET_LOCKED = 2, OS_SECRET_PLAI
  * core), else PLAIN where not even locking is allowed. Not inherited by a fork. */
 int os_secret_map(size_t size, void **ret_memory, enum os_secret_kind *ret_kind) MUST_CHECK;
 
+/* One pointer for hooks that a library calls without an owner argument (libcrypto's allocator in a keyholder).
+ * NULL until it was set. */
+void os_hook_state_set(void *state);
+void *os_hook_state(void);
+
 /* ---- Processes --------------------------------------------------------------------------------------- */
 
 /* The program that runs, opened by os_start(); only good for starting it again. -ENOENT before. */

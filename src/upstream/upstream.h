@@ -35,7 +35,7 @@ struct upstream_host {
 
 /* Milliseconds unless the name says more; values come from the limits table. */
 struct upstream_limits {
-	uint32_t connect_ms, first_byte_ms, between_bytes_ms, event_stream_ms, idle_ms, handshake_ms;
+	uint32_t connect_ms, first_byte_ms, between_bytes_ms, event_stream_ms, tunnel_ms, idle_ms;
 	uint32_t head_max, idle_per_origin, connections_per_origin;
 };
 
@@ -43,19 +43,23 @@ struct upstream_config {
 	struct os_loop *loop;
 	const struct upstream_host *host;
 	void *host_data;
-	struct upstream_limits limits;
 	/* One buffer of the worker for every read: a body span is a view of it (see upstream_fetch_read). */
 	char *receive_buffer;
 	size_t receive_size;
 };
 int upstream_new(const struct upstream_config *config, struct upstream **ret_upstream) MUST_CHECK;
 void upstream_free(struct upstream *upstream);
+/* Before the first fetch, and after each change. */
+void upstream_set_limits(struct upstream *upstream, const struct upstream_limits *limits);
 /* Closes idle connections of origins that are not in the list any more (after a change). */
 void upstream_keep_only(struct upstream *upstream, const uint64_t *origin_ids, size_t count);
 void upstream_close_idle(struct upstream *upstream); /* draining */
 /* At a turn's end: frees what was closed during the turn. */
 void upstream_turn_end(struct upstream *upstream);
 
+/* What is (still) wanted for this connection: the worker asks its dialer again when that was replaced. */
+void upstream_dial_wanted(const struct upstream_connection *connection, uint64_t *ret_origin_id,
+			  uint32_t *ret_timeout_ms);
 void upstream_dialed(struct upstream_connection *connection, int fd /* taken */, uint32_t connect_us);
 /* status: enum ipc_dial_status; detail is copied. */
 void upstream_dial_failed(struct upstream_connection *connection, uint32_t status, struct span detail);
@@ -71,6 +75,7 @@ struct upstream_request {
 	uint64_t ca_id;
 	enum http_method method;
 	struct span method_text, target; /* target in its wire form, with query */
+	struct span host; /* the Host field's value; also in fields, where upstream skips it */
 	const struct http_fields *fields;
 	int64_t content_length; /* -1: unknown, sent chunked when has_body */
 	bool has_body;

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Makes docs/limits.md and docs/errors.md from the tables in the source.
+
+    docs/make_tables.py           writes them
+    docs/make_tables.py --check   says which are stale, writes nothing; exit 1 if any is
+"""
+import os
+import re
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TELEMETRY = 'src/telemetry/telemetry.h'
+CODEC = 'src/codec/codec.h'
+MADE = '<!-- Made by docs/make_tables.py from {}: change it there. -->\n'
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding='utf-8') as file:
+        return file.read()
+
+
+def fields(row):
+    """Splits a row's arguments at the commas outside its strings; adjacent strings are one."""
+    parts = re.findall(r'((?:"(?:[^"\\]|\\.)*"|[^",])*)(?:,|$)', row)
+    if parts and parts[-1] == '':
+        parts.pop()
+    values = []
+    for part in parts:
+        strings = re.findall(r'"((?:[^"\\]|\\.)*)"', part)
+        values.append(re.sub(r'\\(.)', r'\1', ''.join(strings)) if strings else part.strip())
+    return values
+
+
+def table(path, name):
+    """The rows of `#define NAME(X) X(…) X(…)`."""
+    match = re.search(r'^#define ' + name + r'\(X\)((?:.*\\\n)*.*)\n', read(path), re.M)
+    if not match:
+        sys.exit(f'{path}: no table {name}')
+    text = match[1].replace('\\\n', ' ')
+    rows = re.findall(r'\bX\(((?:"(?:[^"\\]|\\.)*"|[^")])*)\)', text)
+    if not rows:
+        sys.exit(f'{path}: {name} has no rows that can be read')
+    return [fields(row) for row in rows]
+
+
+def markdown(head, rows):
+    lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
+    for row in rows:
+        lines.append('| ' + ' | '.join(cell.replace('|', '\\|') for cell in row) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def limit_rows(name):
+    rows = []
+    for _, limit, unit, number, suffix, status, help_text in table(TELEMETRY, name):
+        status = status if status != '0' else ''
+        rows.append([f'`{limit}`', unit.lower(), f'`{number}{suffix}`', status, help_text,
+                     f'`portcullis_limits_total{{limit="{limit}"}}`'])
+    return rows
+
+
+def limits():
+    head = ['limit', 'unit', 'default', 'status', 'bounds', 'counter']
+    return (MADE.format(TELEMETRY) + """
+# Limits
+
+Every limit has a name, a default, a counter and a reason in the log: an exchange that runs into one
+ends with `limit:NAME` in the access log, or with `client-timeout:NAME` where a client was too slow
+([errors](errors.md)). *Status* is what a request over it is answered with while that is possible;
+where there is none, the connection ends or nobody's request is at fault.
+
+## Settable
+
+In `limits { NAME VALUE … }`: for all sites, in a site, and `on PATH`.
+
+""" + markdown(head, limit_rows('TELEMETRY_LIMITS_SETTABLE')) + """
+## Fixed
+
+""" + markdown(head, limit_rows('TELEMETRY_LIMITS_FIXED')))
+
+
+def errors():
+    ends = [[f'`{word}`', status if status != '0' else '', help_text]
+            for _, word, status, help_text in table(TELEMETRY, 'TELEMETRY_ENDS')]
+    details = [[f'`{word}`', help_text] for word, help_text in table(TELEMETRY, 'TELEMETRY_TLS_DETAILS')]
+    text = MADE.format(f'{TELEMETRY} and {CODEC}') + """
+# How exchanges end
+
+The last member of each line of the access log, `end`, says in one word who ended the exchange and
+why; a detail may follow after a colon (`origin-tls:expired`, `limit:header`). *Status* is what the
+client is answered with as long as no head was sent to it. After the head nothing can be said any
+more: the client's connection or stream then ends without a clean end of the body, so that a short
+body never looks whole.
+
+""" + markdown(['end', 'status', 'what happened'], ends) + """
+## Details of `client-tls` and `origin-tls`
+
+""" + markdown(['detail', 'meaning'], details)
+    if os.path.exists(os.path.join(ROOT, CODEC)):
+        faults = [[f'`{word}`', status] for _, status, word in table(CODEC, 'CODEC_H1_FAULTS')]
+        text += """
+## Details of `client-malformed` and `origin-malformed`
+
+From an origin all of them are 502.
+
+""" + markdown(['detail', 'status'], faults)
+    return text
+
+
+def main():
+    check = sys.argv[1:] == ['--check']
+    if sys.argv[1:] and not check:
+        sys.exit(__doc__)
+    stale = []
+    for path, text in (('docs/limits.md', limits()), ('docs/errors.md', errors())):
+        if os.path.exists(os.path.join(ROOT, path)) and read(path) == text:
+            continue
+        stale.append(path)
+        if not check:
+            with open(os.path.join(ROOT, path), 'w', encoding='utf-8') as file:
+                file.write(text)
+    if check and stale:
+        print('stale: ' + ', '.join(stale) + '; run docs/make_tables.py')
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,327 @@
+/* Connections: accept, their share of a turn, deadlines, close. */
+#include "edge/edge_internal.h"
+
+static void on_ready(struct os_watch *watch, unsigned now)
+{
+	struct connection *connection = CONTAINER_OF(watch, struct connection, watch);
+
+	(void)now;
+	connection_activate(connection);
+}
+
+void connection_activate(struct connection *connection)
+{
+	if (connection->phase != CONNECTION_CLOSED && !list_is_linked(&connection->active))
+		list_push_back(&connection->edge->active, &connection->active);
+}
+
+/* ---- Accept ------------------------------------------------------------------------------------------ */
+
+static void connection_start(struct connection *connection)
+{
+	struct edge *edge = connection->edge;
+	const struct snapshot_listener *row =
+		snapshot_find_listener(edge->current->snapshot, connection->listener->id);
+
+	connection->accepted_ns = connection->last_ns = edge->now_ns;
+	connection->is_tls = !row || !row->is_plain;
+	connection->is_redirecting = row && row->is_plain && !row->is_serving;
+	connection->tls_port = row ? row->tls_port : 0;
+	connection->phase = CONNECTION_HELLO;
+	if (!connection->is_tls)
+		connection_open(connection);
+	/* The first bytes are usually there with the connection: read at once, without another turn. */
+	connection->watch.ready |= OS_READABLE | OS_WRITABLE;
+	connection_activate(connection);
+}
+
+void connection_accept(struct edge *edge, struct edge_listener *listener)
+{
+	for (int i = 0; i < EDGE_ACCEPT_BATCH; i++) {
+		struct os_address peer;
+		struct connection *connection;
+		int fd, failed = os_accept(listener->fd, &fd, &peer);
+
+		if (failed)
+			return;
+		connection = edge->current && edge->connection_count < edge->connections_max ?
+				     slab_alloc(&edge->connection_slab) :
+				     NULL;
+		if (!connection) {
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_CONNECTIONS);
+			os_close(fd);
+			continue;
+		}
+		connection->edge = edge;
+		connection->listener = listener;
+		connection->peer = peer;
+		connection->watch.on_ready = on_ready;
+		if (os_watch_add(edge->loop, &connection->watch, fd, OS_WATCH_EDGE)) {
+			os_close(fd);
+			slab_free(&edge->connection_slab, connection);
+			continue;
+		}
+		list_push_back(&edge->connections, &connection->link);
+		edge->connection_count++;
+		edge->range->connections = edge->connection_count;
+		telemetry_count(edge->counters, TELEMETRY_COUNTER_CONNECTIONS);
+		connection_start(connection);
+	}
+	os_loop_wake_again(edge->loop);
+}
+
+/* ---- Its share of a turn -------------------------------------------------------------------------------- */
+
+static void linger_run(struct connection *connection)
+{
+	struct edge *edge = connection->edge;
+	ssize_t got = 0;
+
+	if (connection->backlog.len)
+		return;
+	if (!connection->sent_close) {
+		connection->sent_close = true;
+		if (connection->is_tls && connection->tls && !connection->is_broken) {
+			struct tls_wire wire;
+			int outcome;
+
+			connection_wire_begin(connection, &wire);
+			outcome = tls_session_close(connection->tls, &wire);
+			connection_wire_end(connection, &wire);
+			if (outcome == 0)
+				connection_flush(connection);
+		}
+		os_shutdown(connection->watch.fd, OS_HALF_WRITE);
+		if (!connection->wants_linger || connection->saw_eof) {
+			connection_close(connection);
+			return;
+		}
+	}
+	/* Closing with unread input would send a reset, which can overtake our answer: drop what still
+	 * comes, for a while. */
+	while ((connection->watch.ready & OS_READABLE) && connection->unused_bytes < 256 * 1024) {
+		got = os_read(connection->watch.fd, edge->wire_in, EDGE_WIRE_SIZE);
+		if (got <= 0)
+			break;
+		connection->unused_bytes += (uint32_t)got;
+	}
+	if (got == -EAGAIN)
+		connection->watch.ready &= ~(unsigned)OS_READABLE;
+	else if (got <= 0 || connection->unused_bytes >= 256 * 1024)
+		connection_close(connection);
+}
+
+static void connection_gone(struct connection *connection)
+{
+	struct exchange *exchange = connection->exchange;
+
+	connection->is_broken = connection->saw_eof = true;
+	if (exchange && exchange->began)
+		exchange_interrupt(exchange, 0, TELEMETRY_END_CLIENT_GONE);
+	else
+		connection_close(connection);
+}
+
+void connection_run(struct connection *connection)
+{
+	struct exchange *exchange = connection->exchange;
+
+	if (connection->backlog.len && connection_backlog_send(connection) && exchange)
+		exchange_wake(exchange);
+	if (connection->is_broken || (connection->watch.ready & (OS_ERROR | OS_HANGUP))) {
+		connection_gone(connection);
+		return;
+	}
+	switch (connection->phase) {
+	case CONNECTION_HELLO:
+	case CONNECTION_HANDSHAKE:
+		connection_handshake(connection);
+		break;
+	case CONNECTION_OPEN:
+		if (exchange && exchange->began)
+			exchange_wake(exchange);
+		else
+			connection->codec->progress(connection);
+		break;
+	case CONNECTION_LINGER:
+		linger_run(connection);
+		break;
+	case CONNECTION_CLOSED:
+		return;
+	}
+	connection_update_deadline(connection);
+}
+
+/* ---- Deadlines: derived from what the connection waits for, never stored -------------------------------- */
+
+enum deadline_kind {
+	DEADLINE_NONE,
+	DEADLINE_HANDSHAKE,
+	DEADLINE_IDLE,
+	DEADLINE_HEAD,
+	DEADLINE_BODY,
+	DEADLINE_SEND,
+	DEADLINE_TUNNEL,
+	DEADLINE_LINGER,
+	DEADLINE_QUESTION,
+};
+
+static enum deadline_kind exchange_deadline(const struct connection *connection, uint64_t *ret_ns)
+{
+	const struct exchange *exchange = connection->exchange;
+	const uint64_t *limits = exchange->limits->values;
+
+	if (!exchange->began) {
+		*ret_ns = exchange->began_ns + limits[SNAPSHOT_LIMIT_HEADER_TIME];
+		return DEADLINE_HEAD;
+	}
+	if (connection->backlog.len) {
+		*ret_ns = connection->stalled_ns + limits[SNAPSHOT_LIMIT_SEND_GAP];
+		return DEADLINE_SEND;
+	}
+	if (exchange->is_tunnel) {
+		*ret_ns = connection->last_ns + limits[SNAPSHOT_LIMIT_TUNNEL];
+		return DEADLINE_TUNNEL;
+	}
+	if (exchange->question) {
+		*ret_ns = exchange->dispatched_ns + 30 * OS_SECOND;
+		return DEADLINE_QUESTION;
+	}
+	if (pump_is_open(&exchange->request_pump) && !exchange->request_pump.source_ended &&
+	    !exchange->request_pump.queue.len && exchange->request_pump.sink) {
+		*ret_ns = connection->last_ns + limits[SNAPSHOT_LIMIT_BODY_GAP];
+		return DEADLINE_BODY;
+	}
+	return DEADLINE_NONE;
+}
+
+static enum deadline_kind connection_deadline(const struct connection *connection, uint64_t *ret_ns)
+{
+	const struct edge *edge = connection->edge;
+
+	switch (connection->phase) {
+	case CONNECTION_HELLO:
+	case CONNECTION_HANDSHAKE:
+		*ret_ns = connection->accepted_ns + edge_limit_ns(edge, SNAPSHOT_LIMIT_HANDSHAKE);
+		return DEADLINE_HANDSHAKE;
+	case CONNECTION_LINGER:
+		*ret_ns = connection->closing_ns + (connection->backlog.len ? 30 : 2) * OS_SECOND;
+		return DEADLINE_LINGER;
+	case CONNECTION_OPEN:
+		if (connection->exchange)
+			return exchange_deadline(connection, ret_ns);
+		*ret_ns = connection->last_ns + edge_limit_ns(edge, SNAPSHOT_LIMIT_IDLE);
+		return DEADLINE_IDLE;
+	case CONNECTION_CLOSED:
+		break;
+	}
+	return DEADLINE_NONE;
+}
+
+static void on_due(struct os_timer *timer)
+{
+	struct connection *connection = CONTAINER_OF(timer, struct connection, timer);
+	struct exchange *exchange = connection->exchange;
+	uint64_t deadline_ns = 0;
+	enum deadline_kind kind = connection_deadline(connection, &deadline_ns);
+
+	edge_clock(connection->edge);
+	if (kind == DEADLINE_NONE)
+		return;
+	if (deadline_ns > connection->edge->now_ns) {
+		os_timer_set(connection->edge->loop, timer, deadline_ns);
+		return;
+	}
+	switch (kind) {
+	case DEADLINE_HEAD:
+		exchange_refuse(exchange, 408, TELEMETRY_END_CLIENT_TIMEOUT, "head");
+		break;
+	case DEADLINE_BODY:
+		exchange_interrupt(exchange, 408, TELEMETRY_END_CLIENT_TIMEOUT);
+		break;
+	case DEADLINE_SEND:
+	case DEADLINE_TUNNEL:
+		exchange_interrupt(exchange, 0, TELEMETRY_END_CLIENT_TIMEOUT);
+		break;
+	case DEADLINE_QUESTION:
+		exchange_interrupt(exchange, 503, TELEMETRY_END_NO_ROOM);
+		break;
+	case DEADLINE_IDLE:
+		connection_finish(connection, false);
+		break;
+	case DEADLINE_HANDSHAKE:
+		telemetry_count(connection->edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
+		connection_close(connection);
+		break;
+	case DEADLINE_LINGER:
+	case DEADLINE_NONE:
+		connection_close(connection);
+		break;
+	}
+}
+
+void connection_update_deadline(struct connection *connection)
+{
+	uint64_t deadline_ns = 0;
+
+	if (connection_deadline(connection, &deadline_ns) == DEADLINE_NONE)
+		return; /* a timer that still runs looks again when it is due */
+	connection->timer.on_due = on_due;
+	if (!os_timer_is_set(&connection->timer) || deadline_ns != connection->timer.deadline_ns)
+		os_timer_set(connection->edge->loop, &connection->timer, deadline_ns);
+}
+
+/* ---- The end -------------------------------------------------------------------------------------------- */
+
+void connection_finish(struct connection *connection, bool linger)
+{
+	if (connection->phase == CONNECTION_CLOSED || connection->phase == CONNECTION_LINGER)
+		return;
+	connection_flush(connection);
+	connection->phase = CONNECTION_LINGER;
+	connection->wants_linger = linger;
+	connection->closing_ns = connection->edge->now_ns;
+	connection_activate(connection);
+}
+
+void connection_close(struct connection *connection)
+{
+	struct edge *edge = connection->edge;
+
+	if (connection->phase == CONNECTION_CLOSED)
+		return;
+	if (edge->output_owner == connection) {
+		connection_flush(connection);
+		edge->output_owner = NULL;
+		edge->gather_len = edge->wire_out_len = 0;
+	}
+	connection->phase = CONNECTION_CLOSED;
+	if (edge->input_owner == connection)
+		edge->input_owner = NULL;
+	question_cancel(edge, connection->question);
+	os_timer_stop(&connection->timer);
+	list_remove(&connection->active);
+	list_push_back(&edge->doomed, &connection->doomed);
+}
+
+void connections_free_doomed(struct edge *edge)
+{
+	while (!list_is_empty(&edge->doomed)) {
+		struct connection *connection = LIST_ITEM(edge->doomed.next, struct connection, doomed);
+		int fd = connection->watch.fd;
+
+		list_remove(&connection->doomed);
+		list_remove(&connection->link);
+		list_remove(&connection->active);
+		if (connection->exchange)
+			exchange_free(connection->exchange);
+		tls_session_free(connection->tls);
+		block_queue_clear(&connection->pending, &edge->blocks);
+		block_queue_clear(&connection->backlog, &edge->blocks);
+		os_watch_remove(&connection->watch);
+		os_close(fd);
+		slab_free(&edge->connection_slab, connection);
+		edge->connection_count--;
+		edge->range->connections = edge->connection_count;
+	}
+}

@@ -1,0 +1,569 @@
+/* The worker's state: made, changed, run once a turn, drained. */
+#include "edge/edge_internal.h"
+
+#include <string.h>
+
+/* ---- Made --------------------------------------------------------------------------------------------- */
+
+static int buffers_new(struct edge *edge)
+{
+	edge->wire_in = heap_alloc(EDGE_WIRE_SIZE);
+	edge->wire_out = heap_alloc(EDGE_WIRE_SIZE);
+	edge->plain = heap_alloc(EDGE_PLAIN_SIZE);
+	edge->gather = heap_alloc(EDGE_GATHER_SIZE);
+	edge->file_buffer = heap_alloc(EDGE_FILE_SIZE);
+	edge->upstream_buffer = heap_alloc(EDGE_PLAIN_SIZE);
+	edge->line_buffer = heap_alloc(TELEMETRY_LINE_MAX);
+	return edge->wire_in && edge->wire_out && edge->plain && edge->gather && edge->file_buffer &&
+			       edge->upstream_buffer && edge->line_buffer ?
+		       0 :
+		       -ENOMEM;
+}
+
+static int engines_new(struct edge *edge)
+{
+	struct upstream_config upstream = {
+		.loop = edge->loop,
+		.host = &edge_upstream_host,
+		.host_data = edge,
+		.receive_buffer = edge->upstream_buffer,
+		.receive_size = EDGE_PLAIN_SIZE,
+	};
+	int failed = files_cache_new((size_t)telemetry_limits[TELEMETRY_LIMIT_DOCUMENTS].value, 64u << 20,
+				     &edge->cache);
+
+	return failed ? failed : upstream_new(&upstream, &edge->upstream);
+}
+
+int edge_new(const struct edge_config *config, struct edge **ret_edge)
+{
+	struct edge *edge = heap_alloc(sizeof(*edge));
+	struct list *lists[] = { &edge->listeners, &edge->connections, &edge->active, &edge->doomed, &edge->later,
+				 &edge->ready, &edge->later_exchanges, &edge->finished, &edge->file_waiters };
+
+	if (!edge)
+		return -ENOMEM;
+	edge->loop = config->loop;
+	edge->host = config->host;
+	edge->host_data = config->host_data;
+	edge->slot = config->slot;
+	edge->range = config->range;
+	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
+	edge->tickets = config->tickets;
+	edge->connections_max = config->connections_max;
+	edge->ring_event = -1;
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+		list_init(lists[i]);
+	slab_init(&edge->connection_slab, sizeof(struct connection), config->connections_max, EDGE_CONNECTION_MAGIC);
+	block_pool_init(&edge->blocks, EDGE_BLOCKS_MAX);
+	os_random(&edge->request_id_high, sizeof(edge->request_id_high));
+	os_random(&edge->request_id_low, sizeof(edge->request_id_low));
+	edge->adopted[edge->slot] = true;
+	edge_clock(edge);
+	if (buffers_new(edge) || engines_new(edge)) {
+		edge_free(edge);
+		return -ENOMEM;
+	}
+	*ret_edge = edge;
+	return 0;
+}
+
+static void credential_free(struct edge_credential *credential)
+{
+	if (!credential)
+		return;
+	tls_credential_free(credential->credential);
+	arena_fini(&credential->arena);
+	heap_free(credential);
+}
+
+static void map_drop(struct map *map, void (*drop)(void *value))
+{
+	size_t cursor = 0;
+	uint64_t key;
+	void *value;
+
+	while ((value = map_next(map, &cursor, &key)))
+		drop(value);
+	map_fini(map);
+}
+
+static void drop_credential(void *value)
+{
+	credential_free(value);
+}
+
+static void drop_policy(void *value)
+{
+	tls_policy_free(value);
+}
+
+void edge_free(struct edge *edge)
+{
+	if (!edge)
+		return;
+	LIST_EACH(&edge->connections, node)
+		connection_close(LIST_ITEM(node, struct connection, link));
+	connections_free_doomed(edge);
+	exchanges_free_finished(edge);
+	while (edge->spare_exchanges) {
+		struct exchange *exchange = edge->spare_exchanges;
+
+		edge->spare_exchanges = exchange->next_spare;
+		arena_fini(&exchange->arena);
+		heap_free(exchange);
+	}
+	LIST_EACH(&edge->listeners, node)
+	{
+		struct edge_listener *listener = LIST_ITEM(node, struct edge_listener, link);
+
+		os_watch_remove(&listener->watch);
+		os_close(listener->fd);
+		list_remove(&listener->link);
+		heap_free(listener);
+	}
+	upstream_free(edge->upstream);
+	files_cache_free(edge->cache);
+	question_fini(edge);
+	map_drop(&edge->credentials, drop_credential);
+	map_drop(&edge->staged_credentials, drop_credential);
+	map_drop(&edge->policies, drop_policy);
+	map_drop(&edge->staged_policies, drop_policy);
+	map_drop(&edge->client_policies, drop_policy);
+	map_drop(&edge->staged_client_policies, drop_policy);
+	heap_free(edge->current);
+	heap_free(edge->staged);
+	slab_fini(&edge->connection_slab);
+	block_pool_fini(&edge->blocks);
+	heap_free(edge->wire_in);
+	heap_free(edge->wire_out);
+	heap_free(edge->plain);
+	heap_free(edge->gather);
+	heap_free(edge->file_buffer);
+	heap_free(edge->upstream_buffer);
+	heap_free(edge->line_buffer);
+	os_timer_stop(&edge->drain_timer);
+	heap_free(edge);
+}
+
+void edge_set_log(struct edge *edge, struct telemetry_ring *ring, int event_fd)
+{
+	edge->ring = ring;
+	edge->ring_event = event_fd;
+}
+
+uint64_t edge_limit_ns(const struct edge *edge, enum snapshot_limit limit)
+{
+	return edge->current->snapshot->limits.values[limit];
+}
+
+/* ---- Listeners -------------------------------------------------------------------------------------------- */
+
+static void on_listener(struct os_watch *watch, unsigned now)
+{
+	struct edge_listener *listener = CONTAINER_OF(watch, struct edge_listener, watch);
+
+	(void)now;
+	edge_clock(listener->edge);
+	connection_accept(listener->edge, listener);
+}
+
+static void listener_update(struct edge_listener *listener)
+{
+	struct edge *edge = listener->edge;
+	bool wanted = edge->adopted[listener->slot] && edge->current && !edge->is_draining;
+
+	if (!wanted)
+		os_watch_remove(&listener->watch);
+	else if (!os_watch_is_added(&listener->watch))
+		/* Only a lack of memory: the next adopt or commit tries again. */
+		wanted = os_watch_add(edge->loop, &listener->watch, listener->fd, OS_WATCH_LEVEL_READ) == 0;
+}
+
+static void listeners_update(struct edge *edge)
+{
+	LIST_EACH(&edge->listeners, node)
+		listener_update(LIST_ITEM(node, struct edge_listener, link));
+}
+
+int edge_listener_add(struct edge *edge, uint64_t id, uint32_t slot, int fd)
+{
+	struct edge_listener *listener = slot < OS_CPU_MAX ? heap_alloc(sizeof(*listener)) : NULL;
+
+	if (!listener) {
+		os_close(fd);
+		return -ENOMEM;
+	}
+	listener->edge = edge;
+	listener->id = id;
+	listener->slot = slot;
+	listener->fd = fd;
+	listener->watch.on_ready = on_listener;
+	list_push_back(&edge->listeners, &listener->link);
+	listener_update(listener);
+	return 0;
+}
+
+static void listener_forget(struct edge_listener *listener)
+{
+	LIST_EACH(&listener->edge->connections, node)
+	{
+		struct connection *connection = LIST_ITEM(node, struct connection, link);
+
+		if (connection->listener == listener)
+			connection->listener = NULL;
+	}
+	os_watch_remove(&listener->watch);
+	os_close(listener->fd);
+	list_remove(&listener->link);
+	heap_free(listener);
+}
+
+void edge_listener_remove(struct edge *edge, uint64_t id)
+{
+	LIST_EACH(&edge->listeners, node)
+	{
+		struct edge_listener *listener = LIST_ITEM(node, struct edge_listener, link);
+
+		if (listener->id == id)
+			listener_forget(listener);
+	}
+}
+
+void edge_adopt(struct edge *edge, uint32_t slot, bool on)
+{
+	if (slot >= OS_CPU_MAX)
+		return;
+	edge->adopted[slot] = on;
+	listeners_update(edge);
+}
+
+/* ---- Change --------------------------------------------------------------------------------------------------- */
+
+static int stage_chain(struct edge *edge, uint64_t id, struct span text)
+{
+	struct edge_credential *credential = heap_alloc(sizeof(*credential));
+	struct span why;
+	int failed;
+
+	if (!credential)
+		return -ENOMEM;
+	credential->id = id;
+	arena_init(&credential->arena, 1u << 20);
+	failed = cert_chain_parse(&credential->arena, text, &credential->chain, &why);
+	if (!failed)
+		failed = tls_credential_new(credential->chain.certificates, credential->chain.count,
+					    &credential->credential);
+	if (!failed) {
+		credential_free(map_remove(&edge->staged_credentials, id));
+		failed = map_set(&edge->staged_credentials, id, credential);
+	}
+	if (failed)
+		credential_free(credential);
+	return failed > 0 ? -EBADMSG : failed;
+}
+
+static int stage_roots(struct edge *edge, uint64_t id, struct span text)
+{
+	struct tls_client_policy_config config = {
+		.roots = &text,
+		.root_count = text.len ? 1 : 0,
+		.alpn = { SPAN("http/1.1") },
+		.alpn_count = 1,
+	};
+	struct tls_policy *policy = NULL;
+	int failed = tls_client_policy_new(&config, &policy);
+
+	if (failed)
+		return failed > 0 ? -EBADMSG : failed;
+	/* The system's roots have id 0, which is no key of a map. */
+	tls_policy_free(map_remove(&edge->staged_client_policies, id + 1));
+	failed = map_set(&edge->staged_client_policies, id + 1, policy);
+	if (failed)
+		tls_policy_free(policy);
+	return failed;
+}
+
+int edge_data(struct edge *edge, enum ipc_data_kind kind, uint64_t id, struct span text)
+{
+	switch (kind) {
+	case IPC_DATA_CHAIN:
+		return stage_chain(edge, id, text);
+	case IPC_DATA_ROOTS:
+		return stage_roots(edge, id, text);
+	case IPC_DATA_HOSTS:
+	case IPC_DATA_RESOLVER:
+		break;
+	}
+	return 0;
+}
+
+static int stage_policies(struct edge *edge, const struct snapshot *snapshot)
+{
+	for (size_t i = 0; i < snapshot->policy_count; i++) {
+		const struct snapshot_tls_policy *row = &snapshot->policies[i];
+		struct tls_policy_config config = {
+			.id = row->id,
+			.tls13_only = row->min_version == 0x0304,
+			.alpn = { SPAN("http/1.1") },
+			.alpn_count = 1,
+			.tickets = edge->tickets,
+		};
+		struct tls_policy *policy = NULL;
+		int failed;
+
+		if (map_get(&edge->policies, row->id) || map_get(&edge->staged_policies, row->id))
+			continue;
+		failed = tls_policy_new(&config, &policy);
+		if (!failed)
+			failed = map_set(&edge->staged_policies, row->id, policy);
+		if (failed) {
+			tls_policy_free(policy);
+			return failed > 0 ? -EINVAL : failed;
+		}
+	}
+	return 0;
+}
+
+int edge_prepare(struct edge *edge, const struct snapshot *snapshot)
+{
+	int failed;
+
+	if (!snapshot)
+		return 0;
+	edge->staged = heap_alloc(sizeof(*edge->staged));
+	if (!edge->staged)
+		return -ENOMEM;
+	edge->staged->snapshot = snapshot;
+	edge->staged->references = 1;
+	failed = stage_policies(edge, snapshot);
+	return failed;
+}
+
+/* Everything of `from` takes its place in `to`; what stood there is dropped. Room was made by prepare. */
+static void map_move(struct map *to, struct map *from, void (*drop)(void *value))
+{
+	size_t cursor = 0;
+	uint64_t key;
+	void *value, *old;
+
+	while ((value = map_next(from, &cursor, &key))) {
+		map_remove(from, key);
+		old = map_remove(to, key);
+		if (old)
+			drop(old);
+		if (map_set(to, key, value))
+			drop(value); /* no memory: handshakes of that id answer internal_error, others go on */
+	}
+}
+
+void edge_snapshot_unref(struct edge *edge, struct edge_snapshot *used)
+{
+	MUST(used->references > 0);
+	if (--used->references)
+		return;
+	edge->host->release_snapshot(edge->host_data, used->snapshot);
+	heap_free(used);
+}
+
+static void keep_origins(struct edge *edge)
+{
+	const struct snapshot *snapshot = edge->current->snapshot;
+	uint64_t *ids = heap_alloc((snapshot->origin_count + 1) * sizeof(*ids));
+
+	if (!ids)
+		return; /* idle connections of gone origins end by their own time */
+	for (size_t i = 0; i < snapshot->origin_count; i++)
+		ids[i] = snapshot->origins[i].id;
+	upstream_keep_only(edge->upstream, ids, snapshot->origin_count);
+	heap_free(ids);
+}
+
+static void set_upstream_limits(struct edge *edge)
+{
+	const uint64_t *values = edge->current->snapshot->limits.values;
+	struct upstream_limits limits = {
+		.connect_ms = (uint32_t)(values[SNAPSHOT_LIMIT_CONNECT] / OS_MS),
+		.first_byte_ms = (uint32_t)(values[SNAPSHOT_LIMIT_FIRST_BYTE] / OS_MS),
+		.between_bytes_ms = (uint32_t)(values[SNAPSHOT_LIMIT_RESPONSE_GAP] / OS_MS),
+		.event_stream_ms = (uint32_t)(values[SNAPSHOT_LIMIT_EVENT_STREAM] / OS_MS),
+		.tunnel_ms = (uint32_t)(values[SNAPSHOT_LIMIT_TUNNEL] / OS_MS),
+		.connections_per_origin = (uint32_t)values[SNAPSHOT_LIMIT_ORIGIN_CONNECTIONS],
+		.idle_ms = (uint32_t)(telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE].value / OS_MS),
+		.idle_per_origin = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS].value,
+		.head_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_UPSTREAM_HEAD].value,
+	};
+
+	upstream_set_limits(edge->upstream, &limits);
+}
+
+void edge_commit(struct edge *edge)
+{
+	map_move(&edge->credentials, &edge->staged_credentials, drop_credential);
+	map_move(&edge->client_policies, &edge->staged_client_policies, drop_policy);
+	map_move(&edge->policies, &edge->staged_policies, drop_policy);
+	if (!edge->staged)
+		return;
+	if (edge->current)
+		edge_snapshot_unref(edge, edge->current);
+	edge->current = TAKE(edge->staged);
+	edge->range->snapshot_serial = edge->current->snapshot->serial;
+	files_cache_clear(edge->cache);
+	keep_origins(edge);
+	set_upstream_limits(edge);
+	listeners_update(edge);
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_RELOADS);
+}
+
+void edge_abandon(struct edge *edge)
+{
+	map_drop(&edge->staged_credentials, drop_credential);
+	map_drop(&edge->staged_client_policies, drop_policy);
+	map_drop(&edge->staged_policies, drop_policy);
+	if (edge->staged)
+		edge_snapshot_unref(edge, TAKE(edge->staged));
+}
+
+/* ---- Drain -------------------------------------------------------------------------------------------------- */
+
+static void on_drain_due(struct os_timer *timer)
+{
+	struct edge *edge = CONTAINER_OF(timer, struct edge, drain_timer);
+
+	LIST_EACH(&edge->connections, node)
+	{
+		struct connection *connection = LIST_ITEM(node, struct connection, link);
+
+		if (connection->exchange && connection->exchange->began)
+			exchange_interrupt(connection->exchange, 503, TELEMETRY_END_DRAIN);
+		else
+			connection_close(connection);
+	}
+}
+
+static bool connection_is_idle(const struct connection *connection)
+{
+	return connection->phase == CONNECTION_OPEN && !connection->exchange && !connection_has_input(connection) &&
+	       !(connection->watch.ready & OS_READABLE);
+}
+
+void edge_drain(struct edge *edge, uint64_t deadline_ns)
+{
+	if (!edge->is_draining) {
+		edge->is_draining = true;
+		/* What the kernel has finished already for us is still ours: take it before letting go. */
+		LIST_EACH(&edge->listeners, node)
+		{
+			struct edge_listener *listener = LIST_ITEM(node, struct edge_listener, link);
+
+			if (os_watch_is_added(&listener->watch))
+				connection_accept(edge, listener);
+		}
+		listeners_update(edge);
+		upstream_close_idle(edge->upstream);
+	}
+	LIST_EACH(&edge->connections, node)
+	{
+		struct connection *connection = LIST_ITEM(node, struct connection, link);
+
+		if (connection_is_idle(connection))
+			connection_finish(connection, false);
+	}
+	edge->drain_timer.on_due = on_drain_due;
+	os_timer_set(edge->loop, &edge->drain_timer, deadline_ns);
+	os_loop_wake_again(edge->loop);
+}
+
+/* ---- The turn ------------------------------------------------------------------------------------------------ */
+
+void edge_clock(struct edge *edge)
+{
+	int64_t now_s;
+
+	edge->now_ns = os_loop_now_ns(edge->loop);
+	edge->wall_ns = os_loop_wall_ns(edge->loop);
+	now_s = (int64_t)(edge->wall_ns / OS_SECOND);
+	if (now_s == edge->date_s)
+		return;
+	edge->date_s = now_s;
+	http_date_write(now_s, edge->date);
+}
+
+void edge_run_later(struct edge *edge, struct connection *connection)
+{
+	list_remove(&connection->active);
+	list_push_back(&edge->later, &connection->active);
+}
+
+void edge_run_exchange_later(struct exchange *exchange)
+{
+	list_remove(&exchange->ready);
+	list_push_back(&exchange->edge->later_exchanges, &exchange->ready);
+}
+
+static void run_all(struct edge *edge)
+{
+	while (!list_is_empty(&edge->active) || !list_is_empty(&edge->ready)) {
+		while (!list_is_empty(&edge->active)) {
+			struct connection *connection = LIST_ITEM(edge->active.next, struct connection, active);
+
+			list_remove(&connection->active);
+			connection_run(connection);
+		}
+		while (!list_is_empty(&edge->ready)) {
+			struct exchange *exchange = LIST_ITEM(edge->ready.next, struct exchange, ready);
+
+			list_remove(&exchange->ready);
+			exchange_run(exchange);
+		}
+	}
+}
+
+static void run_later_next_turn(struct edge *edge)
+{
+	if (list_is_empty(&edge->later) && list_is_empty(&edge->later_exchanges))
+		return;
+	while (!list_is_empty(&edge->later)) {
+		struct connection *connection = LIST_ITEM(edge->later.next, struct connection, active);
+
+		list_remove(&connection->active);
+		list_push_back(&edge->active, &connection->active);
+	}
+	while (!list_is_empty(&edge->later_exchanges)) {
+		struct exchange *exchange = LIST_ITEM(edge->later_exchanges.next, struct exchange, ready);
+
+		list_remove(&exchange->ready);
+		list_push_back(&edge->ready, &exchange->ready);
+	}
+	os_loop_wake_again(edge->loop);
+}
+
+void edge_turn(struct edge *edge)
+{
+	edge_clock(edge);
+	edge->turn++;
+	run_all(edge);
+	if (edge->output_owner)
+		connection_flush(edge->output_owner);
+	edge->output_owner = NULL;
+	edge_input_release(edge);
+	/* A flush may have found a broken connection. */
+	run_all(edge);
+	if (edge->output_owner)
+		connection_flush(edge->output_owner);
+	edge->output_owner = NULL;
+	upstream_turn_end(edge->upstream);
+	connections_free_doomed(edge);
+	exchanges_free_finished(edge);
+	run_later_next_turn(edge);
+	if (edge->wakes_log) {
+		edge->wakes_log = false;
+		os_event_signal(edge->ring_event);
+	}
+	if (!list_is_empty(&edge->active))
+		os_loop_wake_again(edge->loop);
+	if (edge->is_draining && !edge->is_drained && edge->connection_count == 0) {
+		edge->is_drained = true;
+		edge->host->drained(edge->host_data);
+	}
+}

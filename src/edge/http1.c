@@ -1,0 +1,272 @@
+/* HTTP/1.1 as an edge_codec: one exchange at a time, what is pipelined behind it waits as bytes. */
+#include "edge/edge_internal.h"
+
+static void h1_start(struct connection *connection)
+{
+	codec_h1_server_init(&connection->h1, &codec_h1_request_limits, connection->is_tls);
+}
+
+static void h1_fault(struct connection *connection, enum codec_h1_fault fault)
+{
+	exchange_refuse(connection->exchange, codec_h1_fault_status(fault), TELEMETRY_END_CLIENT_MALFORMED,
+			codec_h1_fault_text(fault));
+}
+
+/* The stream ended between two requests, or within a head: nobody is left to answer. */
+static void h1_input_ended(struct connection *connection)
+{
+	if (connection->exchange) {
+		exchange_free(connection->exchange);
+		connection->exchange = NULL;
+	}
+	connection_finish(connection, false);
+}
+
+static bool h1_exchange_ready(struct connection *connection)
+{
+	if (connection->exchange)
+		return true;
+	connection->exchange = exchange_new(connection);
+	if (connection->exchange)
+		return true;
+	telemetry_count_limit(connection->edge->counters, TELEMETRY_LIMIT_EXCHANGES);
+	connection_close(connection);
+	return false;
+}
+
+static void h1_progress(struct connection *connection)
+{
+	while (connection->phase == CONNECTION_OPEN && !(connection->exchange && connection->exchange->began)) {
+		struct codec_h1_event event;
+		struct span input;
+		size_t before;
+		int outcome = connection_peek(connection, &input);
+
+		if (outcome == CONNECTION_WAIT || outcome == CONNECTION_YIELD)
+			return;
+		if (outcome) {
+			h1_input_ended(connection);
+			return;
+		}
+		if (!h1_exchange_ready(connection))
+			return;
+		before = input.len;
+		outcome = codec_h1_request_next(&connection->h1, &input, 0, &connection->exchange->arena, &event);
+		connection_consume(connection, before - input.len);
+		connection->exchange->head_bytes_in += before - input.len;
+		switch (outcome) {
+		case CODEC_H1_HEAD:
+			exchange_begin(connection->exchange, event.request);
+			return;
+		case CODEC_H1_ERROR:
+			h1_fault(connection, event.fault);
+			return;
+		case CODEC_H1_CLOSED:
+			connection_finish(connection, true);
+			return;
+		case -ENOMEM:
+			exchange_refuse(connection->exchange, 503, TELEMETRY_END_NO_ROOM, "head");
+			return;
+		default: /* NEED_MORE, or the END of what came before */
+			break;
+		}
+	}
+}
+
+/* ---- The request's body --------------------------------------------------------------------------------- */
+
+static int h1_tunnel_read(struct connection *connection, size_t room, struct span *ret_bytes)
+{
+	struct span input;
+	int outcome = connection_peek(connection, &input);
+
+	if (outcome == CONNECTION_WAIT || outcome == CONNECTION_YIELD)
+		return PUMP_WAIT;
+	if (outcome)
+		return outcome == CONNECTION_EOF ? PUMP_END : PUMP_BROKEN;
+	*ret_bytes = span_first(input, room);
+	connection_consume(connection, ret_bytes->len);
+	return 0;
+}
+
+static int h1_body_fault(struct exchange *exchange, const struct codec_h1_event *event)
+{
+	exchange->body_fault = codec_h1_fault_status(event->fault);
+	exchange_set_end(exchange, TELEMETRY_END_CLIENT_MALFORMED, span_str(codec_h1_fault_text(event->fault)));
+	return PUMP_BROKEN;
+}
+
+static int h1_body_read(void *owner, size_t room, struct span *ret_bytes)
+{
+	struct exchange *exchange = owner;
+	struct connection *connection = exchange->connection;
+	struct codec_h1_event event;
+	struct span input = SPAN_NONE;
+
+	if (exchange->is_tunnel)
+		return h1_tunnel_read(connection, room, ret_bytes);
+	if (connection->h1.continue_wanted && !exchange->head_committed) {
+		struct writer writer = connection_gather(connection, 64);
+
+		if (codec_h1_write_continue(&connection->h1, &writer) == 0)
+			connection_gathered(connection, &writer);
+	}
+	/* The first look is without input: the end of a body costs no system call. */
+	for (;;) {
+		size_t before = input.len;
+		int outcome = codec_h1_request_next(&connection->h1, &input, room, &exchange->arena, &event);
+
+		connection_consume(connection, before - input.len);
+		switch (outcome) {
+		case CODEC_H1_BODY:
+			*ret_bytes = event.body;
+			return 0;
+		case CODEC_H1_END:
+		case CODEC_H1_HELD:
+			return PUMP_END;
+		case CODEC_H1_NEED_MORE:
+		case CODEC_H1_NEED_ROOM:
+			break;
+		case CODEC_H1_ERROR:
+			return h1_body_fault(exchange, &event);
+		default:
+			return PUMP_BROKEN;
+		}
+		outcome = connection_peek(connection, &input);
+		if (outcome == CONNECTION_WAIT || outcome == CONNECTION_YIELD)
+			return PUMP_WAIT;
+		if (outcome)
+			return PUMP_BROKEN;
+	}
+}
+
+/* ---- The response ------------------------------------------------------------------------------------------ */
+
+static int h1_write_interim(struct exchange *exchange, const struct http_response *response)
+{
+	struct connection *connection = exchange->connection;
+	struct writer writer = connection_gather(connection, codec_h1_head_size(&response->fields, 128));
+	int failed = codec_h1_write_interim(&connection->h1, &writer, response);
+
+	if (failed)
+		return failed;
+	connection_gathered(connection, &writer);
+	return 0;
+}
+
+static int h1_write_head(struct exchange *exchange)
+{
+	struct connection *connection = exchange->connection;
+	struct edge *edge = exchange->edge;
+	struct writer writer;
+	int failed;
+
+	if (connection->backlog.len)
+		return PUMP_WAIT;
+	if (edge->is_draining || exchange->is_last)
+		connection->h1.keep_alive = false;
+	/* A body that nobody will read cannot be skipped without waiting for it. */
+	if (exchange->source != RESPONSE_FETCH && pump_is_open(&exchange->request_pump))
+		connection->h1.keep_alive = false;
+	writer = connection_gather(connection, codec_h1_head_size(&exchange->response.fields, 512));
+	failed = codec_h1_write_response_head(&connection->h1, &writer, &exchange->response,
+					      span_of(edge->date, HTTP_DATE_LEN));
+	if (failed)
+		return failed;
+	exchange->head_bytes_out = writer_done(&writer).len;
+	connection_gathered(connection, &writer);
+	return 0;
+}
+
+static int h1_body_write(void *owner, struct span bytes, bool last, size_t *ret_taken)
+{
+	struct exchange *exchange = owner;
+	struct connection *connection = exchange->connection;
+	struct codec_h1_frame frame;
+	size_t room = connection_room(connection);
+	struct span part = span_first(bytes, room);
+
+	if (connection->is_broken)
+		return PUMP_BROKEN;
+	if (!room)
+		return PUMP_WAIT;
+	*ret_taken = part.len;
+	if (exchange->is_tunnel) {
+		connection_write(connection, part);
+		return part.len < bytes.len ? PUMP_WAIT : 0;
+	}
+	if (part.len) {
+		if (codec_h1_body_frame(&connection->h1.writer, part.len, &frame))
+			return PUMP_BROKEN;
+		connection_write(connection, span_of(frame.prefix, frame.prefix_len));
+		connection_write(connection, part);
+		connection_write(connection, frame.suffix);
+	}
+	if (part.len < bytes.len)
+		return PUMP_WAIT;
+	if (last) {
+		if (codec_h1_body_end(&connection->h1.writer, &frame))
+			return PUMP_BROKEN;
+		connection_write(connection, span_of(frame.prefix, frame.prefix_len));
+		connection_write(connection, frame.suffix);
+	}
+	return 0;
+}
+
+static void h1_finish(struct exchange *exchange, bool is_aborted)
+{
+	struct connection *connection = exchange->connection;
+	struct edge *edge = exchange->edge;
+	bool is_reading = codec_h1_server_is_reading(&connection->h1);
+	bool goes_on = !is_aborted && connection->h1.keep_alive && !exchange->is_tunnel;
+
+	if (goes_on && is_reading) {
+		/* A request without a body still owes its END; one with a body was left unread. */
+		struct codec_h1_event event;
+		struct span input = SPAN_NONE;
+
+		goes_on = codec_h1_request_next(&connection->h1, &input, 0, &exchange->arena, &event) ==
+			  CODEC_H1_END;
+	}
+	connection->exchange = NULL;
+	connection->exchange_count++;
+	exchange_free(exchange);
+	connection->last_ns = edge->now_ns;
+	if (is_aborted)
+		connection_close(connection);
+	else if (!goes_on || edge->is_draining)
+		connection_finish(connection, !connection->saw_eof);
+	else
+		connection_activate(connection);
+}
+
+static void h1_begin_tunnel(struct exchange *exchange)
+{
+	exchange->is_tunnel = true;
+}
+
+static void h1_refuse_upgrade(struct exchange *exchange)
+{
+	codec_h1_server_refuse_upgrade(&exchange->connection->h1, connection_has_input(exchange->connection));
+}
+
+static const struct pump_source h1_request_body = { .read = h1_body_read };
+static const struct pump_sink h1_response_body = { .write = h1_body_write };
+
+static const struct edge_codec codec_h1 = {
+	.name = "http/1.1",
+	.start = h1_start,
+	.progress = h1_progress,
+	.request_body = &h1_request_body,
+	.response_body = &h1_response_body,
+	.write_interim = h1_write_interim,
+	.write_head = h1_write_head,
+	.finish = h1_finish,
+	.begin_tunnel = h1_begin_tunnel,
+	.refuse_upgrade = h1_refuse_upgrade,
+};
+
+const struct edge_codec *edge_codec_h1(void)
+{
+	return &codec_h1;
+}

@@ -1,0 +1,145 @@
+/* The order of things: one table, one runner (ARCHITECTURE, laws 1 and 2). */
+#include "edge/edge_internal.h"
+
+#define X(upper, lower) enum exchange_verdict stage_##lower##_run(struct exchange *exchange);
+EXCHANGE_STAGES(X)
+#undef X
+void stage_dispatch_leave(struct exchange *exchange);
+
+const struct exchange_stage exchange_stages[EXCHANGE_STAGE_COUNT] = {
+	[EXCHANGE_STAGE_HEAD] = { "head", stage_head_run, NULL },
+	[EXCHANGE_STAGE_ROUTE] = { "route", stage_route_run, NULL },
+	[EXCHANGE_STAGE_FIREWALL] = { "firewall", stage_firewall_run, NULL },
+	[EXCHANGE_STAGE_AUTH] = { "auth", stage_auth_run, NULL },
+	[EXCHANGE_STAGE_RULES_HEAD] = { "rules-head", stage_rules_head_run, NULL },
+	[EXCHANGE_STAGE_REQUEST_PUMP] = { "request-pump", stage_request_pump_run, NULL },
+	[EXCHANGE_STAGE_DISPATCH] = { "dispatch", stage_dispatch_run, stage_dispatch_leave },
+	/* The response half: every answer, ours or an origin's, enters here. */
+	[EXCHANGE_STAGE_RULES_RESPONSE] = { "rules-response", stage_rules_response_run, NULL },
+	[EXCHANGE_STAGE_SEND] = { "send", stage_send_run, NULL },
+	[EXCHANGE_STAGE_RECORD] = { "record", stage_record_run, NULL },
+};
+
+/* ---- Pumps ------------------------------------------------------------------------------------------------ */
+
+static void request_pump_failed(struct exchange *exchange, int outcome)
+{
+	/* Whatever comes behind an unfinished body cannot be read as a request. */
+	exchange->is_last = true;
+	if (outcome == PUMP_SINK_BROKEN)
+		return; /* the fetch failed: dispatch sees it */
+	if (outcome == PUMP_NO_MEMORY)
+		exchange_interrupt(exchange, 503, TELEMETRY_END_NO_ROOM);
+	else if (exchange->body_fault)
+		exchange_interrupt(exchange, exchange->body_fault, TELEMETRY_END_CLIENT_MALFORMED);
+	else
+		exchange_interrupt(exchange, 0, TELEMETRY_END_CLIENT_GONE);
+}
+
+static void response_pump_failed(struct exchange *exchange, int outcome)
+{
+	enum telemetry_end end = TELEMETRY_END_CLIENT_GONE;
+
+	if (outcome == PUMP_NO_MEMORY) {
+		end = TELEMETRY_END_NO_ROOM;
+	} else if (outcome == PUMP_SOURCE_BROKEN && exchange->source == RESPONSE_FETCH) {
+		end = (enum telemetry_end)exchange->fetch.failure.end;
+		exchange->end_detail = exchange->fetch.failure.detail;
+	} else if (outcome == PUMP_SOURCE_BROKEN) {
+		end = TELEMETRY_END_FILES_FAILED;
+	}
+	exchange_interrupt(exchange, 0, end);
+}
+
+void exchange_pumps_run(struct exchange *exchange)
+{
+	size_t budget = EDGE_TURN_BYTES;
+	int outcome;
+
+	if (pump_is_open(&exchange->request_pump)) {
+		outcome = pump_run(&exchange->request_pump, &budget);
+		if (outcome == PUMP_YIELD) {
+			exchange->wants_turn = true;
+		} else if (outcome != PUMP_WAIT && outcome != PUMP_END) {
+			pump_close(&exchange->request_pump);
+			request_pump_failed(exchange, outcome);
+		}
+	}
+	budget = EDGE_TURN_BYTES;
+	if (pump_is_open(&exchange->response_pump)) {
+		outcome = pump_run(&exchange->response_pump, &budget);
+		if (outcome == PUMP_YIELD) {
+			exchange->wants_turn = true;
+		} else if (outcome != PUMP_WAIT && outcome != PUMP_END) {
+			pump_close(&exchange->response_pump);
+			response_pump_failed(exchange, outcome);
+		}
+	}
+}
+
+/* ---- Runner ------------------------------------------------------------------------------------------------ */
+
+static void enter(struct exchange *exchange, enum exchange_stage_index stage)
+{
+	exchange->stage = stage;
+	exchange->step = 0;
+}
+
+static enum exchange_verdict take_interrupt(struct exchange *exchange)
+{
+	enum exchange_verdict verdict = exchange->interrupt;
+
+	exchange->interrupt = EXCHANGE_NEXT;
+	if (exchange_stages[exchange->stage].leave)
+		exchange_stages[exchange->stage].leave(exchange);
+	return verdict;
+}
+
+/* True while the exchange goes on in this call. */
+static bool obey(struct exchange *exchange, enum exchange_verdict verdict)
+{
+	switch (verdict) {
+	case EXCHANGE_NEXT:
+		enter(exchange, exchange->stage + 1);
+		return true;
+	case EXCHANGE_WAIT:
+		if (exchange->wants_turn)
+			edge_run_exchange_later(exchange);
+		return false;
+	case EXCHANGE_YIELD:
+		edge_run_exchange_later(exchange);
+		return false;
+	case EXCHANGE_ANSWER:
+		MUST(!exchange->head_committed);
+		enter(exchange, EXCHANGE_STAGE_RULES_RESPONSE);
+		return true;
+	case EXCHANGE_ABORT:
+		exchange->is_aborting = true;
+		pump_close(&exchange->request_pump);
+		pump_close(&exchange->response_pump);
+		enter(exchange, EXCHANGE_STAGE_RECORD);
+		return true;
+	}
+	return false;
+}
+
+void exchange_run(struct exchange *exchange)
+{
+	struct connection *connection = exchange->connection;
+	enum exchange_verdict verdict;
+
+	do {
+		exchange->wants_turn = false;
+		exchange_pumps_run(exchange);
+		if (exchange->interrupt != EXCHANGE_NEXT)
+			verdict = take_interrupt(exchange);
+		else
+			verdict = exchange_stages[exchange->stage].run(exchange);
+		if (exchange->stage == EXCHANGE_STAGE_RECORD && verdict == EXCHANGE_NEXT) {
+			exchange->codec->finish(exchange, exchange->is_aborting);
+			connection_update_deadline(connection);
+			return;
+		}
+	} while (obey(exchange, verdict));
+	connection_update_deadline(connection);
+}

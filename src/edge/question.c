@@ -1,0 +1,174 @@
+/* Questions to keyholder, files and dialer: one table for all kinds (law 3). A question is named by
+ * {index, serial}; cancelling or answering raises the serial, so a late answer finds nobody. */
+#include "edge/edge_internal.h"
+
+enum { QUESTION_NONE = UINT32_MAX };
+
+static struct ipc_channel **question_channel(struct edge *edge, enum ipc_kind peer)
+{
+	switch (peer) {
+	case IPC_KEYHOLDER:
+		return &edge->keyholder;
+	case IPC_FILES:
+		return &edge->files;
+	case IPC_DIALER:
+		return &edge->dialer;
+	case IPC_SUPERVISOR:
+	case IPC_WORKER:
+	case IPC_VAULT:
+	case IPC_LOG:
+	case IPC_CHECK:
+	case IPC_COMMAND:
+	case IPC_KIND_COUNT:
+		break;
+	}
+	MUST(!"a kind that is asked");
+	return NULL;
+}
+
+static struct edge_question *question_find(struct edge *edge, struct ipc_question wanted)
+{
+	struct edge_question *question;
+
+	if (wanted.index >= edge->question_capacity)
+		return NULL;
+	question = &edge->questions[wanted.index];
+	return question->kind && question->serial == wanted.serial ? question : NULL;
+}
+
+static struct ipc_question question_name(uint64_t handle)
+{
+	return (struct ipc_question){ .index = (uint32_t)handle - 1, .serial = (uint32_t)(handle >> 32) };
+}
+
+static void question_release(struct edge *edge, struct edge_question *question)
+{
+	question->kind = NULL;
+	question->owner = NULL;
+	question->serial++;
+	question->next_free = edge->question_free;
+	edge->question_free = question->index;
+	edge->question_open--;
+}
+
+static struct edge_question *question_take(struct edge *edge)
+{
+	void *table = edge->questions;
+	size_t capacity = edge->question_capacity;
+	struct edge_question *question;
+
+	if (edge->question_free == QUESTION_NONE || !edge->questions) {
+		uint32_t first = edge->question_capacity;
+
+		if (!heap_grow(&table, &capacity, (size_t)first + 64, sizeof(*edge->questions)))
+			return NULL;
+		edge->questions = table;
+		edge->question_capacity = (uint32_t)capacity;
+		edge->question_free = QUESTION_NONE;
+		for (uint32_t i = (uint32_t)capacity; i-- > first;) {
+			edge->questions[i] = (struct edge_question){ .index = i,
+								    .next_free = edge->question_free };
+			edge->question_free = i;
+		}
+	}
+	question = &edge->questions[edge->question_free];
+	edge->question_free = question->next_free;
+	edge->question_open++;
+	return question;
+}
+
+/* Without a channel the question waits for one: its process is being started again. */
+static int question_send(struct edge *edge, struct edge_question *question)
+{
+	struct ipc_channel *channel = *question_channel(edge, question->kind->peer);
+
+	if (!channel || !ipc_channel_is_open(channel))
+		return 0;
+	question->asked++;
+	return question->kind->ask(edge, question);
+}
+
+int question_ask(struct edge *edge, const struct edge_question_kind *kind, void *owner,
+		 uint64_t *ret_question)
+{
+	struct edge_question *question = question_take(edge);
+	int failed;
+
+	if (!question)
+		return -ENOMEM;
+	question->kind = kind;
+	question->owner = owner;
+	question->asked = 0;
+	*ret_question = (uint64_t)question->serial << 32 | ((uint64_t)question->index + 1);
+	failed = question_send(edge, question);
+	if (failed) {
+		*ret_question = 0;
+		question_release(edge, question);
+		return -EAGAIN;
+	}
+	return 0;
+}
+
+void question_cancel(struct edge *edge, uint64_t handle)
+{
+	struct edge_question *question = handle ? question_find(edge, question_name(handle)) : NULL;
+	struct ipc_channel *channel;
+
+	if (!question)
+		return;
+	channel = *question_channel(edge, question->kind->peer);
+	if (question->asked && question->kind->peer != IPC_KEYHOLDER && channel &&
+	    ipc_channel_is_open(channel)) {
+		struct ipc_cancel cancel = { .question = question_name(handle) };
+
+		/* Only a courtesy: an answer that comes all the same finds no question. */
+		if (ipc_send(channel, IPC_MESSAGE_cancel, &cancel, SPAN_NONE, NULL, 0) < 0)
+			channel->broken = true;
+	}
+	question_release(edge, question);
+}
+
+static void question_finish(struct edge *edge, struct edge_question *question, struct ipc_message *message)
+{
+	const struct edge_question_kind *kind = question->kind;
+	void *owner = question->owner;
+
+	question_release(edge, question);
+	kind->answer(edge, owner, message);
+}
+
+/* Every answer begins with the question it answers. */
+void edge_message(struct edge *edge, struct ipc_channel *channel, struct ipc_message *message)
+{
+	struct ipc_question name = *(const struct ipc_question *)message->body;
+	struct edge_question *question = question_find(edge, name);
+
+	if (question && question->kind->peer == channel->peer)
+		question_finish(edge, question, message);
+}
+
+void edge_unlink(struct edge *edge, enum ipc_kind kind)
+{
+	*question_channel(edge, kind) = NULL;
+}
+
+void edge_link(struct edge *edge, enum ipc_kind kind, struct ipc_channel *channel)
+{
+	*question_channel(edge, kind) = channel;
+	for (uint32_t i = 0; i < edge->question_capacity; i++) {
+		struct edge_question *question = &edge->questions[i];
+
+		if (!question->kind || question->kind->peer != kind)
+			continue;
+		/* Asked again once: a question that ends its helper twice is answered `failed`. */
+		if (question->asked)
+			telemetry_count(edge->counters, TELEMETRY_COUNTER_QUESTIONS_ASKED_AGAIN);
+		if (question->asked >= 2 || question_send(edge, question))
+			question_finish(edge, question, NULL);
+	}
+}
+
+void question_fini(struct edge *edge)
+{
+	heap_free(edge->questions);
+}

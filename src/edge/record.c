@@ -1,0 +1,131 @@
+/* Stage 16's work: the access record of an exchange, and the events of a connection. */
+#include "edge/edge_internal.h"
+
+static void ring_put(struct edge *edge, enum telemetry_ring_kind kind, const struct writer *line)
+{
+	if (!edge->ring || !line->ok)
+		return;
+	switch (telemetry_ring_write(edge->ring, kind, writer_done(line))) {
+	case TELEMETRY_RING_WAKE:
+		/* One wake a turn is enough: whoever reads takes all that is there. */
+		edge->wakes_log = true;
+		break;
+	case TELEMETRY_RING_FULL:
+		telemetry_count(edge->counters, TELEMETRY_COUNTER_LINES_DROPPED);
+		break;
+	default:
+		break;
+	}
+}
+
+static void fill_request(struct telemetry_access *access, const struct exchange *exchange)
+{
+	const struct http_request *request = exchange->request;
+
+	access->method = request->method_text;
+	access->host = request->authority.raw;
+	access->path = request->path.text;
+	access->query = request->query;
+	access->protocol = request->version == 10 ? SPAN("HTTP/1.0") : SPAN("HTTP/1.1");
+	access->user_agent = http_fields_value(&request->fields, HTTP_NAME_USER_AGENT);
+	access->referer = http_fields_value(&request->fields, HTTP_NAME_REFERER);
+}
+
+static void fill_tls(struct telemetry_access *access, const struct connection *connection)
+{
+	struct tls_session_facts facts;
+
+	if (!connection->tls)
+		return;
+	tls_session_get_facts(connection->tls, &facts);
+	access->tls_version = span_str(facts.version);
+	access->tls_cipher = span_str(facts.cipher);
+	access->tls_group = span_str(facts.group);
+	access->tls_resumed = facts.is_resumed;
+}
+
+static void fill_upstream(struct telemetry_access *access, const struct exchange *exchange)
+{
+	if (!exchange->origin)
+		return;
+	access->upstream = exchange->fetch.address_text[0] ? span_str(exchange->fetch.address_text) :
+							     exchange->origin->text;
+	if (exchange->fetch.first_byte_ns > exchange->dispatched_ns)
+		access->upstream_ns = exchange->fetch.first_byte_ns - exchange->dispatched_ns;
+}
+
+void record_write(struct exchange *exchange)
+{
+	struct edge *edge = exchange->edge;
+	const struct connection *connection = exchange->connection;
+	const struct snapshot_log *log = &exchange->snapshot->snapshot->access_log;
+	struct writer line = writer_of(edge->line_buffer, TELEMETRY_LINE_MAX);
+	char client[OS_ADDRESS_TEXT_MAX];
+	struct writer client_writer = writer_of(client, sizeof(client));
+	struct telemetry_access access = {
+		.wall_ns = exchange->began_wall_ns,
+		.duration_ns = edge->now_ns - exchange->began_ns,
+		.client_port = connection->peer.port,
+		.status = exchange->head_committed ? exchange->response.status : 0,
+		.bytes_in = exchange->head_bytes_in + exchange->request_pump.read,
+		.bytes_out = exchange->head_bytes_out + exchange->response_pump.written,
+		.request_id_high = exchange->id_high,
+		.request_id_low = exchange->id_low,
+		.worker = edge->slot,
+		.end = exchange->end,
+		.end_detail = exchange->end_detail,
+	};
+
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_EXCHANGES);
+	telemetry_count_end(edge->counters, exchange->end, access.status);
+	telemetry_observe(edge->counters, TELEMETRY_HISTOGRAM_REQUEST, access.duration_ns);
+	telemetry_count_add(edge->counters, TELEMETRY_COUNTER_BYTES_IN, access.bytes_in);
+	telemetry_count_add(edge->counters, TELEMETRY_COUNTER_BYTES_OUT, access.bytes_out);
+	if (log->target == SNAPSHOT_LOG_OFF)
+		return;
+	os_address_write_ip(&connection->peer, &client_writer);
+	access.client = writer_done(&client_writer);
+	if (exchange->request)
+		fill_request(&access, exchange);
+	fill_tls(&access, connection);
+	fill_upstream(&access, exchange);
+	switch (log->format) {
+	case SNAPSHOT_LOG_JSON:
+		telemetry_write_access_json(&line, &access);
+		break;
+	case SNAPSHOT_LOG_COMBINED:
+		telemetry_write_access_combined(&line, &access);
+		break;
+	case SNAPSHOT_LOG_SHORT:
+		telemetry_write_access_short(&line, &access);
+		break;
+	}
+	ring_put(edge, TELEMETRY_RING_ACCESS, &line);
+}
+
+void edge_event_tls(struct connection *connection, const char *why, struct span detail)
+{
+	struct edge *edge = connection->edge;
+	struct writer line = writer_of(edge->line_buffer, TELEMETRY_LINE_MAX);
+	char client[OS_ADDRESS_TEXT_MAX];
+	struct writer client_writer = writer_of(client, sizeof(client));
+	struct telemetry_pair pairs[] = {
+		{ .key = "failure", .text = span_str(why) },
+		{ .key = "detail", .text = detail },
+		{ .key = "sni", .text = span_str(connection->name) },
+	};
+	struct telemetry_event event = {
+		.type = TELEMETRY_EVENT_TLS,
+		.wall_ns = edge->wall_ns,
+		.source_port = connection->peer.port,
+		.destination_port = connection->local.port,
+		.message = SPAN("TLS handshake failed"),
+		.pairs = pairs,
+		.pair_count = ARRAY_LEN(pairs),
+	};
+
+	os_address_write_ip(&connection->peer, &client_writer);
+	event.source = writer_done(&client_writer);
+	telemetry_write_event(&line, &event);
+	ring_put(edge, TELEMETRY_RING_EVENT, &line);
+}

@@ -1,0 +1,280 @@
+/* Stage 13, files: a document from the cache, or asked of the `files` process. */
+#include "edge/edge_internal.h"
+
+enum dispatch_files_step { FILES_LOOK, FILES_ASKED };
+
+/* ---- The question: one per document, however many exchanges wait for it --------------------------------- */
+
+/* The exchange that asked owns the question; others that want the same document wait in edge->file_waiters. */
+static int open_ask(struct edge *edge, struct edge_question *question)
+{
+	struct exchange *exchange = question->owner;
+	struct ipc_open body = { .question = { question->index, question->serial },
+				 .root = exchange->route->root->id };
+
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_ASKED);
+	return ipc_send(edge->files, IPC_MESSAGE_open, &body, exchange->request->path.text, NULL, 0);
+}
+
+static void wake_waiters(struct edge *edge)
+{
+	LIST_EACH(&edge->file_waiters, node) {
+		struct exchange *exchange = LIST_ITEM(node, struct exchange, waiting);
+
+		list_remove(&exchange->waiting);
+		exchange_wake(exchange);
+	}
+}
+
+static void open_answer(struct edge *edge, void *owner, struct ipc_message *message)
+{
+	struct exchange *exchange = owner;
+	uint64_t root = exchange->route->root->id;
+	struct span path = exchange->request->path.text;
+	struct files_document *document = NULL;
+
+	exchange->question = 0;
+	if (message && message->number == IPC_MESSAGE_opened) {
+		int fd = message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1;
+
+		document = files_cache_store(edge->cache, root, path, edge->now_ns, message->body, message->tail, fd);
+	}
+	if (!document) {
+		files_cache_failed(edge->cache, root, path);
+		exchange->is_file_failed = true;
+	} else if (exchange->document) {
+		files_document_unref(document); /* it was served from the old one: this was the look again */
+	} else {
+		exchange->document = document;
+	}
+	wake_waiters(edge);
+	exchange_wake(exchange);
+}
+
+static const struct edge_question_kind open_question = { IPC_FILES, open_ask, open_answer };
+
+/* ---- The answer -------------------------------------------------------------------------------------------- */
+
+static int add_validators(struct exchange *exchange, struct http_validators *ret)
+{
+	const struct files_document *document = exchange->document;
+	struct http_fields *fields = &exchange->response.fields;
+	char etag[HTTP_ETAG_SIZE], date[HTTP_DATE_LEN];
+	int64_t modified_s = document->mtime_ns / (int64_t)OS_SECOND;
+	struct span etag_span, date_span;
+
+	etag_span = arena_copy(&exchange->arena,
+			       http_etag_write(document->size, modified_s,
+					       (uint32_t)(document->mtime_ns % (int64_t)OS_SECOND), etag));
+	http_date_write(modified_s, date);
+	date_span = arena_copy(&exchange->arena, span_of(date, sizeof(date)));
+	if (!etag_span.ptr || !date_span.ptr)
+		return -ENOMEM;
+	*ret = (struct http_validators){ .etag = etag_span, .modified_s = modified_s };
+	if (http_fields_add_id(fields, HTTP_NAME_ETAG, etag_span) ||
+	    http_fields_add_id(fields, HTTP_NAME_LAST_MODIFIED, date_span) ||
+	    http_fields_add_id(fields, HTTP_NAME_ACCEPT_RANGES, SPAN("bytes")))
+		return -ENOMEM;
+	return 0;
+}
+
+static void begin_document(struct exchange *exchange, uint16_t status, uint64_t first, uint64_t len)
+{
+	exchange->response.status = status;
+	exchange->response.content_length = (int64_t)len;
+	exchange->response.has_body = true;
+	exchange->source = RESPONSE_DOCUMENT;
+	exchange->document_at = first;
+	exchange->document_left = len;
+}
+
+static enum exchange_verdict answer_range(struct exchange *exchange, const struct http_validators *validators)
+{
+	struct http_fields *fields = &exchange->response.fields;
+	uint64_t size = exchange->document->size, first = 0, len = size;
+	enum http_range range = http_range_choose(exchange->request, validators, size, &first, &len);
+	struct span text;
+
+	if (range == HTTP_RANGE_NONE) {
+		begin_document(exchange, 200, 0, size);
+		return EXCHANGE_ANSWER;
+	}
+	text = http_content_range(&exchange->arena, first, range == HTTP_RANGE_PART ? len : 0, size);
+	if (range == HTTP_RANGE_UNSATISFIABLE)
+		exchange_answer(exchange, 416, TELEMETRY_END_OK);
+	else
+		begin_document(exchange, 206, first, len);
+	if (!text.ptr || http_fields_add_id(fields, HTTP_NAME_CONTENT_RANGE, text))
+		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
+	return EXCHANGE_ANSWER;
+}
+
+static enum exchange_verdict answer_document(struct exchange *exchange)
+{
+	struct http_validators validators;
+	struct http_fields *fields;
+
+	exchange_answer_text(exchange, 200, SPAN_NONE, SPAN_NONE);
+	fields = &exchange->response.fields;
+	if (add_validators(exchange, &validators))
+		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
+	switch (http_conditions_evaluate(exchange->request, &validators,
+					 (int64_t)(exchange->edge->wall_ns / OS_SECOND))) {
+	case HTTP_NOT_MODIFIED:
+		exchange->response.status = 304;
+		exchange->response.has_body = false;
+		exchange->response.content_length = -1;
+		return EXCHANGE_ANSWER;
+	case HTTP_PRECONDITION_FAILED:
+		return exchange_answer(exchange, 412, TELEMETRY_END_OK);
+	case HTTP_PROCEED:
+		break;
+	}
+	if (http_fields_add_id(fields, HTTP_NAME_CONTENT_TYPE, http_media_type(exchange->document->name)))
+		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
+	return answer_range(exchange, &validators);
+}
+
+static enum exchange_verdict answer_folder(struct exchange *exchange)
+{
+	const struct http_request *request = exchange->request;
+	struct span location = arena_format(&exchange->arena, "%.*s/%s%.*s", SPAN_ARG(request->path.wire),
+					    request->has_query ? "?" : "", SPAN_ARG(request->query));
+
+	exchange_answer(exchange, 308, TELEMETRY_END_OK);
+	if (!location.ptr || http_fields_add_id(&exchange->response.fields, HTTP_NAME_LOCATION, location))
+		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
+	return EXCHANGE_ANSWER;
+}
+
+static enum exchange_verdict answer_opened(struct exchange *exchange)
+{
+	switch (exchange->document->status) {
+	case IPC_OPEN_DOCUMENT:
+		return answer_document(exchange);
+	case IPC_OPEN_FOLDER_WITHOUT_SLASH:
+		return answer_folder(exchange);
+	case IPC_OPEN_NOT_FOUND:
+		return exchange_answer(exchange, 404, TELEMETRY_END_OK);
+	case IPC_OPEN_FORBIDDEN:
+		return exchange_answer(exchange, 403, TELEMETRY_END_OK);
+	case IPC_OPEN_FAILED:
+		break;
+	}
+	return exchange_answer(exchange, 500, TELEMETRY_END_FILES_FAILED);
+}
+
+static enum exchange_verdict look(struct exchange *exchange)
+{
+	struct edge *edge = exchange->edge;
+	bool ask = false;
+	enum files_found found = files_cache_find(edge->cache, exchange->route->root->id,
+						  exchange->request->path.text, edge->now_ns,
+						  &exchange->document, &ask);
+
+	if (ask && question_ask(edge, &open_question, exchange, &exchange->question)) {
+		files_cache_failed(edge->cache, exchange->route->root->id, exchange->request->path.text);
+		if (found == FILES_ABSENT)
+			return exchange_answer(exchange, 503, TELEMETRY_END_NO_ROOM);
+	}
+	if (found != FILES_ABSENT) {
+		telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_CACHED);
+		return answer_opened(exchange);
+	}
+	if (!exchange->question)
+		list_push_back(&edge->file_waiters, &exchange->waiting);
+	exchange->step = FILES_ASKED;
+	return EXCHANGE_WAIT;
+}
+
+enum exchange_verdict dispatch_files(struct exchange *exchange)
+{
+	enum http_method method = exchange->request->method;
+
+	if (method != HTTP_GET && method != HTTP_HEAD) {
+		exchange_answer(exchange, 405, TELEMETRY_END_OK);
+		if (http_fields_add_id(&exchange->response.fields, HTTP_NAME_ALLOW, SPAN("GET, HEAD")))
+			return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
+		return EXCHANGE_ANSWER;
+	}
+	switch ((enum dispatch_files_step)exchange->step) {
+	case FILES_LOOK:
+		return look(exchange);
+	case FILES_ASKED:
+		if (exchange->document)
+			return answer_opened(exchange);
+		if (exchange->is_file_failed)
+			return exchange_answer(exchange, 503, TELEMETRY_END_HELPER_GONE);
+		if (exchange->question || list_is_linked(&exchange->waiting))
+			return EXCHANGE_WAIT;
+		return look(exchange); /* the one that we waited with has its answer */
+	}
+	return exchange_answer(exchange, 500, TELEMETRY_END_INTERNAL);
+}
+
+/* ---- The body: never a cold page ----------------------------------------------------------------------------- */
+
+static int warm_ask(struct edge *edge, struct edge_question *question)
+{
+	struct exchange *exchange = question->owner;
+	uint64_t len = exchange->document_left < FILES_WARM_STEP ? exchange->document_left : FILES_WARM_STEP;
+	struct ipc_warm body = { .question = { question->index, question->serial },
+				 .offset = exchange->document_at,
+				 .len = len };
+
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_COLD);
+	return ipc_send(edge->files, IPC_MESSAGE_warm, &body, SPAN_NONE, &exchange->document->fd, 1);
+}
+
+static void warm_answer(struct edge *edge, void *owner, struct ipc_message *message)
+{
+	struct exchange *exchange = owner;
+
+	(void)edge;
+	exchange->question = 0;
+	exchange->is_file_failed = !message;
+	exchange->warm_until = exchange->document_at +
+			       (exchange->document_left < FILES_WARM_STEP ? exchange->document_left :
+									    FILES_WARM_STEP);
+	exchange_wake(exchange);
+}
+
+static const struct edge_question_kind warm_question = { IPC_FILES, warm_ask, warm_answer };
+
+static int document_read(void *owner, size_t room, struct span *ret_bytes)
+{
+	struct exchange *exchange = owner;
+	struct edge *edge = exchange->edge;
+	size_t wanted = exchange->document_left < room ? (size_t)exchange->document_left : room, got = 0;
+	bool is_warm = exchange->document_at < exchange->warm_until;
+	int outcome;
+
+	if (!exchange->document_left)
+		return PUMP_END;
+	if (exchange->question)
+		return PUMP_WAIT;
+	if (exchange->is_file_failed)
+		return PUMP_BROKEN;
+	if (exchange->document->bytes.ptr) {
+		*ret_bytes = span_first(span_skip(exchange->document->bytes, exchange->document_at), wanted);
+		got = ret_bytes->len;
+		outcome = got ? 0 : FILES_SHRUNK;
+	} else {
+		wanted = wanted < EDGE_FILE_SIZE ? wanted : EDGE_FILE_SIZE;
+		outcome = files_document_read(exchange->document, exchange->document_at, edge->file_buffer, wanted,
+					      is_warm, &got);
+		*ret_bytes = span_of(edge->file_buffer, got);
+	}
+	if (outcome == FILES_COLD)
+		return question_ask(edge, &warm_question, exchange, &exchange->question) ? PUMP_BROKEN : PUMP_WAIT;
+	if (outcome) {
+		if (outcome == FILES_SHRUNK)
+			exchange_set_end(exchange, TELEMETRY_END_FILES_CHANGED, SPAN_NONE);
+		return PUMP_BROKEN;
+	}
+	exchange->document_at += got;
+	exchange->document_left -= got;
+	return 0;
+}
+
+const struct pump_source document_source = { .read = document_read };

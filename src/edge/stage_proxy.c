@@ -1,0 +1,284 @@
+/* Stage 13, proxy: one fetch; what is sent is derived once, here. Trying another origin is a loop in here. */
+#include "edge/edge_internal.h"
+
+enum dispatch_proxy_step { PROXY_START, PROXY_HEAD };
+
+/* ---- What is sent ----------------------------------------------------------------------------------------- */
+
+static bool upgrade_passes(const struct snapshot_proxy *proxy, struct span token)
+{
+	if (span_equal_nocase(token, SPAN("websocket")))
+		return true;
+	for (size_t i = 0; i < proxy->upgrade_count; i++) {
+		if (span_equal_nocase(token, proxy->upgrades[i]))
+			return true;
+	}
+	return false;
+}
+
+static struct span host_to_send(const struct exchange *exchange)
+{
+	const struct snapshot_proxy *proxy = &exchange->route->proxy;
+
+	switch (proxy->host_mode) {
+	case SNAPSHOT_HOST_UPSTREAM:
+		return exchange->origin->host_field;
+	case SNAPSHOT_HOST_NAME:
+		return proxy->host_name;
+	case SNAPSHOT_HOST_CLIENT:
+		break;
+	}
+	/* HTTP/1.0 without Host: an HTTP/1.1 origin must still be given one (RFC 9112, 3.2). */
+	return exchange->request->authority.raw.len ? exchange->request->authority.raw : exchange->origin->host_field;
+}
+
+static int request_fields(struct exchange *exchange)
+{
+	struct http_request *request = exchange->request;
+	char client[OS_ADDRESS_TEXT_MAX];
+	struct writer writer = writer_of(client, sizeof(client));
+	struct http_hop hop = { .host = request->authority.raw, .secure = exchange->connection->is_tls };
+	struct span host = host_to_send(exchange);
+
+	http_request_strip(request);
+	os_address_write_ip(&exchange->connection->peer, &writer);
+	hop.client = arena_copy(&exchange->arena, writer_done(&writer));
+	if (!hop.client.ptr || http_fields_add_forwarded(&request->fields, &hop))
+		return -ENOMEM;
+	return http_fields_set(&request->fields, SPAN("Host"), host);
+}
+
+static struct span target_to_send(struct exchange *exchange)
+{
+	const struct http_request *request = exchange->request;
+
+	if (!request->has_query)
+		return request->path.wire;
+	return arena_format(&exchange->arena, "%.*s?%.*s", SPAN_ARG(request->path.wire), SPAN_ARG(request->query));
+}
+
+static int request_make(struct exchange *exchange)
+{
+	struct http_request *request = exchange->request;
+	const struct snapshot_origin *origin = exchange->origin;
+	struct upstream_request *sent = &exchange->fetch_request;
+	struct span upgrade = request->upgrade;
+
+	if (upgrade.len && (request->version != 11 || !upgrade_passes(&exchange->route->proxy, upgrade)))
+		upgrade = SPAN_NONE;
+	if (!upgrade.len)
+		exchange->codec->refuse_upgrade(exchange);
+	*sent = (struct upstream_request){
+		.origin_id = origin->id,
+		.is_tls = origin->is_https,
+		.is_verified = origin->is_https,
+		.server_name = origin->server_name.len ? origin->server_name : origin->host,
+		.ca_id = origin->ca ? origin->ca->id : 0,
+		.method = request->method,
+		.method_text = request->method_text,
+		.content_length = request->content_length,
+		.has_body = request->has_body,
+		.expect_continue = request->expect_continue,
+		.upgrade = upgrade,
+		.may_retry = http_method_is_idempotent(request->method) && !request->has_body,
+		.fields = &request->fields,
+	};
+	if (request_fields(exchange))
+		return -ENOMEM;
+	sent->target = target_to_send(exchange);
+	sent->host = http_fields_value(&request->fields, HTTP_NAME_HOST);
+	return sent->target.ptr ? 0 : -ENOMEM;
+}
+
+/* ---- The fetch --------------------------------------------------------------------------------------------- */
+
+static enum exchange_verdict answer_failure(struct exchange *exchange)
+{
+	const struct upstream_failure *failure = &exchange->fetch.failure;
+	enum telemetry_end end = (enum telemetry_end)failure->end;
+	uint16_t status = telemetry_ends[end].status;
+
+	exchange_set_end(exchange, end, arena_copy(&exchange->arena, failure->detail));
+	exchange->is_last |= pump_is_open(&exchange->request_pump);
+	return exchange_answer(exchange, status ? status : 502, end);
+}
+
+static enum exchange_verdict start(struct exchange *exchange)
+{
+	struct edge *edge = exchange->edge;
+	const struct snapshot_proxy *proxy = &exchange->route->proxy;
+	int outcome;
+
+	exchange->origin = proxy->origins[proxy->origin_count > 1 ? edge->round_robin++ % proxy->origin_count : 0];
+	if (request_make(exchange))
+		return exchange_answer(exchange, 503, TELEMETRY_END_NO_ROOM);
+	exchange->has_fetch = true;
+	outcome = upstream_fetch_start(edge->upstream, &exchange->fetch, &exchange->fetch_request, &exchange->arena,
+				       exchange);
+	if (outcome) {
+		exchange->has_fetch = false;
+		return exchange_answer(exchange, 503,
+				       outcome == UPSTREAM_NO_ROOM ? TELEMETRY_END_QUEUE_FULL : TELEMETRY_END_NO_ROOM);
+	}
+	if (pump_is_open(&exchange->request_pump) && !exchange->request_pump.is_reluctant)
+		pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
+	exchange->step = PROXY_HEAD;
+	/* Not to lose a turn: the request's first bytes leave with its head. */
+	exchange_pumps_run(exchange);
+	return exchange->interrupt != EXCHANGE_NEXT ? EXCHANGE_YIELD : EXCHANGE_WAIT;
+}
+
+/* Expect: 100-continue went along; the origin's 100, or a second without one, pulls the body. */
+static void pull_reluctant(struct exchange *exchange)
+{
+	struct edge *edge = exchange->edge;
+
+	if (!pump_is_open(&exchange->request_pump) || exchange->request_pump.sink)
+		return;
+	if (exchange->fetch.origin_continue ||
+	    edge->now_ns - exchange->dispatched_ns >= telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value) {
+		pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
+		exchange->wants_turn = true;
+	} else {
+		exchange_wake_at(exchange, exchange->dispatched_ns + telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value);
+	}
+}
+
+static enum exchange_verdict take_head(struct exchange *exchange)
+{
+	struct upstream_fetch *fetch = &exchange->fetch;
+
+	exchange->response = fetch->response;
+	exchange->source = RESPONSE_FETCH;
+	if (fetch->is_tunnel) {
+		telemetry_count(exchange->edge->counters, TELEMETRY_COUNTER_TUNNELS);
+		return EXCHANGE_ANSWER;
+	}
+	http_response_strip(&exchange->response);
+	if (exchange->fetch_request.upgrade.len)
+		exchange->codec->refuse_upgrade(exchange);
+	return EXCHANGE_ANSWER;
+}
+
+enum exchange_verdict dispatch_proxy(struct exchange *exchange)
+{
+	if (exchange->step == PROXY_START)
+		return start(exchange);
+	for (;;) {
+		switch (exchange->fetch.state) {
+		case UPSTREAM_INTERIM:
+			/* A client of HTTP/1.0 gets none; a lost one harms nobody. */
+			if (exchange->codec->write_interim(exchange, &exchange->fetch.interim) == 0)
+				connection_flush(exchange->connection);
+			upstream_fetch_interim_done(&exchange->fetch);
+			continue;
+		case UPSTREAM_HEAD:
+		case UPSTREAM_DONE:
+			return take_head(exchange);
+		case UPSTREAM_FAILED:
+			return answer_failure(exchange);
+		case UPSTREAM_IDLE:
+		case UPSTREAM_WORKING:
+			pull_reluctant(exchange);
+			return EXCHANGE_WAIT;
+		}
+	}
+}
+
+/* ---- The two bodies ------------------------------------------------------------------------------------------ */
+
+static int fetch_body_read(void *owner, size_t room, struct span *ret_bytes)
+{
+	struct exchange *exchange = owner;
+
+	switch (upstream_fetch_read(&exchange->fetch, room, ret_bytes)) {
+	case 0:
+		telemetry_count_add(exchange->edge->counters, TELEMETRY_COUNTER_ORIGIN_BYTES_IN, ret_bytes->len);
+		return 0;
+	case UPSTREAM_MORE:
+		return PUMP_WAIT;
+	case UPSTREAM_END:
+		return PUMP_END;
+	default:
+		return PUMP_BROKEN;
+	}
+}
+
+static int fetch_body_write(void *owner, struct span bytes, bool last, size_t *ret_taken)
+{
+	struct exchange *exchange = owner;
+	int outcome = upstream_fetch_write(&exchange->fetch, bytes, last, ret_taken);
+
+	telemetry_count_add(exchange->edge->counters, TELEMETRY_COUNTER_ORIGIN_BYTES_OUT, *ret_taken);
+	if (outcome == 0)
+		return 0;
+	return outcome == UPSTREAM_MORE ? PUMP_WAIT : PUMP_BROKEN;
+}
+
+const struct pump_source fetch_source = { .read = fetch_body_read };
+const struct pump_sink fetch_sink = { .write = fetch_body_write };
+
+/* ---- What upstream asks of the worker -------------------------------------------------------------------------- */
+
+static int dial_ask(struct edge *edge, struct edge_question *question)
+{
+	uint64_t origin;
+	uint32_t timeout_ms;
+	struct ipc_dial body = { .question = { question->index, question->serial } };
+
+	upstream_dial_wanted(question->owner, &origin, &timeout_ms);
+	body.origin = origin;
+	body.timeout_ms = timeout_ms;
+	return ipc_send(edge->dialer, IPC_MESSAGE_dial, &body, SPAN_NONE, NULL, 0);
+}
+
+static void dial_answer(struct edge *edge, void *owner, struct ipc_message *message)
+{
+	(void)edge;
+	if (message && message->number == IPC_MESSAGE_dialed && message->descriptor_count == 1) {
+		const struct ipc_dialed *body = message->body;
+
+		upstream_dialed(owner, TAKE_FD(message->descriptors[0]), body->connect_us);
+	} else if (message && message->number == IPC_MESSAGE_dial_failed) {
+		const struct ipc_dial_failed *body = message->body;
+
+		upstream_dial_failed(owner, body->status, message->tail);
+	} else {
+		upstream_dial_failed(owner, IPC_DIAL_FAILED, SPAN("dialer"));
+	}
+}
+
+static const struct edge_question_kind dial_question = { IPC_DIALER, dial_ask, dial_answer };
+
+static int host_dial(void *host, struct upstream_connection *connection, uint64_t origin_id, uint32_t timeout_ms,
+		     uint64_t *ret_question)
+{
+	(void)origin_id;
+	(void)timeout_ms;
+	return question_ask(host, &dial_question, connection, ret_question);
+}
+
+static void host_cancel_dial(void *host, uint64_t question)
+{
+	question_cancel(host, question);
+}
+
+static void host_wake(void *host, void *owner)
+{
+	(void)host;
+	exchange_wake(owner);
+}
+
+static struct tls_policy *host_tls_policy(void *host, uint64_t ca_id)
+{
+	struct edge *edge = host;
+
+	return map_get(&edge->client_policies, ca_id + 1);
+}
+
+const struct upstream_host edge_upstream_host = {
+	.dial = host_dial,
+	.cancel_dial = host_cancel_dial,
+	.wake = host_wake,
+	.tls_policy = host_tls_policy,
+};

@@ -1,0 +1,223 @@
+#include "telemetry/record_internal.h"
+
+/* What a text may take in a line, escapes included. Their sum and that of the keys is below
+ * TELEMETRY_LINE_MAX: a record is never lost for being long. */
+enum {
+	TEXT_PATH = 8192,
+	TEXT_QUERY = 8192,
+	TEXT_AGENT = 2048,
+	TEXT_REFERER = 4096,
+	TEXT_HOST = 1024,
+	TEXT_RULES = 2048,
+	TEXT_SHORT = 256, /* a dozen of them */
+};
+_Static_assert(TEXT_PATH + TEXT_QUERY + TEXT_AGENT + TEXT_REFERER + TEXT_HOST + TEXT_RULES +
+			       12 * TEXT_SHORT + 1024 <
+		       TELEMETRY_LINE_MAX,
+	       "a record fits its line");
+
+static void write_end(struct writer *out, const struct telemetry_access *access)
+{
+	char text[TEXT_SHORT];
+	struct writer end = writer_of(text, sizeof(text));
+
+	write_str(&end, telemetry_ends[access->end].word);
+	if (access->end_detail.len) {
+		write_byte(&end, ':');
+		write_span(&end, span_first(access->end_detail, 128));
+	}
+	record_text(out, writer_done(&end), TEXT_SHORT);
+}
+
+void telemetry_write_access_json(struct writer *out, const struct telemetry_access *access)
+{
+	struct record_line line = record_line_begin(out);
+
+	MUST(access->end < TELEMETRY_END_COUNT);
+	record_key(&line, "time");
+	write_byte(out, '"');
+	telemetry_write_time(out, access->wall_ns);
+	write_byte(out, '"');
+	record_member(&line, "client", access->client, TEXT_SHORT);
+	record_number(&line, "client_port", access->client_port);
+	record_member(&line, "method", access->method, TEXT_SHORT);
+	record_member(&line, "host", access->host, TEXT_HOST);
+	record_member(&line, "path", access->path, TEXT_PATH);
+	record_optional(&line, "query", access->query, TEXT_QUERY);
+	record_member(&line, "protocol", access->protocol, TEXT_SHORT);
+	record_number(&line, "status", access->status);
+	record_number(&line, "bytes_in", access->bytes_in);
+	record_number(&line, "bytes_out", access->bytes_out);
+	record_milliseconds(&line, "duration_ms", access->duration_ns);
+	if (access->upstream.len) {
+		record_member(&line, "upstream", access->upstream, TEXT_SHORT);
+		record_milliseconds(&line, "upstream_ms", access->upstream_ns);
+	}
+	if (access->tls_version.len) {
+		record_member(&line, "tls_version", access->tls_version, TEXT_SHORT);
+		record_member(&line, "tls_group", access->tls_group, TEXT_SHORT);
+		record_member(&line, "tls_cipher", access->tls_cipher, TEXT_SHORT);
+		record_key(&line, "tls_resumed");
+		write_str(out, access->tls_resumed ? "true" : "false");
+	}
+	record_optional(&line, "ja4", access->ja4, TEXT_SHORT);
+	record_optional(&line, "user_agent", access->user_agent, TEXT_AGENT);
+	record_optional(&line, "referer", access->referer, TEXT_REFERER);
+	record_optional(&line, "rules", access->rules, TEXT_RULES);
+	record_key(&line, "request_id");
+	write_byte(out, '"');
+	write_hex_u64(out, access->request_id_high, 16);
+	write_hex_u64(out, access->request_id_low, 16);
+	write_byte(out, '"');
+	record_number(&line, "worker", access->worker);
+	record_key(&line, "end");
+	write_end(out, access);
+	write_byte(out, '}');
+	record_line_end(&line);
+}
+
+/* ---- Combined ----------------------------------------------------------------------------------------- */
+
+/* As nginx and Apache do: what is no plain ASCII, a quote and a backslash become \xHH. */
+static void write_quoted(struct writer *out, struct span text, size_t out_max)
+{
+	char *start = out->at;
+
+	for (size_t i = 0; i < text.len && (size_t)(out->at - start) + 4 <= out_max && out->ok; i++) {
+		char c = text.ptr[i];
+
+		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+			write_byte(out, c);
+		} else {
+			write_str(out, "\\x");
+			write_hex(out, span_of(&c, 1));
+		}
+	}
+}
+
+static void write_quoted_or_dash(struct writer *out, struct span text, size_t out_max)
+{
+	if (text.len)
+		write_quoted(out, text, out_max);
+	else
+		write_byte(out, '-');
+}
+
+static void write_combined_time(struct writer *out, uint64_t wall_ns)
+{
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	struct record_date date = record_date_of(wall_ns);
+
+	write_format(out, "%02u/%.3s/%04u:%02u:%02u:%02u +0000", date.day, months + 3 * (date.month - 1),
+		     date.year, date.hour, date.minute, date.second);
+}
+
+void telemetry_write_access_combined(struct writer *out, const struct telemetry_access *access)
+{
+	struct record_line line = record_line_begin(out);
+
+	write_quoted_or_dash(out, access->client, TEXT_SHORT);
+	write_str(out, " - - [");
+	write_combined_time(out, access->wall_ns);
+	write_str(out, "] \"");
+	write_quoted_or_dash(out, access->method, TEXT_SHORT);
+	write_byte(out, ' ');
+	write_quoted_or_dash(out, access->path, TEXT_PATH);
+	if (access->query.len) {
+		write_byte(out, '?');
+		write_quoted(out, access->query, TEXT_QUERY);
+	}
+	write_byte(out, ' ');
+	write_quoted_or_dash(out, access->protocol, TEXT_SHORT);
+	write_str(out, "\" ");
+	write_u64(out, access->status);
+	write_byte(out, ' ');
+	write_u64(out, access->bytes_out);
+	write_str(out, " \"");
+	write_quoted_or_dash(out, access->referer, TEXT_REFERER);
+	write_str(out, "\" \"");
+	write_quoted_or_dash(out, access->user_agent, TEXT_AGENT);
+	write_byte(out, '"');
+	record_line_end(&line);
+}
+
+/* ---- Short -------------------------------------------------------------------------------------------- */
+
+/* Like JSON, but for the quotes around it: plain on a terminal, and readable where it is UTF-8. */
+static void write_plain(struct writer *out, struct span text, size_t out_max)
+{
+	char escaped[TEXT_HOST];
+	struct writer part = writer_of(escaped, sizeof(escaped));
+	struct span done;
+
+	record_text(&part, text, out_max < sizeof(escaped) ? out_max : sizeof(escaped));
+	done = writer_done(&part);
+	write_span(out, span_first(span_skip(done, 1), done.len - 2));
+}
+
+/* 999 B, 1.5 KB, 12 MB */
+static void write_size(struct writer *out, uint64_t size)
+{
+	static const char units[] = "KMGTPE";
+	size_t unit = 0;
+
+	if (size < 1000) {
+		write_format(out, "%llu B", (unsigned long long)size);
+		return;
+	}
+	while (size >= 1000 * 1024 && unit + 2 < sizeof(units)) {
+		size /= 1024;
+		unit++;
+	}
+	if (size < 10 * 1024)
+		write_format(out, "%llu.%llu %cB", (unsigned long long)(size / 1024),
+			     (unsigned long long)(size % 1024 * 10 / 1024), units[unit]);
+	else
+		write_format(out, "%llu %cB", (unsigned long long)(size / 1024), units[unit]);
+}
+
+static void write_duration(struct writer *out, uint64_t duration_ns)
+{
+	unsigned long long ms = duration_ns / 1000000;
+
+	if (ms < 10)
+		write_format(out, "%llu.%llu ms", ms, (unsigned long long)(duration_ns / 100000 % 10));
+	else if (ms < 10000)
+		write_format(out, "%llu ms", ms);
+	else
+		write_format(out, "%llu s", ms / 1000);
+}
+
+void telemetry_write_access_short(struct writer *out, const struct telemetry_access *access)
+{
+	struct record_line line = record_line_begin(out);
+	struct record_date date = record_date_of(access->wall_ns);
+
+	MUST(access->end < TELEMETRY_END_COUNT);
+	write_format(out, "%02u:%02u:%02u ", date.hour, date.minute, date.second);
+	if (access->status)
+		write_format(out, "%03u ", (unsigned)access->status);
+	else
+		write_str(out, "--- ");
+	write_plain(out, access->method.len ? access->method : SPAN("-"), TEXT_SHORT);
+	write_byte(out, ' ');
+	write_plain(out, access->host, TEXT_SHORT);
+	write_plain(out, access->path, TEXT_HOST);
+	if (access->query.len) {
+		write_byte(out, '?');
+		write_plain(out, access->query, TEXT_SHORT);
+	}
+	write_byte(out, ' ');
+	write_size(out, access->bytes_out);
+	write_byte(out, ' ');
+	write_duration(out, access->duration_ns);
+	if (access->end != TELEMETRY_END_OK) {
+		write_byte(out, ' ');
+		write_str(out, telemetry_ends[access->end].word);
+		if (access->end_detail.len) {
+			write_byte(out, ':');
+			write_plain(out, access->end_detail, TEXT_SHORT);
+		}
+	}
+	record_line_end(&line);
+}

@@ -1,0 +1,134 @@
+#include "telemetry/record_internal.h"
+
+/* Days to a date in the proleptic Gregorian calendar. Years are counted from 1 March, so that the leap
+ * day is a year's last; 400 years have 146,097 days. */
+struct record_date record_date_of(uint64_t wall_ns)
+{
+	uint64_t seconds = wall_ns / 1000000000;
+	uint32_t second_of_day = (uint32_t)(seconds % 86400);
+	uint32_t days = (uint32_t)(seconds / 86400) + 719468; /* since 0000-03-01 */
+	uint32_t era = days / 146097, day_of_era = days % 146097;
+	uint32_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+	uint32_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+	uint32_t month = (5 * day_of_year + 2) / 153; /* 0: March */
+
+	return (struct record_date){
+		.year = era * 400 + year_of_era + (month >= 10),
+		.month = month < 10 ? month + 3 : month - 9,
+		.day = day_of_year - (153 * month + 2) / 5 + 1,
+		.hour = second_of_day / 3600,
+		.minute = second_of_day / 60 % 60,
+		.second = second_of_day % 60,
+		.microsecond = (uint32_t)(wall_ns / 1000 % 1000000),
+	};
+}
+
+static void write_padded(struct writer *out, uint32_t value, int digits)
+{
+	char text[8];
+
+	for (int i = digits; i > 0; i--) {
+		text[i - 1] = (char)('0' + value % 10);
+		value /= 10;
+	}
+	write_span(out, span_of(text, (size_t)digits));
+}
+
+void telemetry_write_time(struct writer *out, uint64_t wall_ns)
+{
+	struct record_date date = record_date_of(wall_ns);
+	char text[32];
+	struct writer time = writer_of(text, sizeof(text));
+
+	write_padded(&time, date.year, 4);
+	write_byte(&time, '-');
+	write_padded(&time, date.month, 2);
+	write_byte(&time, '-');
+	write_padded(&time, date.day, 2);
+	write_byte(&time, 'T');
+	write_padded(&time, date.hour, 2);
+	write_byte(&time, ':');
+	write_padded(&time, date.minute, 2);
+	write_byte(&time, ':');
+	write_padded(&time, date.second, 2);
+	write_byte(&time, '.');
+	write_padded(&time, date.microsecond, 6);
+	write_byte(&time, 'Z');
+	write_span(out, writer_done(&time));
+}
+
+struct record_line record_line_begin(struct writer *out)
+{
+	return (struct record_line){ .out = out, .start = out->at };
+}
+
+void record_line_end(struct record_line *line)
+{
+	write_byte(line->out, '\n');
+	if (!line->out->ok)
+		line->out->at = line->start;
+}
+
+/* Not in the middle of a UTF-8 sequence: its beginning would look like an attack. */
+static struct span cut_text(struct span text, size_t len)
+{
+	if (len >= text.len)
+		return text;
+	for (int back = 0; back < 3 && len && ((uint8_t)text.ptr[len] & 0xc0) == 0x80; back++)
+		len--;
+	return span_first(text, len);
+}
+
+void record_text(struct writer *out, struct span text, size_t out_max)
+{
+	struct writer part = *out;
+
+	if ((size_t)(out->end - out->at) > out_max)
+		part.end = out->at + out_max;
+	text = cut_text(text, out_max - 2);
+	write_json(&part, text);
+	if (!part.ok && out->ok) {
+		/* Escapes made it longer: a sixth fits whatever they are. */
+		part.ok = true;
+		write_json(&part, cut_text(text, (out_max - 2) / 6));
+	}
+	out->at = part.at;
+	out->ok = part.ok;
+}
+
+void record_key(struct record_line *line, const char *key)
+{
+	write_byte(line->out, line->has_members ? ',' : '{');
+	line->has_members = true;
+	write_byte(line->out, '"');
+	write_str(line->out, key);
+	write_str(line->out, "\":");
+}
+
+void record_member(struct record_line *line, const char *key, struct span text, size_t out_max)
+{
+	record_key(line, key);
+	record_text(line->out, text, out_max);
+}
+
+void record_optional(struct record_line *line, const char *key, struct span text, size_t out_max)
+{
+	if (text.len)
+		record_member(line, key, text, out_max);
+}
+
+void record_number(struct record_line *line, const char *key, uint64_t number)
+{
+	record_key(line, key);
+	write_u64(line->out, number);
+}
+
+void record_milliseconds(struct record_line *line, const char *key, uint64_t duration_ns)
+{
+	uint64_t us = duration_ns / 1000;
+
+	record_key(line, key);
+	write_u64(line->out, us / 1000);
+	write_byte(line->out, '.');
+	write_padded(line->out, (uint32_t)(us % 1000), 3);
+}
