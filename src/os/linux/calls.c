@@ -19,6 +19,7 @@
 #define F_GET_SEALS 1034
 #endif
 
+/* clang-format off */
 static const struct os_call base_calls[] = {
 	/* bytes through descriptors that are there */
 	ALLOW(read), ALLOW(write), ALLOW(readv), ALLOW(writev), ALLOW(pread64), ALLOW(pwrite64),
@@ -106,6 +107,7 @@ static const struct os_call sandbox_calls[] = {
 	ALLOW(prlimit64), ALLOW(setrlimit), ALLOW(setpriority),
 };
 
+/* clang-format on */
 #define GROUP(name, calls) { name, calls, ARRAY_LEN(calls) }
 
 const struct os_call_group os_calls_base = GROUP("@base", base_calls);

@@ -101,7 +101,7 @@ int os_memory_protect(void *memory, size_t size)
 	return mprotect(memory, size, PROT_READ) < 0 ? -errno : 0;
 }
 
-/* ---- Secrets ------------------------------------------------------------------------------------------ */
+/* ---- Secrets ------------------------------------------------------------------------------- */
 
 static void *secret_hidden(size_t size)
 {
