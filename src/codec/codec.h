@@ -18,9 +18,8 @@
 /* ---- Limits and outcomes --------------------------------------------------------------------- */
 
 struct codec_h1_limits {
-	uint32_t line_max; /* bytes of a request line without CRLF: 414 */
-	uint32_t
-		head_max; /* bytes of a whole head: 431. Trailers have the same limit of their own */
+	uint32_t line_max;  /* bytes of a request line without CRLF: 414 */
+	uint32_t head_max;  /* bytes of a whole head: 431. Trailers have the same limit again */
 	uint32_t field_max; /* fields: 431 */
 };
 extern const struct codec_h1_limits codec_h1_request_limits;  /* 8 KiB, 32 KiB, 100 */
@@ -34,8 +33,8 @@ enum codec_h1_outcome {
 	CODEC_H1_BODY,          /* event.body, 1 to `room` bytes, already taken off the input */
 	CODEC_H1_END,           /* the message is complete (comes after every HEAD, body or not) */
 	CODEC_H1_HELD,   /* behind an upgrade or CONNECT: the input is untouched and not HTTP yet */
-	CODEC_H1_CLOSED, /* after `Connection: close` or an error: input is swallowed, never parsed */
-	CODEC_H1_ERROR, /* event.fault; the connection ends after the answer */
+	CODEC_H1_CLOSED, /* after `Connection: close` or an error: input is swallowed */
+	CODEC_H1_ERROR,  /* event.fault; the connection ends after the answer */
 };
 
 /* Why a message was refused: status to answer, and a word for the log. Client side: all are 502. */

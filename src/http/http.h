@@ -196,10 +196,11 @@ bool http_authority_equal(const struct http_authority *a, const struct http_auth
  * - `wire`: what is forwarded. The raw bytes (an alias of them) when nothing had to change; else
  *   with dot segments (`%2e` too) resolved, runs of `/` merged, and raw bytes outside ASCII
  *   percent-encoded. Other escapes stay as they were sent, so signatures over the path survive.
- *   Refused (HTTP_BAD): bad escapes, encoded or raw controls, `%2f`, `\` and `%5c`, raw `#`, `?`
- *   and blanks, invalid or overlong UTF-8, a path that climbs above the root, the segments `.;x`
- *   and `..;x` (some servers drop parameters before they resolve dots). Other `;` parameters are
- *   kept in both. */
+ *
+ * Refused (HTTP_BAD): bad escapes, encoded or raw controls, `%2f`, `\` and `%5c`, raw `#`, `?`
+ * and blanks, invalid or overlong UTF-8, a path that climbs above the root, the segments `.;x`
+ * and `..;x` (some servers drop parameters before they resolve dots). Other `;` parameters are
+ * kept in both. */
 struct http_path {
 	struct span text;
 	struct span wire;
@@ -244,7 +245,7 @@ struct http_response {
 	uint8_t version;    /* 10, 11: of an origin, for the log */
 	struct span reason; /* may be empty; codecs then use http_status_reason() */
 	struct http_fields fields;
-	int64_t content_length; /* of the body, or for HEAD of the body that GET would get; -1 unknown */
+	int64_t content_length; /* of the body (for HEAD: that GET would get); -1 unknown */
 	bool has_body;          /* a body follows (perhaps of 0 bytes) */
 };
 
