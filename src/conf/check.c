@@ -16,9 +16,8 @@ static bool stands_in(const struct conf_schema *row, struct span block)
 {
 	struct span rest = span_str(row->inside), name;
 
-	if (!block.len || !rest.len)
-		return block.len == rest.len;
-	while (conf_list_next(&rest, ',', &name)) {
+	/* An empty name in the list is the top: ",site" stands there and in sites. */
+	while (span_cut(&rest, ',', &name)) {
 		if (span_equal(name, block))
 			return true;
 	}
@@ -117,10 +116,10 @@ static void report_unknown(struct checker *checker, const struct conf_statement 
 			SPAN_ARG(has_second ? statement->words[1].text : SPAN("")));
 		error->nearest = has_second ? second.best : second_word(partial);
 	} else if (elsewhere && elsewhere->inside[0]) {
-		struct span inside = span_str(elsewhere->inside);
+		struct span inside = span_str(elsewhere->inside), name = SPAN_NONE;
+		(void)conf_list_next(&inside, ',', &name);
 		conf_error_add(checker->errors, word->place, "`%.*s` stands in a `%.*s` block",
-			SPAN_ARG(word->text),
-			SPAN_ARG(span_first(inside, span_find_byte(inside, ','))));
+			SPAN_ARG(word->text), SPAN_ARG(name));
 	} else if (elsewhere) {
 		conf_error_add(checker->errors, word->place, "`%.*s` stands outside of all blocks",
 			SPAN_ARG(word->text));
@@ -241,18 +240,33 @@ static void take_arguments(struct words *words, const struct conf_argument *argu
 	}
 }
 
-static void report_surplus(struct words *words, const struct conf_word *word)
+static struct span nearest_option(const struct words *words, const struct conf_word *word)
 {
 	struct conf_nearest nearest;
 
-	words->is_faulty = true;
 	conf_nearest_init(&nearest, word->text);
 	for (size_t i = 0; i < CONF_OPTIONS_MAX && words->row->options[i].name; i++)
 		conf_nearest_offer(&nearest, span_str(words->row->options[i].name));
+	return nearest.best;
+}
+
+static void report_surplus(struct words *words, const struct conf_word *word)
+{
+	struct span nearest = nearest_option(words, word);
+	size_t name_words = second_word(words->row).len ? 2 : 1;
+
+	words->is_faulty = true;
+	/* `respond 200 onn /x`: an optional argument swallowed the misspelt option, and its value is
+	 * left over. */
+	if (!nearest.len && words->at > name_words && !word[-1].is_quoted &&
+		!find_option(words->row, word[-1].text)) {
+		nearest = nearest_option(words, &word[-1]);
+		word -= nearest.len ? 1 : 0;
+	}
 	struct conf_error *error = conf_error_add(words->checker->errors, word->place,
 		"`%.*s` does not belong here: write `%.*s`", SPAN_ARG(span_first(word->text, 64)),
 		SPAN_ARG(row_form(words)));
-	error->nearest = nearest.best;
+	error->nearest = nearest;
 }
 
 static void take_option(struct words *words, struct conf_given *options, size_t *option_count)
@@ -428,6 +442,8 @@ static void check_single(struct checker *checker, struct conf_statement *first,
 			continue;
 		conf_error_add(checker->errors, statement->place, "`%s` stands once here", row->name)
 			->other = earlier->place;
+		/* Whoever compiles counts on one. */
+		statement->row = NULL;
 		return;
 	}
 }

@@ -67,12 +67,28 @@ static void write_fact(struct writer *writer, const char *name, const char *text
 	write_format(writer, "- %s: %s\n", name, text);
 }
 
+static void write_inside(const struct conf_schema *row, struct writer *writer)
+{
+	struct span rest = span_str(row->inside), name;
+	const char *before = "- stands in: ";
+
+	while (span_cut(&rest, ',', &name)) {
+		write_str(writer, before);
+		before = ", ";
+		if (name.len)
+			write_format(writer, "`%.*s`", SPAN_ARG(name));
+		else
+			write_str(writer, "the file itself");
+	}
+	write_byte(writer, '\n');
+}
+
 void conf_schema_write_manual(const struct conf_schema *row, struct writer *writer)
 {
 	write_format(writer, "### %s\n\n```\n", row->name);
 	conf_schema_write_form(row, writer);
 	write_format(writer, "\n```\n\n%s\n\n", row->help);
-	write_fact(writer, "stands in", row->inside[0] ? row->inside : "the file itself");
+	write_inside(row, writer);
 	if (row->is_single)
 		write_str(writer, "- once\n");
 	write_fact(writer, "unit", row->unit);

@@ -192,13 +192,38 @@ int keys_pair_text(struct arena *arena, const struct span *certificates, size_t 
 	return result;
 }
 
+/* By position, not by the descriptor's own: the supervisor keeps the same open file for the next vault. */
+static int read_key_file(int fd, struct arena *arena, struct span *ret_text)
+{
+	char *buf = arena_alloc(arena, KEYS_FILE_SIZE_MAX + 1, 1);
+	size_t used = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	while (used <= KEYS_FILE_SIZE_MAX) {
+		ssize_t count = os_pread(fd, buf + used, KEYS_FILE_SIZE_MAX + 1 - used, used);
+		if (count < 0) {
+			crypto_wipe(buf, used);
+			return (int)count;
+		}
+		if (count == 0)
+			break;
+		used += (size_t)count;
+	}
+	*ret_text = span_of(buf, used);
+	if (used <= KEYS_FILE_SIZE_MAX)
+		return 0;
+	crypto_wipe(buf, used);
+	return -EFBIG;
+}
+
 int keys_file_load(int fd, const uint8_t *spki_hash, struct arena *arena, struct crypto_key **ret_key,
 		   struct span *ret_why)
 {
 	uint8_t hash[CRYPTO_SHA256_SIZE];
 	struct span text;
 	struct crypto_key *key = NULL;
-	int result = fd < 0 ? -EACCES : os_file_read_fd(fd, KEYS_FILE_SIZE_MAX, arena, &text);
+	int result = fd < 0 ? -EACCES : read_key_file(fd, arena, &text);
 
 	if (result == -ENOMEM)
 		return result;

@@ -81,7 +81,8 @@ enum keys_file_outcome { /* a sentence that continues "FILE …" stands in *ret_
 	KEYS_FILE_UNUSABLE, /* encrypted, damaged, no key, a kind that is not served */
 	KEYS_FILE_MISMATCH, /* a fine key, but of another certificate */
 };
-/* Reads the key and compares it with the leaf's SPKI hash (NULL: takes any). The text is wiped. */
+/* Reads the key from the file's start, wherever the descriptor stands, and compares it with the leaf's SPKI hash
+ * (NULL: takes any). fd -1: nobody could open it. The text is wiped. */
 int keys_file_load(int fd, const uint8_t *spki_hash, struct arena *arena, struct crypto_key **ret_key,
 		   struct span *ret_why) MUST_CHECK;
 

@@ -69,6 +69,8 @@ static int load_text(struct keys_task *task, struct span text, const struct cert
 
 	if (result != 0)
 		return result < 0 ? result : LOAD_DAMAGED;
+	if (chain.count < 2)
+		return keys_fail(task, LOAD_DAMAGED, "its intermediate certificate is missing");
 	if (!cert_names_equal(names, name_count, chain.names, chain.name_count) ||
 	    !is_of_this_ca(task->folder, &chain))
 		return LOAD_OTHER;

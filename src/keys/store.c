@@ -76,10 +76,11 @@ void keys_store_free(struct keys_store *store)
 {
 	struct keys_entry *entry;
 	size_t cursor = 0;
+	uint64_t key;
 
 	if (!store)
 		return;
-	while ((entry = map_next(&store->entries, &cursor, NULL))) {
+	while ((entry = map_next(&store->entries, &cursor, &key))) {
 		drop_key(store, entry);
 		heap_free(entry);
 	}
@@ -137,9 +138,10 @@ size_t keys_store_count(const struct keys_store *store)
 size_t keys_store_forget(struct keys_store *store, uint64_t unused_since_ns)
 {
 	size_t cursor = 0, forgotten = 0;
+	uint64_t key;
 	struct keys_entry *entry;
 
-	while ((entry = map_next(&store->entries, &cursor, NULL))) {
+	while ((entry = map_next(&store->entries, &cursor, &key))) {
 		if (!entry->key || entry->used_at_ns >= unused_since_ns)
 			continue;
 		drop_key(store, entry);
@@ -153,9 +155,10 @@ void keys_store_restrict(struct keys_store *store)
 {
 	struct keys_entry *entry;
 	size_t cursor = 0;
+	uint64_t key;
 
 	store->is_restricted = true;
-	while ((entry = map_next(&store->entries, &cursor, NULL))) {
+	while ((entry = map_next(&store->entries, &cursor, &key))) {
 		entry->is_allowed = false;
 		drop_entry_if_empty(store, entry);
 	}

@@ -80,8 +80,8 @@ struct os_timer {
 };
 
 int os_loop_new(struct os_loop **ret_loop) MUST_CHECK; /* -ENOMEM, -EMFILE, … */
-void os_loop_free(struct os_loop *loop);               /* NULL is fine; watches and timers are let go of */
-/* Runs until os_loop_stop(). `on_turn` may be NULL. */
+void os_loop_free(struct os_loop *loop);               /* NULL is fine; after its watches were removed */
+/* Runs until os_loop_stop(). `on_turn` may be NULL. The first turn does not wait. */
 int os_loop_run(struct os_loop *loop, void (*on_turn)(void *owner), void *owner) MUST_CHECK;
 /* One turn, waiting at most max_wait_ms (-1: as long as it takes): for tests and small tools. */
 int os_loop_turn(struct os_loop *loop, int max_wait_ms, void (*on_turn)(void *owner),

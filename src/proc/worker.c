@@ -99,7 +99,7 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 		edge_message(worker->edge, channel, message);
 		return;
 	}
-	switch (message->number) {
+	switch ((unsigned)message->number) {
 	case IPC_MESSAGE_listener: {
 		const struct ipc_listener *body = message->body;
 

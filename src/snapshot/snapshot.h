@@ -162,10 +162,12 @@ struct snapshot_route {
 	uint64_t id; /* of site and canonical line */
 	struct snapshot_pattern pattern;
 	enum snapshot_handler handler;
-	const struct snapshot_root *root;      /* FILES */
-	struct snapshot_proxy proxy;           /* PROXY */
-	struct snapshot_redirect redirect;     /* REDIRECT */
-	struct snapshot_respond respond;       /* RESPOND */
+	union {
+		const struct snapshot_root *root;  /* FILES */
+		struct snapshot_proxy proxy;       /* PROXY */
+		struct snapshot_redirect redirect; /* REDIRECT */
+		struct snapshot_respond respond;   /* RESPOND */
+	};
 	const struct snapshot_limits *limits;  /* never NULL */
 	struct snapshot_place place;
 };
@@ -211,7 +213,8 @@ enum snapshot_plan_kind {
 	SNAPSHOT_PLAN_CA,          /* id, path; path empty: the system's roots are wanted */
 	SNAPSHOT_PLAN_ORIGIN,      /* id, path is origin->text */
 	SNAPSHOT_PLAN_INTERNAL,    /* id of a certificate that the vault makes */
-	SNAPSHOT_PLAN_LOG,         /* path */
+	SNAPSHOT_PLAN_LOG,         /* index 0 access, 1 events; path */
+	SNAPSHOT_PLAN_STATE,       /* path */
 	SNAPSHOT_PLAN_HELPER,      /* helper */
 };
 
@@ -226,6 +229,7 @@ enum snapshot_helper {
 struct snapshot_plan_row {
 	enum snapshot_plan_kind kind;
 	enum snapshot_helper helper;
+	uint32_t index;
 	uint64_t id;
 	struct conf_address address;
 	bool is_implied;

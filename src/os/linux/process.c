@@ -123,7 +123,7 @@ static pid_t fork_blocked(const struct os_process_config *config, const int repo
 
 int os_process_start(const struct os_process_config *config, struct os_process *ret_process)
 {
-	int report[2], error, fd;
+	int report[2], error, fd = -1;
 	pid_t pid;
 
 	MUST(config->arguments && (config->program_fd >= 0 || config->path));

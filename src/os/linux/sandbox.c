@@ -106,8 +106,12 @@ static int filter_collect(struct filter *filter)
 
 static int filter_fill(struct filter *filter)
 {
+	/* abort() signals itself; the process's number is known only here. */
+	const struct os_call own_signal = { "tgkill", OS_CALL_IF_EQUAL, 0, (uint64_t)getpid() };
 	int error = filter_collect(filter);
 
+	if (!error)
+		error = filter_add(filter, &own_signal);
 	for (size_t i = 0; !error && i < filter->group_count; i++)
 		error = filter_add_group(filter, filter->groups[i]);
 	for (size_t i = 0; !error && filter->single[i]; i++) {

@@ -1,6 +1,11 @@
 #include "base/base.h"
 
 #include <string.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -89,6 +94,33 @@ static void test_fixed(void **state)
 	memset(memory, 0, sizeof(memory));
 }
 
+#ifdef __SANITIZE_ADDRESS__
+/* What was not handed out, and what a reset took back, must not be touched. */
+static void test_poison(void **state)
+{
+	_Alignas(16) static char memory[128];
+	struct arena arena;
+	char *object;
+
+	(void)state;
+	arena_init_fixed(&arena, memory, sizeof(memory));
+	object = arena_alloc(&arena, 13, 1);
+	assert_false(__asan_address_is_poisoned(object + 12));
+	assert_true(__asan_address_is_poisoned(object + 13));
+	arena_reset(&arena);
+	assert_true(__asan_address_is_poisoned(object));
+	arena_fini(&arena);
+	assert_null(__asan_region_is_poisoned(memory, sizeof(memory)));
+
+	arena_init(&arena, 0);
+	object = arena_alloc(&arena, 16, 16);
+	assert_true(__asan_address_is_poisoned(object + 16));
+	arena_reset(&arena);
+	assert_true(__asan_address_is_poisoned(object));
+	arena_fini(&arena);
+}
+#endif
+
 static void test_texts(void **state)
 {
 	struct arena arena;
@@ -138,6 +170,9 @@ int main(void)
 		cmocka_unit_test(test_heap_arena),   cmocka_unit_test(test_cap),
 		cmocka_unit_test(test_large_object), cmocka_unit_test(test_fixed),
 		cmocka_unit_test(test_texts),        cmocka_unit_test(test_heap_grow),
+#ifdef __SANITIZE_ADDRESS__
+		cmocka_unit_test(test_poison),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,205 @@
+#include "files/files.h"
+
+#include <string.h>
+
+struct files_root {
+	uint64_t id;
+	int folder; /* O_PATH */
+	char path[256]; /* for messages, cut */
+};
+
+struct files_opener {
+	struct files_root *roots;
+	size_t count, capacity;
+};
+
+enum { FILES_PATH_MAX = 4096 };
+
+int files_opener_new(struct files_opener **ret_opener)
+{
+	struct files_opener *opener = heap_alloc(sizeof(*opener));
+
+	if (!opener)
+		return -ENOMEM;
+	*ret_opener = opener;
+	return 0;
+}
+
+void files_opener_free(struct files_opener *opener)
+{
+	if (!opener)
+		return;
+	for (size_t i = 0; i < opener->count; i++)
+		os_close(opener->roots[i].folder);
+	heap_free(opener->roots);
+	heap_free(opener);
+}
+
+static struct files_root *root_find(const struct files_opener *opener, uint64_t id)
+{
+	for (size_t i = 0; i < opener->count; i++) {
+		if (opener->roots[i].id == id)
+			return &opener->roots[i];
+	}
+	return NULL;
+}
+
+int files_opener_add_root(struct files_opener *opener, uint64_t id, int folder, struct span path)
+{
+	struct files_root *root = root_find(opener, id);
+	void *roots = opener->roots;
+	struct writer writer;
+
+	if (root) {
+		os_close(root->folder);
+	} else {
+		if (!heap_grow(&roots, &opener->capacity, opener->count + 1, sizeof(*root))) {
+			os_close(folder);
+			return -ENOMEM;
+		}
+		opener->roots = roots;
+		root = &opener->roots[opener->count++];
+	}
+	root->id = id;
+	root->folder = folder;
+	writer = writer_of(root->path, sizeof(root->path) - 1);
+	write_span(&writer, span_first(path, sizeof(root->path) - 1));
+	root->path[writer_done(&writer).len] = '\0';
+	return 0;
+}
+
+void files_opener_remove_root(struct files_opener *opener, uint64_t id)
+{
+	struct files_root *root = root_find(opener, id);
+
+	if (!root)
+		return;
+	os_close(root->folder);
+	*root = opener->roots[--opener->count];
+}
+
+/* A dot file or folder is never served: `.git`, `.env`, `.htpasswd`. */
+static bool has_dot_part(struct span path)
+{
+	for (size_t i = 0; i + 1 < path.len; i++) {
+		if (path.ptr[i] == '/' && path.ptr[i + 1] == '.')
+			return true;
+	}
+	return false;
+}
+
+static enum ipc_open_status status_of(int failed)
+{
+	switch (-failed) {
+	case EACCES:
+	case EPERM:
+		return IPC_OPEN_FORBIDDEN;
+	case ENOENT:
+	case ENOTDIR:
+	case ELOOP:
+	case EXDEV: /* a symlink that leads out of the root */
+	case ENAMETOOLONG:
+	case EINVAL:
+	case ENXIO:
+		return IPC_OPEN_NOT_FOUND;
+	default:
+		return IPC_OPEN_FAILED;
+	}
+}
+
+/* The object is looked at by its handle first: a FIFO or a device is never opened. */
+static int open_regular(const struct files_root *root, const char *path, struct os_file_info *ret_info, int *ret_fd)
+{
+	OS_AUTO_FD handle = -1;
+	struct os_file_info info;
+	int failed = os_open(root->folder, path, OS_OPEN_HANDLE | OS_OPEN_BENEATH, 0, &handle);
+
+	if (!failed)
+		failed = os_file_info(handle, &info);
+	if (failed)
+		return failed;
+	if (info.type == OS_FILE_FOLDER)
+		return -EISDIR;
+	if (info.type != OS_FILE_REGULAR)
+		return -ENOENT;
+	failed = os_open(root->folder, path, OS_OPEN_READ | OS_OPEN_BENEATH, 0, ret_fd);
+	if (failed)
+		return failed;
+	failed = os_file_info(*ret_fd, ret_info);
+	/* It may have been replaced in between. */
+	if (!failed && ret_info->type != OS_FILE_REGULAR)
+		failed = -ENOENT;
+	if (failed) {
+		os_close(*ret_fd);
+		*ret_fd = -1;
+	}
+	return failed;
+}
+
+static void take_bytes(struct files_answer *answer, char *buf)
+{
+	ssize_t got;
+
+	if (answer->opened.size > FILES_INLINE_MAX)
+		return;
+	got = os_pread(answer->fd, buf, FILES_INLINE_MAX, 0);
+	if (got < 0 || (uint64_t)got != answer->opened.size)
+		return; /* it changes right now: the descriptor says how far it goes */
+	answer->bytes = span_of(buf, (size_t)got);
+	os_close(answer->fd);
+	answer->fd = -1;
+}
+
+void files_open(struct files_opener *opener, uint64_t root_id, struct span path, char *buf,
+		struct files_answer *ret_answer)
+{
+	const struct files_root *root = root_find(opener, root_id);
+	bool is_folder = path.len && path.ptr[path.len - 1] == '/';
+	char name[FILES_PATH_MAX + sizeof("index.html")];
+	struct writer writer = writer_of(name, sizeof(name) - 1);
+	struct os_file_info info;
+	int failed;
+
+	*ret_answer = (struct files_answer){ .fd = -1, .opened.status = IPC_OPEN_FAILED };
+	if (!root)
+		return;
+	ret_answer->opened.status = IPC_OPEN_NOT_FOUND;
+	if (!path.len || path.ptr[0] != '/' || path.len > FILES_PATH_MAX || has_dot_part(path) ||
+	    memchr(path.ptr, '\0', path.len))
+		return;
+	write_span(&writer, span_skip(path, 1));
+	if (is_folder)
+		write_str(&writer, "index.html");
+	name[writer_done(&writer).len] = '\0';
+	failed = open_regular(root, name, &info, &ret_answer->fd);
+	if (failed == -EISDIR && !is_folder)
+		ret_answer->opened.status = IPC_OPEN_FOLDER_WITHOUT_SLASH;
+	else if (failed)
+		ret_answer->opened.status = failed == -EISDIR ? IPC_OPEN_NOT_FOUND : status_of(failed);
+	if (failed)
+		return;
+	ret_answer->opened.status = IPC_OPEN_DOCUMENT;
+	ret_answer->opened.size = info.size;
+	ret_answer->opened.inode = info.inode;
+	ret_answer->opened.device = info.device;
+	ret_answer->opened.mtime_ns = info.mtime_ns;
+	ret_answer->name = is_folder ? SPAN("index.html") : path;
+	while (span_find_byte(ret_answer->name, '/') < ret_answer->name.len)
+		ret_answer->name = span_skip(ret_answer->name, span_find_byte(ret_answer->name, '/') + 1);
+	take_bytes(ret_answer, buf);
+}
+
+int files_warm(int fd, uint64_t offset, uint64_t len)
+{
+	char page[4096];
+	uint64_t end = offset + (len < FILES_WARM_STEP ? len : FILES_WARM_STEP);
+
+	/* One byte a page is enough to have the page read; a foreign descriptor may be anything readable. */
+	for (uint64_t at = offset; at < end; at += sizeof(page)) {
+		ssize_t got = os_pread(fd, page, 1, at);
+
+		if (got <= 0)
+			return (int)got;
+	}
+	return 0;
+}

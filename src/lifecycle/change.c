@@ -1,0 +1,283 @@
+#include "lifecycle/lifecycle_internal.h"
+
+/* A process that dies again and again while it prepares a change shows that the change is no good. */
+enum { FAILURES_PER_CHANGE = 3 };
+
+static void phase_begin(struct lifecycle *lifecycle, enum lifecycle_phase phase, uint64_t deadline_ms)
+{
+	lifecycle->phase = phase;
+	lifecycle->phase_deadline_ns = lifecycle->now_ns + deadline_ms * LIFECYCLE_MS;
+}
+
+static bool is_member(const struct lifecycle *lifecycle, const struct lifecycle_process *process)
+{
+	return lifecycle->rules[process->kind].is_member && process->state == LIFECYCLE_READY &&
+	       !process->is_retired;
+}
+
+static void tell(struct lifecycle *lifecycle, struct lifecycle_process *process, enum lifecycle_what what,
+		 uint64_t change)
+{
+	if (what == LIFECYCLE_PREPARE)
+		process->prepare_sent = change;
+	else if (what == LIFECYCLE_COMMIT)
+		process->commit_sent = change;
+	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = what,
+							     .process = lifecycle_index(lifecycle, process),
+							     .change = change });
+}
+
+static void finish(struct lifecycle *lifecycle, enum lifecycle_what what, const char *why)
+{
+	lifecycle->phase = LIFECYCLE_IDLE;
+	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = what,
+							     .change = lifecycle->change,
+							     .request = lifecycle->request,
+							     .why = why });
+}
+
+void lifecycle_change_fail(struct lifecycle *lifecycle, const char *why)
+{
+	if (lifecycle->phase == LIFECYCLE_COMPILING)
+		lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_ABORT_COMPILE,
+								     .change = lifecycle->change });
+	LIFECYCLE_EACH (lifecycle, process) {
+		if (!lifecycle_is_alive(process) || process->prepare_sent != lifecycle->change)
+			continue;
+		process->prepare_sent = process->prepared = process->commit_sent;
+		if (process->state == LIFECYCLE_READY)
+			tell(lifecycle, process, LIFECYCLE_ABANDON, lifecycle->change);
+	}
+	finish(lifecycle, LIFECYCLE_CHANGE_FAILED, why);
+}
+
+/* ---- Phases ---------------------------------------------------------------------------------------- */
+
+static bool begin_next(struct lifecycle *lifecycle)
+{
+	if (lifecycle->waiting == LIFECYCLE_NO_REQUEST)
+		return false;
+	lifecycle->request = lifecycle->waiting;
+	lifecycle->waiting = LIFECYCLE_NO_REQUEST;
+	lifecycle->change++;
+	lifecycle->gather_asked = 0;
+	if (lifecycle->request == LIFECYCLE_DATA) {
+		lifecycle->next_wants = lifecycle->wants;
+		phase_begin(lifecycle, LIFECYCLE_PREPARING, LIFECYCLE_PREPARE_MS);
+		return true;
+	}
+	phase_begin(lifecycle, LIFECYCLE_COMPILING, LIFECYCLE_COMPILE_MS);
+	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_COMPILE,
+							     .change = lifecycle->change,
+							     .request = lifecycle->request });
+	return true;
+}
+
+static bool has_crash_loop(struct lifecycle *lifecycle)
+{
+	LIFECYCLE_EACH (lifecycle, process) {
+		if (process->state == LIFECYCLE_BACK_OFF && process->failures >= FAILURES_PER_CHANGE &&
+		    lifecycle_wants_process(&lifecycle->next_wants, process))
+			return true;
+	}
+	return false;
+}
+
+static bool gather(struct lifecycle *lifecycle)
+{
+	if (has_crash_loop(lifecycle)) {
+		lifecycle_change_fail(lifecycle, "a process does not start");
+		return true;
+	}
+	if (!lifecycle->next_wants.needs_gather) {
+		phase_begin(lifecycle, LIFECYCLE_PREPARING, LIFECYCLE_PREPARE_MS);
+		return true;
+	}
+	LIFECYCLE_EACH (lifecycle, process) {
+		/* A vault that died with the question is asked again in its next life. */
+		if (process->kind != IPC_VAULT || process->state != LIFECYCLE_READY || process->is_retired ||
+		    process->instance == lifecycle->gather_asked)
+			continue;
+		lifecycle->gather_asked = process->instance;
+		tell(lifecycle, process, LIFECYCLE_GATHER, lifecycle->change);
+	}
+	return false;
+}
+
+/* A newborn gets what is running first, so that it serves; then it takes part in the change. */
+static void send_running(struct lifecycle *lifecycle, struct lifecycle_process *process)
+{
+	if (!lifecycle->running || process->commit_sent == lifecycle->running ||
+	    !lifecycle_wants_process(&lifecycle->wants, process))
+		return;
+	if (process->prepare_sent != lifecycle->running)
+		tell(lifecycle, process, LIFECYCLE_PREPARE, lifecycle->running);
+	else if (process->prepared == lifecycle->running)
+		tell(lifecycle, process, LIFECYCLE_COMMIT, lifecycle->running);
+}
+
+static void send_next(struct lifecycle *lifecycle, struct lifecycle_process *process)
+{
+	bool serves = lifecycle_wants_process(&lifecycle->wants, process);
+
+	if (lifecycle->phase != LIFECYCLE_PREPARING || process->prepare_sent == lifecycle->change ||
+	    !lifecycle_wants_process(&lifecycle->next_wants, process))
+		return;
+	if (lifecycle->running && serves && process->commit_sent != lifecycle->running)
+		return;
+	tell(lifecycle, process, LIFECYCLE_PREPARE, lifecycle->change);
+}
+
+static bool all_prepared(struct lifecycle *lifecycle)
+{
+	LIFECYCLE_EACH (lifecycle, process) {
+		if (process->state == LIFECYCLE_UNUSED || process->is_retired ||
+		    !lifecycle->rules[process->kind].is_member ||
+		    !lifecycle_wants_process(&lifecycle->next_wants, process))
+			continue;
+		if (process->state != LIFECYCLE_READY || process->prepared != lifecycle->change)
+			return false;
+	}
+	return true;
+}
+
+static bool prepare(struct lifecycle *lifecycle)
+{
+	if (has_crash_loop(lifecycle)) {
+		lifecycle_change_fail(lifecycle, "a process does not start with it");
+		return true;
+	}
+	if (!all_prepared(lifecycle))
+		return false;
+	lifecycle->running = lifecycle->change;
+	lifecycle->wants = lifecycle->next_wants;
+	lifecycle_emit(lifecycle,
+		       (struct lifecycle_action){ .what = LIFECYCLE_DECIDED, .change = lifecycle->change });
+	/* It is decided: whatever dies now gets it in its next life, so there is nothing left to wait long for. */
+	phase_begin(lifecycle, LIFECYCLE_COMMITTING, LIFECYCLE_START_MS);
+	return true;
+}
+
+static bool commit(struct lifecycle *lifecycle)
+{
+	LIFECYCLE_EACH (lifecycle, process) {
+		if (process->state == LIFECYCLE_UNUSED || process->state == LIFECYCLE_BACK_OFF ||
+		    process->is_retired || !lifecycle->rules[process->kind].is_member)
+			continue;
+		if (process->committed != lifecycle->running)
+			return false;
+	}
+	finish(lifecycle, LIFECYCLE_CHANGE_DONE, NULL);
+	return true;
+}
+
+static bool is_overdue(struct lifecycle *lifecycle)
+{
+	static const char *const whys[] = {
+		[LIFECYCLE_IDLE] = NULL,
+		[LIFECYCLE_COMPILING] = "the check took more than 30 seconds",
+		[LIFECYCLE_GATHERING] = "the vault did not answer",
+		[LIFECYCLE_PREPARING] = "not every process could prepare it in time",
+		[LIFECYCLE_COMMITTING] = NULL,
+	};
+
+	if (lifecycle->phase == LIFECYCLE_IDLE || lifecycle->now_ns < lifecycle->phase_deadline_ns)
+		return false;
+	if (lifecycle->phase == LIFECYCLE_COMMITTING)
+		finish(lifecycle, LIFECYCLE_CHANGE_DONE, NULL);
+	else
+		lifecycle_change_fail(lifecycle, whys[lifecycle->phase]);
+	return true;
+}
+
+bool lifecycle_settle_change(struct lifecycle *lifecycle)
+{
+	if (is_overdue(lifecycle))
+		return true;
+	LIFECYCLE_EACH (lifecycle, process) {
+		if (!is_member(lifecycle, process))
+			continue;
+		send_running(lifecycle, process);
+		send_next(lifecycle, process);
+	}
+	switch (lifecycle->phase) {
+	case LIFECYCLE_IDLE:
+		return begin_next(lifecycle);
+	case LIFECYCLE_COMPILING:
+		return false;
+	case LIFECYCLE_GATHERING:
+		return gather(lifecycle);
+	case LIFECYCLE_PREPARING:
+		return prepare(lifecycle);
+	case LIFECYCLE_COMMITTING:
+		return commit(lifecycle);
+	}
+	return false;
+}
+
+/* ---- Events ---------------------------------------------------------------------------------------- */
+
+void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request request)
+{
+	if (request > lifecycle->waiting)
+		lifecycle->waiting = request;
+	lifecycle_settle(lifecycle);
+}
+
+void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok, const struct lifecycle_wants *wants)
+{
+	if (lifecycle->phase != LIFECYCLE_COMPILING)
+		return;
+	if (ok) {
+		lifecycle->next_wants = *wants;
+		phase_begin(lifecycle, LIFECYCLE_GATHERING, LIFECYCLE_GATHER_MS);
+	} else {
+		finish(lifecycle, LIFECYCLE_CHANGE_FAILED, NULL);
+	}
+	lifecycle_settle(lifecycle);
+}
+
+void lifecycle_on_gathered(struct lifecycle *lifecycle, bool ok)
+{
+	if (lifecycle->phase != LIFECYCLE_GATHERING)
+		return;
+	if (ok)
+		phase_begin(lifecycle, LIFECYCLE_PREPARING, LIFECYCLE_PREPARE_MS);
+	else
+		lifecycle_change_fail(lifecycle, NULL);
+	lifecycle_settle(lifecycle);
+}
+
+void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t index, uint64_t change)
+{
+	struct lifecycle_process *process = lifecycle_row(lifecycle, index);
+
+	/* A late answer to a change that was abandoned is no answer to another. */
+	if (process->state != LIFECYCLE_READY || process->prepare_sent != change)
+		return;
+	process->prepared = change;
+	lifecycle_settle(lifecycle);
+}
+
+void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t index, uint64_t change)
+{
+	struct lifecycle_process *process = lifecycle_row(lifecycle, index);
+
+	if (process->state != LIFECYCLE_READY || process->prepare_sent != change)
+		return;
+	if (change == lifecycle->running)
+		lifecycle_kill(lifecycle, process, "refused the running configuration");
+	else if (lifecycle->phase == LIFECYCLE_PREPARING && change == lifecycle->change)
+		lifecycle_change_fail(lifecycle, NULL);
+	lifecycle_settle(lifecycle);
+}
+
+void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t index, uint64_t change)
+{
+	struct lifecycle_process *process = lifecycle_row(lifecycle, index);
+
+	if (process->state != LIFECYCLE_READY || process->commit_sent != change)
+		return;
+	process->committed = change;
+	lifecycle_settle(lifecycle);
+}

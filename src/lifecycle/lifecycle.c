@@ -1,0 +1,146 @@
+#include "lifecycle/lifecycle.h"
+
+#include "lifecycle/lifecycle_internal.h"
+
+/* A supervisor that was itself stopped for a while must not find everybody else hung. */
+static const uint64_t ELAPSED_MAX_NS = 500 * LIFECYCLE_MS;
+
+int lifecycle_new(const struct lifecycle_rule *rules, uint32_t slot_count, uint64_t now_ns,
+		  struct lifecycle **ret_lifecycle)
+{
+	struct lifecycle *lifecycle = heap_alloc(sizeof(*lifecycle));
+
+	if (!lifecycle)
+		return -ENOMEM;
+	lifecycle->rules = rules;
+	lifecycle->slot_count = slot_count;
+	/* Per kind the rows of its slots, and a second set for those that are on their way out. */
+	for (int kind = 0; kind < IPC_KIND_COUNT; kind++)
+		lifecycle->capacity += 2 * (rules[kind].per_slot ? slot_count : 1);
+	lifecycle->processes = heap_alloc(lifecycle->capacity * sizeof(*lifecycle->processes));
+	lifecycle->adoptions = heap_alloc(slot_count * sizeof(*lifecycle->adoptions));
+	lifecycle->now_ns = now_ns;
+	if (!lifecycle->processes || !lifecycle->adoptions) {
+		lifecycle_free(lifecycle);
+		return -ENOMEM;
+	}
+	*ret_lifecycle = lifecycle;
+	return 0;
+}
+
+void lifecycle_free(struct lifecycle *lifecycle)
+{
+	if (!lifecycle)
+		return;
+	heap_free(lifecycle->processes);
+	heap_free(lifecycle->adoptions);
+	heap_free(lifecycle->actions);
+	heap_free(lifecycle);
+}
+
+void lifecycle_emit(struct lifecycle *lifecycle, struct lifecycle_action action)
+{
+	/* A decision that is lost would leave a process waiting for ever, so there is no way on without. */
+	MUST(heap_grow((void **)&lifecycle->actions, &lifecycle->action_capacity, lifecycle->action_count + 1,
+		       sizeof(*lifecycle->actions)));
+	lifecycle->actions[lifecycle->action_count++] = action;
+}
+
+bool lifecycle_next(struct lifecycle *lifecycle, struct lifecycle_action *ret_action)
+{
+	if (lifecycle->action_next == lifecycle->action_count) {
+		lifecycle->action_next = lifecycle->action_count = 0;
+		return false;
+	}
+	*ret_action = lifecycle->actions[lifecycle->action_next++];
+	return true;
+}
+
+void lifecycle_settle(struct lifecycle *lifecycle)
+{
+	if (lifecycle->is_stopping) {
+		lifecycle_settle_stop(lifecycle);
+		return;
+	}
+	/* A dead worker's clients wait for this one; all the rest can come a moment later. */
+	lifecycle_settle_adoptions(lifecycle);
+	do {
+		lifecycle_settle_rows(lifecycle);
+		lifecycle_settle_links(lifecycle);
+	} while (lifecycle_settle_change(lifecycle));
+	lifecycle_settle_adoptions(lifecycle);
+}
+
+void lifecycle_tick(struct lifecycle *lifecycle, uint64_t now_ns)
+{
+	uint64_t elapsed_ns = now_ns - lifecycle->now_ns;
+
+	if (elapsed_ns > ELAPSED_MAX_NS)
+		elapsed_ns = ELAPSED_MAX_NS;
+	lifecycle->now_ns = now_ns;
+	lifecycle_watch_over(lifecycle, elapsed_ns);
+	lifecycle_settle(lifecycle);
+}
+
+uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle)
+{
+	uint64_t earliest = UINT64_MAX;
+
+	if (lifecycle->phase != LIFECYCLE_IDLE)
+		earliest = lifecycle->phase_deadline_ns;
+	for (uint32_t i = 0; i < lifecycle->capacity; i++) {
+		const struct lifecycle_process *process = &lifecycle->processes[i];
+		uint64_t at = process->state == LIFECYCLE_BACK_OFF ? process->retry_at_ns : process->deadline_ns;
+
+		if (process->state != LIFECYCLE_UNUSED && at && at < earliest)
+			earliest = at;
+	}
+	return earliest;
+}
+
+const struct lifecycle_process *lifecycle_process_at(const struct lifecycle *lifecycle, uint32_t index)
+{
+	return index < lifecycle->capacity ? &lifecycle->processes[index] : NULL;
+}
+
+bool lifecycle_is_alive(const struct lifecycle_process *process)
+{
+	return process->state == LIFECYCLE_STARTING || process->state == LIFECYCLE_READY ||
+	       process->state == LIFECYCLE_DRAINING || process->state == LIFECYCLE_KILLED;
+}
+
+int lifecycle_find(const struct lifecycle *lifecycle, enum ipc_kind kind, uint32_t slot)
+{
+	int found = -1;
+
+	for (uint32_t i = 0; i < lifecycle->capacity; i++) {
+		const struct lifecycle_process *process = &lifecycle->processes[i];
+
+		if (process->state == LIFECYCLE_UNUSED || process->kind != kind || process->slot != slot ||
+		    process->is_retired)
+			continue;
+		if (found < 0 || lifecycle_wants_process(&lifecycle->wants, process))
+			found = (int)i;
+	}
+	return found;
+}
+
+uint64_t lifecycle_running(const struct lifecycle *lifecycle)
+{
+	return lifecycle->running;
+}
+
+uint64_t lifecycle_changing(const struct lifecycle *lifecycle)
+{
+	return lifecycle->phase == LIFECYCLE_IDLE ? 0 : lifecycle->change;
+}
+
+enum lifecycle_phase lifecycle_phase(const struct lifecycle *lifecycle)
+{
+	return lifecycle->phase;
+}
+
+bool lifecycle_is_stopping(const struct lifecycle *lifecycle)
+{
+	return lifecycle->is_stopping;
+}

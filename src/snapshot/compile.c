@@ -1,0 +1,431 @@
+/* compile: a checked tree to a snapshot: listeners, logs, limits, and the order of it all. */
+#include "snapshot/snapshot_internal.h"
+
+#include <string.h>
+
+/* ---- Memory ----------------------------------------------------------------------------------------- */
+
+void *compiler_alloc(struct compiler *compiler, size_t count, size_t size, size_t align)
+{
+	void *memory = NULL;
+
+	if (count)
+		memory = arena_alloc_array(compiler->arena, count, size, align);
+	if (count && !memory)
+		compiler->is_out_of_memory = true;
+	return memory;
+}
+
+struct span compiler_copy(struct compiler *compiler, struct span text)
+{
+	if (!text.len)
+		return SPAN_NONE;
+	/* With a NUL: paths are handed to system calls as they lie. */
+	char *copy = arena_cstr(compiler->arena, text);
+	if (!copy)
+		compiler->is_out_of_memory = true;
+	return copy ? span_of(copy, text.len) : SPAN_NONE;
+}
+
+/* One copy of each file's name, however many rows name it. */
+struct snapshot_place compiler_place(struct compiler *compiler, struct conf_place place)
+{
+	struct snapshot_place row = { .line = place.line, .column = place.column };
+	struct span *name = &compiler->file_names[place.file];
+
+	if (!name->len)
+		*name = compiler_copy(compiler, compiler->tree->files[place.file].name);
+	row.file = *name;
+	return row;
+}
+
+void *compiler_find(struct compiler *compiler, uint64_t id)
+{
+	return map_get(&compiler->ids, id);
+}
+
+void compiler_remember(struct compiler *compiler, uint64_t id, void *row)
+{
+	if (map_set(&compiler->ids, id, row))
+		compiler->is_out_of_memory = true;
+}
+
+/* ---- Limits ----------------------------------------------------------------------------------------- */
+
+struct limit {
+	const char *name, *value;
+	enum conf_type type;
+};
+
+#define LIMIT_TYPE_SIZE CONF_SIZE
+#define LIMIT_TYPE_TIME CONF_DURATION
+#define LIMIT_TYPE_COUNT CONF_NUMBER
+static const struct limit limit_rows[] = {
+#define X(id, name, kind, value, help) { name, value, LIMIT_TYPE_##kind },
+	SNAPSHOT_LIMITS(X)
+#undef X
+};
+
+static void default_limits(struct compiler *compiler, struct snapshot_limits *limits)
+{
+	for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++) {
+		struct conf_argument argument = { .type = limit_rows[i].type, .name = limit_rows[i].name };
+		const char *reason = "";
+		struct conf_value value = { 0 };
+		int result = conf_value_parse(compiler->scratch, &argument, SPAN_NONE,
+			span_str(limit_rows[i].value), &value, &reason);
+
+		MUST(result <= 0);
+		if (result < 0)
+			compiler->is_out_of_memory = true;
+		limits->values[i] = value.number;
+	}
+}
+
+void compiler_limits(struct compiler *compiler, const struct conf_statement *block,
+	struct snapshot_limits *limits)
+{
+	for (const struct conf_statement *pair = block->first; pair; pair = pair->next) {
+		for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++) {
+			if (!conf_is(pair, limit_rows[i].name))
+				continue;
+			/* 0 means "none" only where that is the default: elsewhere it would refuse
+			 * everything, or wait for ever. */
+			if (!pair->arguments[0].number && limit_rows[i].value[0] != '0')
+				conf_error_add(compiler->errors, pair->words[1].place,
+					"`%s` cannot be 0", limit_rows[i].name);
+			limits->values[i] = pair->arguments[0].number;
+		}
+	}
+}
+
+/* ---- Listeners -------------------------------------------------------------------------------------- */
+
+static bool is_any(const struct conf_address *address)
+{
+	static const uint8_t zeroes[16];
+
+	return !address->family || memcmp(address->bytes, zeroes, sizeof(zeroes)) == 0;
+}
+
+/* `*` holds the port for both families, so it cannot stand beside 0.0.0.0 or [::]. */
+static bool is_same_address(const struct conf_address *a, const struct conf_address *b)
+{
+	if (a->port != b->port)
+		return false;
+	if ((!a->family || !b->family) && is_any(a) && is_any(b))
+		return true;
+	return a->family == b->family && memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
+}
+
+static void set_listener(struct compiler *compiler, struct snapshot_listener *listener,
+	const struct conf_address *address, bool is_plain)
+{
+	char line[96];
+	struct writer writer = writer_of(line, sizeof(line));
+
+	write_str(&writer, "listen ");
+	conf_address_write(address, &writer);
+	listener->id = hash_id(writer_done(&writer));
+	listener->address = *address;
+	listener->is_plain = is_plain;
+	compiler->has_tls_listener |= !is_plain;
+}
+
+static void compile_listener(struct compiler *compiler, const struct conf_statement *statement)
+{
+	const struct conf_value *address = &statement->arguments[0];
+	const struct conf_given *plain = conf_option(statement, "plain");
+	struct snapshot_listener *listener;
+
+	for (const struct conf_statement *s = compiler->tree->first; s != statement; s = s->next) {
+		if (!conf_is(s, "listen") ||
+			!is_same_address(&s->arguments[0].address, &address->address))
+			continue;
+		conf_error_add(compiler->errors, address->word->place,
+			"`%.*s` is listened on already", SPAN_ARG(address->word->text))
+			->other = s->arguments[0].word->place;
+		return;
+	}
+	listener = &compiler->listeners[compiler->snapshot->listener_count++];
+	set_listener(compiler, listener, &address->address, plain);
+	listener->is_serving = plain && plain->value_count;
+	listener->place = compiler_place(compiler, statement->place);
+	if (listener->is_serving && !conf_address_is_private(&address->address))
+		conf_warning_add(compiler->errors, address->word->place,
+			"serves without TLS on an address that is neither loopback nor private");
+}
+
+static void imply_listeners(struct compiler *compiler)
+{
+	const struct snapshot_options *options = compiler->options;
+	const uint16_t ports[] = { options->implied_tls_port, options->implied_plain_port };
+
+	for (size_t i = 0; i < ARRAY_LEN(ports); i++) {
+		struct conf_address address = { .port = ports[i] };
+
+		if (!ports[i])
+			continue;
+		struct snapshot_listener *listener =
+			&compiler->listeners[compiler->snapshot->listener_count++];
+		set_listener(compiler, listener, &address, i == 1);
+		listener->is_implied = true;
+	}
+}
+
+/* A plain listener redirects to TLS on its own address where there is some, else to the first. */
+static void point_redirects(struct compiler *compiler)
+{
+	size_t count = compiler->snapshot->listener_count;
+
+	for (size_t i = 0; i < count; i++) {
+		struct snapshot_listener *plain = &compiler->listeners[i];
+		bool is_found = false;
+
+		for (size_t j = 0; plain->is_plain && j < count; j++) {
+			const struct snapshot_listener *tls = &compiler->listeners[j];
+			bool is_near = tls->address.family == plain->address.family &&
+				memcmp(tls->address.bytes, plain->address.bytes, 16) == 0;
+
+			if (tls->is_plain || (plain->tls_port && (is_found || !is_near)))
+				continue;
+			plain->tls_port = tls->address.port;
+			is_found = is_near;
+		}
+	}
+	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
+		const struct conf_given *plain =
+			conf_is(s, "listen") ? conf_option(s, "plain") : NULL;
+		if (plain && !plain->value_count && !compiler->has_tls_listener)
+			conf_warning_add(compiler->errors, plain->word->place,
+				"no listener speaks TLS, so there is nothing to redirect to; `plain "
+				"serve` serves the sites");
+	}
+}
+
+/* ---- Logs ------------------------------------------------------------------------------------------- */
+
+static void compile_log(struct compiler *compiler, const struct conf_statement *statement,
+	struct snapshot_log *log)
+{
+	static const char *const names[] = { "stdout", "syslog", "off" };
+	static const enum snapshot_log_target targets[] = { SNAPSHOT_LOG_STDOUT, SNAPSHOT_LOG_SYSLOG,
+		SNAPSHOT_LOG_OFF };
+	const struct conf_value *target = &statement->arguments[0];
+	struct conf_nearest nearest;
+
+	log->target = SNAPSHOT_LOG_FILE;
+	log->format = SNAPSHOT_LOG_JSON;
+	log->path = SPAN_NONE;
+	log->place = compiler_place(compiler, statement->place);
+	conf_nearest_init(&nearest, target->word->text);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (span_equal(target->word->text, span_str(names[i])) && !target->word->is_quoted)
+			log->target = targets[i];
+		conf_nearest_offer(&nearest, span_str(names[i]));
+	}
+	if (log->target == SNAPSHOT_LOG_FILE) {
+		/* A misspelt `stdout` would silently be a file. */
+		if (nearest.best.len)
+			conf_error_add(compiler->errors, target->word->place,
+				"`%.*s` is no target; a file of this name is written ./%.*s",
+				SPAN_ARG(target->word->text), SPAN_ARG(target->word->text))
+				->nearest = nearest.best;
+		log->path = compiler_copy(compiler, target->text);
+	}
+	if (conf_is(statement, "log access")) {
+		const struct conf_given *format = conf_option(statement, "format");
+		if (format && format->values[0].number == 1)
+			log->format = SNAPSHOT_LOG_COMBINED;
+	}
+}
+
+static void default_log(struct compiler *compiler, const struct snapshot_log *from,
+	struct snapshot_log *log)
+{
+	log->target = from->target;
+	log->format = from->format;
+	log->path = compiler_copy(compiler, from->path);
+}
+
+/* ---- All of it -------------------------------------------------------------------------------------- */
+
+struct bounds {
+	size_t listeners, sites, certificates, roots, origins, cas, names;
+};
+
+/* Ten thousand routes often share a few upstreams: count what is written differently. */
+static size_t count_origins(struct compiler *compiler, struct map *seen,
+	const struct conf_statement *proxy)
+{
+	const struct conf_given *verify = conf_option(proxy, "verify");
+	uint64_t ca = verify ? hash_id(verify->values[1].text) : 0;
+	size_t count = 0;
+
+	for (size_t i = 0; i < proxy->argument_count; i++) {
+		uint64_t key[2] = { hash_id(proxy->arguments[i].text), ca };
+		uint64_t hash = hash_id(span_of(key, sizeof(key)));
+
+		if (map_get(seen, hash))
+			continue;
+		if (map_set(seen, hash, compiler))
+			compiler->is_out_of_memory = true;
+		count++;
+	}
+	return count;
+}
+
+static void count_site(struct compiler *compiler, struct map *seen,
+	const struct conf_statement *site, struct bounds *bounds)
+{
+	bounds->sites++;
+	bounds->certificates++;
+	bounds->names += site->argument_count;
+	for (const struct conf_statement *inner = site->first; inner; inner = inner->next) {
+		bounds->certificates += conf_is(inner, "certificate file");
+		bounds->names += conf_is(inner, "alias");
+		bounds->roots += conf_is(inner, "files");
+		if (!conf_is(inner, "proxy"))
+			continue;
+		bounds->origins += count_origins(compiler, seen, inner);
+		bounds->cas += conf_option(inner, "verify") != NULL;
+	}
+}
+
+static void make_arrays(struct compiler *compiler)
+{
+	struct snapshot *snapshot = compiler->snapshot;
+	struct bounds bounds = { .listeners = 2 };
+	struct map seen;
+
+	if (!snapshot)
+		return;
+	map_init(&seen);
+	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
+		bounds.listeners += conf_is(s, "listen");
+		if (conf_is(s, "site"))
+			count_site(compiler, &seen, s, &bounds);
+	}
+	map_fini(&seen);
+	compiler->listeners = compiler_array(compiler, struct snapshot_listener, bounds.listeners);
+	compiler->sites = compiler_array(compiler, struct snapshot_site, bounds.sites);
+	compiler->policies = compiler_array(compiler, struct snapshot_tls_policy, 2);
+	compiler->certificates =
+		compiler_array(compiler, struct snapshot_certificate, bounds.certificates);
+	compiler->roots = compiler_array(compiler, struct snapshot_root, bounds.roots);
+	compiler->origins = compiler_array(compiler, struct snapshot_origin, bounds.origins);
+	compiler->cas = compiler_array(compiler, struct snapshot_ca, bounds.cas);
+	compiler->file_names =
+		arena_array(compiler->scratch, struct span, compiler->tree->file_count);
+	compiler->name_uses = arena_array(compiler->scratch, struct name_use *, bounds.names + 1);
+	if (!compiler->name_uses || !compiler->file_names)
+		compiler->is_out_of_memory = true;
+	snapshot->listeners = compiler->listeners;
+	snapshot->sites = compiler->sites;
+	snapshot->policies = compiler->policies;
+	snapshot->certificates = compiler->certificates;
+	snapshot->roots = compiler->roots;
+	snapshot->origins = compiler->origins;
+	snapshot->cas = compiler->cas;
+}
+
+static uint64_t hash_text(struct compiler *compiler)
+{
+	uint64_t hashes[2] = { 0, 0 };
+
+	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
+		struct span line = conf_canonical(s, true, compiler->scratch);
+
+		if (!line.ptr) {
+			compiler->is_out_of_memory = true;
+			return 0;
+		}
+		hashes[1] = hash_id(line);
+		hashes[0] = hash_id(span_of(hashes, sizeof(hashes)));
+	}
+	return hashes[0];
+}
+
+/* Settings first: sites copy the limits, and ask whether any listener speaks TLS. */
+static void compile_top(struct compiler *compiler)
+{
+	struct snapshot *snapshot = compiler->snapshot;
+	bool has_listen = false;
+
+	default_limits(compiler, &snapshot->limits);
+	default_log(compiler, &compiler->options->access_log, &snapshot->access_log);
+	default_log(compiler, &compiler->options->events_log, &snapshot->events_log);
+	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
+		has_listen |= span_equal(s->words[0].text, SPAN("listen"));
+		if (conf_is(s, "listen"))
+			compile_listener(compiler, s);
+		else if (conf_is(s, "state"))
+			snapshot->state_path = compiler_copy(compiler, s->arguments[0].text);
+		else if (conf_is(s, "log access"))
+			compile_log(compiler, s, &snapshot->access_log);
+		else if (conf_is(s, "log events"))
+			compile_log(compiler, s, &snapshot->events_log);
+		else if (conf_is(s, "limits"))
+			compiler_limits(compiler, s, &snapshot->limits);
+	}
+	if (!has_listen)
+		imply_listeners(compiler);
+	point_redirects(compiler);
+	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
+		if (conf_is(s, "site") && !compiler->is_out_of_memory)
+			compile_site(compiler, s);
+	}
+	if (!snapshot->site_count && !compiler->errors->error_count)
+		conf_warning_add(compiler->errors, (struct conf_place){ .line = 1, .column = 1 },
+			"no site: nothing is served");
+}
+
+static void publish(struct compiler *compiler)
+{
+	struct snapshot *snapshot = compiler->snapshot;
+
+	snapshot->magic = SNAPSHOT_MAGIC;
+	snapshot->format = SNAPSHOT_FORMAT;
+	snapshot->serial = compiler->options->serial;
+	snapshot->text_hash = hash_text(compiler);
+	snapshot->size = arena_used(compiler->arena);
+}
+
+int snapshot_compile(struct conf_tree *tree, const struct snapshot_options *options,
+	struct arena *arena, struct conf_errors *errors, const struct snapshot **ret_snapshot)
+{
+	size_t errors_before = errors->error_count;
+	struct compiler compiler = {
+		.tree = tree,
+		.options = options,
+		.arena = arena,
+		.scratch = tree->arena,
+		.errors = errors,
+	};
+	int result = conf_check(tree, &snapshot_language, errors);
+
+	if (result < 0)
+		return result;
+	map_init(&compiler.ids);
+	map_init(&compiler.names);
+	compiler.snapshot = compiler_array(&compiler, struct snapshot, 1);
+	make_arrays(&compiler);
+	if (!compiler.is_out_of_memory)
+		compile_top(&compiler);
+	if (!compiler.is_out_of_memory) {
+		compile_name_tables(&compiler);
+		compile_plan(&compiler);
+	}
+	if (!compiler.is_out_of_memory)
+		publish(&compiler);
+	map_fini(&compiler.ids);
+	map_fini(&compiler.names);
+	if (compiler.is_out_of_memory)
+		return -ENOMEM;
+	size_t faults = errors->error_count - errors_before;
+	if (faults)
+		return faults == compiler.missing_certificates ? SNAPSHOT_NEEDS_CERTIFICATE :
+								 CONF_FAULTY;
+	*ret_snapshot = compiler.snapshot;
+	return 0;
+}

@@ -1,0 +1,195 @@
+/* find: the hot path's questions. Nothing here allocates or changes anything. */
+#include "snapshot/snapshot.h"
+
+enum { HOST_LEN_MAX = 255 };
+
+/* ---- Names ------------------------------------------------------------------------------------------ */
+
+static const struct snapshot_name *search(const struct snapshot_name *names, size_t count,
+	struct span host)
+{
+	size_t low = 0, high = count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = span_compare(names[middle].name, host);
+
+		if (order == 0)
+			return &names[middle];
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+const struct snapshot_name *snapshot_find_name(const struct snapshot *snapshot, struct span host)
+{
+	char copy[HOST_LEN_MAX];
+	struct conf_address address;
+	struct writer writer = writer_of(copy, sizeof(copy));
+	const struct snapshot_name *name;
+
+	if (span_ends_with(host, SPAN(".")))
+		host.len--;
+	if (!host.len || host.len > sizeof(copy))
+		return NULL;
+	/* Only what looks like an address is parsed as one: the last byte of a name is a letter. */
+	if ((span_find_byte(host, ':') < host.len || ascii_is_digit(host.ptr[host.len - 1])) &&
+		conf_address_parse(host, &address)) {
+		conf_address_write(&address, &writer);
+		return search(snapshot->exact_names, snapshot->exact_name_count,
+			writer_done(&writer));
+	}
+	for (size_t i = 0; i < host.len; i++)
+		copy[i] = ascii_lower(host.ptr[i]);
+	struct span lower = span_of(copy, host.len);
+	name = search(snapshot->exact_names, snapshot->exact_name_count, lower);
+	if (name)
+		return name;
+	/* RFC 6125, 6.4.3: `*` is one whole label, never none and never two. */
+	size_t dot = span_find_byte(lower, '.');
+	if (dot == 0 || dot == lower.len)
+		return NULL;
+	return search(snapshot->wildcard_names, snapshot->wildcard_name_count,
+		span_skip(lower, dot + 1));
+}
+
+const struct snapshot_site *snapshot_find_site(const struct snapshot *snapshot, struct span host)
+{
+	const struct snapshot_name *name = snapshot_find_name(snapshot, host);
+
+	return name ? name->site : NULL;
+}
+
+const struct snapshot_site *snapshot_site_for_hello(const struct snapshot *snapshot, struct span sni,
+	const struct conf_address *local)
+{
+	const struct snapshot_site *site = NULL;
+	struct conf_address address;
+	char text[64];
+
+	if (sni.len && !conf_address_parse(sni, &address)) {
+		site = snapshot_find_site(snapshot, sni);
+		return site ? site : snapshot->default_site;
+	}
+	if (local && local->family) {
+		struct writer writer = writer_of(text, sizeof(text));
+		struct conf_address without_port = *local;
+
+		without_port.port = 0;
+		conf_address_write(&without_port, &writer);
+		site = snapshot_find_site(snapshot, writer_done(&writer));
+	}
+	if (!site)
+		site = snapshot->default_site;
+	if (!site && snapshot->site_count == 1)
+		site = &snapshot->sites[0];
+	return site;
+}
+
+const struct snapshot_site *snapshot_site_for_host(const struct snapshot *snapshot, struct span host,
+	const struct snapshot_name **ret_name)
+{
+	const struct snapshot_name *name = snapshot_find_name(snapshot, host);
+
+	if (ret_name)
+		*ret_name = name;
+	return name ? name->site : snapshot->default_site;
+}
+
+/* ---- Routes ----------------------------------------------------------------------------------------- */
+
+/* A star does not cross `/`, so the slashes of pattern and path pair up and each part stands for itself;
+ * within a part the last star alone needs to be tried again (the leftmost match is as good as any). */
+static bool matches_stars(const struct snapshot_pattern *pattern, struct span path)
+{
+	struct span text = pattern->text;
+	size_t at = 0, i = 0, star = SIZE_MAX, star_at = 0;
+
+	for (;;) {
+		if (i == text.len && (pattern->is_prefix || at == path.len))
+			return true;
+		if (i < text.len && text.ptr[i] == '*') {
+			star = i++;
+			star_at = at;
+			continue;
+		}
+		if (i < text.len && at < path.len && text.ptr[i] == path.ptr[at]) {
+			i++;
+			at++;
+			continue;
+		}
+		if (star == SIZE_MAX || star_at >= path.len || path.ptr[star_at] == '/')
+			return false;
+		at = ++star_at;
+		i = star + 1;
+	}
+}
+
+bool snapshot_pattern_matches(const struct snapshot_pattern *pattern, struct span path)
+{
+	if (pattern->has_star)
+		return matches_stars(pattern, path);
+	return pattern->is_prefix ? span_starts_with(path, pattern->text) :
+				    span_equal(path, pattern->text);
+}
+
+const struct snapshot_route *snapshot_find_route(const struct snapshot_site *site, struct span path)
+{
+	for (size_t i = 0; i < site->route_count; i++) {
+		if (snapshot_pattern_matches(&site->routes[i].pattern, path))
+			return &site->routes[i];
+	}
+	return NULL;
+}
+
+/* ---- Ids -------------------------------------------------------------------------------------------- */
+
+const struct snapshot_certificate *snapshot_find_certificate(const struct snapshot *snapshot, uint64_t id)
+{
+	for (size_t i = 0; i < snapshot->certificate_count; i++) {
+		if (snapshot->certificates[i].id == id)
+			return &snapshot->certificates[i];
+	}
+	return NULL;
+}
+
+const struct snapshot_root *snapshot_find_root(const struct snapshot *snapshot, uint64_t id)
+{
+	for (size_t i = 0; i < snapshot->root_count; i++) {
+		if (snapshot->roots[i].id == id)
+			return &snapshot->roots[i];
+	}
+	return NULL;
+}
+
+const struct snapshot_origin *snapshot_find_origin(const struct snapshot *snapshot, uint64_t id)
+{
+	for (size_t i = 0; i < snapshot->origin_count; i++) {
+		if (snapshot->origins[i].id == id)
+			return &snapshot->origins[i];
+	}
+	return NULL;
+}
+
+const struct snapshot_listener *snapshot_find_listener(const struct snapshot *snapshot, uint64_t id)
+{
+	for (size_t i = 0; i < snapshot->listener_count; i++) {
+		if (snapshot->listeners[i].id == id)
+			return &snapshot->listeners[i];
+	}
+	return NULL;
+}
+
+int snapshot_verify(const void *memory, size_t size)
+{
+	const struct snapshot *snapshot = memory;
+
+	if (size < sizeof(*snapshot) || (uintptr_t)memory % _Alignof(struct snapshot))
+		return -EBADMSG;
+	if (snapshot->magic != SNAPSHOT_MAGIC || snapshot->format != SNAPSHOT_FORMAT)
+		return -EBADMSG;
+	return snapshot->size <= size ? 0 : -EBADMSG;
+}

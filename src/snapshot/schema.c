@@ -1,0 +1,208 @@
+/* schema: every statement of this version. The manual and half of the tests are made of these rows. */
+#include "snapshot/snapshot_internal.h"
+
+#define ON_PATH \
+	{ \
+		.name = "on", .arguments = { { .type = CONF_PATTERN, .name = "PATH" } }, \
+		.help = "only requests of this path; it is exact, and a `*` at its end makes it a prefix", \
+	}
+
+#define LIMIT_TYPE_SIZE CONF_SIZE
+#define LIMIT_TYPE_TIME CONF_DURATION
+#define LIMIT_TYPE_COUNT CONF_NUMBER
+#define LIMIT_UNIT_SIZE "B, KB, MB, GB"
+#define LIMIT_UNIT_TIME "ms, s, m, h, d"
+#define LIMIT_UNIT_COUNT "a number"
+
+const struct conf_schema snapshot_rows[] = {
+	{
+		.name = "state",
+		.inside = "",
+		.is_single = true,
+		.arguments = { { .type = CONF_PATH, .name = "DIR" } },
+		.help = "The folder of everything that a gateway writes: control socket, lock, keys, history.",
+		.unit = "",
+		.default_value = "`$PORTCULLIS_STATE`, else `/var/lib/portcullis` for root and "
+				 "`$XDG_STATE_HOME/portcullis` for others",
+		.example = "state /var/lib/portcullis",
+	},
+	{
+		.name = "log access",
+		.inside = "",
+		.is_single = true,
+		.arguments = { { .type = CONF_PATH, .name = "FILE|stdout|syslog|off" } },
+		.options = { { .name = "format",
+			.arguments = { { .type = CONF_CHOICE, .name = "FORMAT", .choices = "json combined" } },
+			.help = "`json`, or `combined` as other servers write it" } },
+		.help = "Where each request leaves its line.",
+		.unit = "",
+		.default_value = "stdout format json",
+		.example = "log access /var/log/portcullis/access.json format json",
+	},
+	{
+		.name = "log events",
+		.inside = "",
+		.is_single = true,
+		.arguments = { { .type = CONF_PATH, .name = "FILE|stdout|syslog|off" } },
+		.help = "Where events go: what the gateway did or noticed, one JSON object a line.",
+		.unit = "",
+		.default_value = "stdout",
+		.example = "log events /var/log/portcullis/events.json",
+	},
+	{
+		.name = "listen",
+		.inside = "",
+		.arguments = { { .type = CONF_LISTEN, .name = "ADDR:PORT" } },
+		.options = { { .name = "plain",
+			.arguments = { { .type = CONF_CHOICE, .name = "serve", .choices = "serve",
+				.is_optional = true } },
+			.help = "no TLS: redirects to the port that speaks it; with `serve` it serves the sites, "
+				"behind something that ends TLS" } },
+		.help = "An address and port to listen on; `*` is every address of both families. One such "
+			"line replaces the implied ones.",
+		.unit = "",
+		.default_value = "`*:443`, and `*:80 plain` if that port is free",
+		.example = "listen *:443",
+	},
+	{
+		.name = "limits",
+		.inside = ",site",
+		.block = CONF_BLOCK_PAIRS,
+		.is_single = true,
+		.help = "Bounds on what one client may cost. Outside of a site: for all sites that say nothing "
+			"else.",
+		.unit = "",
+		.default_value = "each limit's own",
+		.example = "limits { header 32KB idle 60s }",
+	},
+	{
+		.name = "site",
+		.inside = "",
+		.block = CONF_BLOCK_STATEMENTS,
+		.arguments = { { .type = CONF_HOST, .name = "NAME", .is_repeated = true } },
+		.options = { { .name = "default", .help = "serves names that no site has, too" } },
+		.help = "Names, and what is served under them. `*.example.com` covers one more label.",
+		.unit = "",
+		.default_value = "none",
+		.example = "site www.example.com example.com default { respond 200 }",
+	},
+	{
+		.name = "alias",
+		.inside = "site",
+		.arguments = { { .type = CONF_HOST, .name = "NAME" } },
+		.options = { { .name = "redirect",
+			.help = "answers with 308 to the same path of the site's first name" } },
+		.help = "One more name of the site.",
+		.unit = "",
+		.default_value = "none",
+		.example = "alias example.com redirect",
+	},
+	{
+		.name = "certificate internal",
+		.inside = "site",
+		.is_single = true,
+		.help = "A certificate of the local CA, made and renewed by itself. Implied for names that no "
+			"public CA knows.",
+		.unit = "",
+		.default_value = "implied for names like localhost, addresses and one-label names",
+		.example = "certificate internal",
+	},
+	{
+		.name = "certificate file",
+		.inside = "site",
+		.arguments = { { .type = CONF_PATH, .name = "CERT" }, { .type = CONF_PATH, .name = "KEY" } },
+		.help = "A chain (leaf first) and its key, PEM, looked at again every 60 s. Several lines: "
+			"ECDSA and RSA side by side.",
+		.unit = "",
+		.default_value = "none",
+		.example = "certificate file /etc/portcullis/www.crt /etc/portcullis/www.key",
+	},
+	{
+		.name = "tls min",
+		.inside = "site",
+		.is_single = true,
+		.arguments = { { .type = CONF_CHOICE, .name = "VERSION", .choices = "1.2 1.3" } },
+		.help = "The lowest version of TLS that this site speaks.",
+		.unit = "",
+		.default_value = "1.2",
+		.example = "tls min 1.3",
+	},
+	{
+		.name = "proxy",
+		.inside = "site",
+		.arguments = { { .type = CONF_ORIGIN, .name = "UPSTREAM", .is_repeated = true } },
+		.options = {
+			ON_PATH,
+			{ .name = "host",
+				.arguments = { { .type = CONF_WORD, .name = "upstream|NAME" } },
+				.help = "the Host that the upstream sees, instead of the client's" },
+			{ .name = "upgrade",
+				.arguments = { { .type = CONF_NAME, .name = "TOKEN", .is_repeated = true } },
+				.help = "protocols that may be upgraded to, beside websocket" },
+			{ .name = "verify",
+				.arguments = { { .type = CONF_CHOICE, .name = "ca", .choices = "ca" },
+					{ .type = CONF_PATH, .name = "FILE" } },
+				.help = "the CA that https upstreams are verified by, instead of the system's" },
+		},
+		.help = "Passes requests on. UPSTREAM is `PORT`, `HOST:PORT`, `[v6]:PORT`, `http(s)://…` or "
+			"`unix:PATH`.",
+		.unit = "",
+		.default_value = "none",
+		.example = "proxy 127.0.0.1:3000 on /api/*",
+	},
+	{
+		.name = "files",
+		.inside = "site",
+		.arguments = { { .type = CONF_PATH, .name = "DIR" } },
+		.options = { ON_PATH },
+		.help = "Documents below a folder; the request's whole path is appended to it.",
+		.unit = "",
+		.default_value = "none",
+		.example = "files /srv/www on /assets/*",
+	},
+	{
+		.name = "redirect",
+		.inside = "site",
+		.arguments = { { .type = CONF_URL, .name = "URL" },
+			{ .type = CONF_NUMBER, .name = "CODE", .is_optional = true, .minimum = 301,
+				.maximum = 308 } },
+		.options = { ON_PATH },
+		.help = "Answers with a Location: 301, 302, 303, 307 or 308.",
+		.unit = "",
+		.default_value = "CODE is 302",
+		.example = "redirect https://www.example.com/new 308 on /old",
+	},
+	{
+		.name = "respond",
+		.inside = "site",
+		.arguments = { { .type = CONF_NUMBER, .name = "CODE", .minimum = 200, .maximum = 599 },
+			{ .type = CONF_TEXT, .name = "\"TEXT\"", .is_optional = true } },
+		.options = { ON_PATH,
+			{ .name = "retry-after",
+				.arguments = { { .type = CONF_DURATION, .name = "TIME", .minimum = 1,
+					.maximum = UINT64_C(31536000000000000) } },
+				.help = "a Retry-After field, in whole seconds" } },
+		.help = "A fixed answer. Without TEXT an error has its small page.",
+		.unit = "",
+		.default_value = "none",
+		.example = "respond 503 \"back at noon\" retry-after 1h on /shop/*",
+	},
+#define X(id, limit, kind, value, text) \
+	{ \
+		.name = limit, .inside = "limits", .is_single = true, \
+		.arguments = { { .type = LIMIT_TYPE_##kind, .name = #kind } }, .help = text ".", \
+		.unit = LIMIT_UNIT_##kind, .default_value = value, .example = limit " " value, \
+	},
+	SNAPSHOT_LIMITS(X)
+#undef X
+};
+const size_t snapshot_row_count = ARRAY_LEN(snapshot_rows);
+
+static const struct conf_schema *const tables[] = { snapshot_rows };
+static const size_t counts[] = { ARRAY_LEN(snapshot_rows) };
+
+const struct conf_language snapshot_language = {
+	.tables = tables,
+	.counts = counts,
+	.table_count = ARRAY_LEN(tables),
+};

@@ -1,0 +1,193 @@
+/* site: names, certificates, policy, limits and the order of its routes. */
+#include "snapshot/snapshot_internal.h"
+
+#include <string.h>
+
+static void compile_names(struct compiler *compiler, const struct conf_statement *statement,
+	struct snapshot_site *site)
+{
+	size_t max = statement->argument_count;
+
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next)
+		max += conf_is(inner, "alias");
+	struct span *names = compiler_array(compiler, struct span, max);
+	if (!names)
+		return;
+	site->names = names;
+	for (size_t i = 0; i < statement->argument_count; i++) {
+		if (compile_name(compiler, &statement->arguments[i], site, false,
+			    &names[site->name_count]))
+			site->name_count++;
+	}
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
+		if (!conf_is(inner, "alias"))
+			continue;
+		bool is_redirect = conf_option(inner, "redirect");
+		if (is_redirect && site->name_count && span_starts_with(names[0], SPAN("*")))
+			conf_error_add(compiler->errors, inner->place,
+				"`redirect` needs a site whose first name is no wildcard");
+		if (compile_name(compiler, &inner->arguments[0], site, is_redirect,
+			    &names[site->name_count]))
+			site->name_count++;
+	}
+}
+
+static const struct conf_word *first_public_name(const struct conf_statement *statement)
+{
+	for (size_t i = 0; i < statement->argument_count; i++) {
+		if (!snapshot_name_is_internal(statement->arguments[i].text))
+			return statement->arguments[i].word;
+	}
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
+		if (conf_is(inner, "alias") && !snapshot_name_is_internal(inner->arguments[0].text))
+			return inner->arguments[0].word;
+	}
+	return NULL;
+}
+
+static bool is_faulty_certificate(const struct conf_statement *statement)
+{
+	return !statement->row && span_equal(statement->words[0].text, SPAN("certificate"));
+}
+
+static void require_certificate(struct compiler *compiler, const struct conf_statement *statement,
+	const struct conf_word *name)
+{
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
+		if (is_faulty_certificate(inner))
+			return; /* reported where it stands */
+	}
+	conf_error_add(compiler->errors, name->place,
+		"`%.*s` needs certificate file CERT KEY (or certificate internal): this version orders "
+		"none from a public CA",
+		SPAN_ARG(name->text));
+	compiler->missing_certificates++;
+}
+
+static void compile_certificates(struct compiler *compiler, const struct conf_statement *statement,
+	struct snapshot_site *site)
+{
+	size_t max = 1;
+
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next)
+		max += conf_is(inner, "certificate file");
+	const struct snapshot_certificate **certificates =
+		compiler_array(compiler, const struct snapshot_certificate *, max);
+	if (!certificates)
+		return;
+	site->certificates = certificates;
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
+		const struct snapshot_certificate *certificate = NULL;
+
+		if (conf_is(inner, "certificate file"))
+			certificate = compile_certificate_file(compiler, inner);
+		else if (conf_is(inner, "certificate internal"))
+			certificate = compile_certificate_internal(compiler, site, inner->place);
+		else
+			continue;
+		for (size_t i = 0; i < site->certificate_count; i++) {
+			if (certificates[i] == certificate)
+				conf_error_add(compiler->errors, inner->place,
+					"this certificate stands twice in this site");
+		}
+		if (site->certificate_count < max)
+			certificates[site->certificate_count++] = certificate;
+	}
+	if (site->certificate_count || !compiler->has_tls_listener)
+		return;
+	const struct conf_word *public_name = first_public_name(statement);
+	if (public_name)
+		require_certificate(compiler, statement, public_name);
+	else
+		certificates[site->certificate_count++] =
+			compile_certificate_internal(compiler, site, statement->place);
+}
+
+static void compile_settings(struct compiler *compiler, const struct conf_statement *statement,
+	struct snapshot_site *site)
+{
+	uint16_t min_version = 0x0303;
+
+	site->limits = &compiler->snapshot->limits;
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
+		if (conf_is(inner, "tls min") && inner->arguments[0].number == 1)
+			min_version = 0x0304;
+		if (!conf_is(inner, "limits"))
+			continue;
+		struct snapshot_limits *limits =
+			compiler_array(compiler, struct snapshot_limits, 1);
+		if (!limits)
+			return;
+		*limits = compiler->snapshot->limits;
+		compiler_limits(compiler, inner, limits);
+		site->limits = limits;
+	}
+	site->policy = compile_policy(compiler, min_version);
+}
+
+/* True where every path of `later` is one of `earlier` too. */
+static bool covers(const struct snapshot_pattern *earlier, const struct snapshot_pattern *later)
+{
+	if (earlier->has_star)
+		return false;
+	if (earlier->is_prefix)
+		return span_starts_with(later->text, earlier->text);
+	return !later->is_prefix && !later->has_star && span_equal(earlier->text, later->text);
+}
+
+static void compile_routes(struct compiler *compiler, const struct conf_statement *statement,
+	struct snapshot_site *site)
+{
+	size_t max = 0;
+
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next)
+		max += is_handler(inner);
+	struct snapshot_route *routes = compiler_array(compiler, struct snapshot_route, max);
+	site->routes = routes;
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
+		if (!is_handler(inner) || !routes)
+			continue;
+		struct snapshot_route *route = &routes[site->route_count];
+		compile_route(compiler, inner, site, route);
+		for (size_t i = 0; i < site->route_count; i++) {
+			if (!covers(&routes[i].pattern, &route->pattern))
+				continue;
+			conf_warning_add(compiler->errors, inner->place,
+				"never reached: line %u takes all of its requests",
+				routes[i].place.line);
+			break;
+		}
+		site->route_count++;
+	}
+	/* A handler that was misspelt is reported where it stands. */
+	if (!max && !compiler->errors->error_count)
+		conf_warning_add(compiler->errors, statement->place,
+			"this site serves nothing: every request gets 404");
+}
+
+void compile_site(struct compiler *compiler, const struct conf_statement *statement)
+{
+	struct snapshot_site *site = &compiler->sites[compiler->snapshot->site_count++];
+
+	site->place = compiler_place(compiler, statement->place);
+	compile_names(compiler, statement, site);
+	if (site->name_count) {
+		struct span line = arena_format(compiler->scratch, "site %.*s",
+			SPAN_ARG(site->names[0]));
+		if (!line.ptr)
+			compiler->is_out_of_memory = true;
+		site->id = hash_id(line);
+	}
+	site->is_default = conf_option(statement, "default");
+	if (site->is_default && compiler->default_site) {
+		conf_error_add(compiler->errors, conf_option(statement, "default")->word->place,
+			"one site is the default")
+			->other = conf_option(compiler->default_site, "default")->word->place;
+	} else if (site->is_default) {
+		compiler->default_site = statement;
+		compiler->snapshot->default_site = site;
+	}
+	compile_settings(compiler, statement, site);
+	compile_certificates(compiler, statement, site);
+	compile_routes(compiler, statement, site);
+}
