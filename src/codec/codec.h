@@ -170,7 +170,8 @@ bool codec_h1_server_is_idle(const struct codec_h1_server *server);
 bool codec_h1_server_is_reading(const struct codec_h1_server *server);
 /* Before the response head when an upgrade or CONNECT was not granted. has_input: bytes stand in
  * the input behind it. What the client sent for the other protocol is never read as a request:
- * with such bytes the connection closes after the response; else the next request may follow. */
+ * with such bytes the connection closes after the response; else the next request may follow.
+ * Where this was not called, a response head other than 101 (2xx to CONNECT) closes it too. */
 void codec_h1_server_refuse_upgrade(struct codec_h1_server *server, bool has_input);
 
 /* Writes the head and chooses the framing: none for HEAD, 1xx, 204, 304; Content-Length where

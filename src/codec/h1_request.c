@@ -166,6 +166,20 @@ static int server_fail(struct codec_h1_server *server, int result)
 	return result;
 }
 
+/* The answer to a head that was refused is framed for this request, not for the one before: without
+ * that a 400 after a HEAD would have no body. */
+static int head_fail(struct codec_h1_server *server, int result)
+{
+	const struct codec_h1_head *head = &server->head;
+	bool has_method = head->has_line && head->first[0].len > 0;
+
+	server->method = has_method ? http_method_of(head->first[0]) : HTTP_GET;
+	server->version = has_method && head->first[2].ptr[7] == '0' ? 10 : 11;
+	server->continue_wanted = false;
+	server->reader = (struct codec_h1_reader){ .framing = CODEC_H1_FRAMING_NONE };
+	return server_fail(server, result);
+}
+
 static int next_head(struct codec_h1_server *server, struct span *input, struct arena *arena,
 		     struct codec_h1_event *ret)
 {
@@ -174,12 +188,12 @@ static int next_head(struct codec_h1_server *server, struct span *input, struct 
 	if (result == CODEC_H1_NEED_MORE)
 		return result;
 	if (result != CODEC_H1_HEAD)
-		return server_fail(server, result);
+		return head_fail(server, result);
 	result = finish_head(server, arena, &ret->request, &ret->fault);
 	if (result < 0)
-		return server_fail(server, result);
+		return head_fail(server, result);
 	if (ret->fault)
-		return server_fail(server, CODEC_H1_ERROR);
+		return head_fail(server, CODEC_H1_ERROR);
 	begin_exchange(server, ret->request);
 	return CODEC_H1_HEAD;
 }

@@ -115,7 +115,12 @@ int codec_h1_write_response_head(struct codec_h1_server *server, struct writer *
 				 const struct http_response *response, struct span date_text)
 {
 	bool has_date = false;
+	bool is_granted = response->status == 101 ||
+			  (server->method == HTTP_CONNECT && response->status < 300);
 
+	/* Not granted, and nobody said whether bytes stand behind: suppose so. */
+	if (server->is_held && !is_granted)
+		codec_h1_server_refuse_upgrade(server, true);
 	server->continue_wanted = false;
 	server->writer = (struct codec_h1_writer){ .framing = choose_framing(server, response) };
 	if (server->writer.framing == CODEC_H1_FRAMING_LENGTH && response->content_length > 0)

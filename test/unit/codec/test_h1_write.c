@@ -156,6 +156,54 @@ static void test_refusal(void **state)
 		     "Date: D\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno\n")));
 }
 
+/* A 400 on a connection whose last request was HEAD still has its body, for the version that asked. */
+static void test_refused_after_head(void **state)
+{
+	struct codec_h1_server server = server_after("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+	struct http_response response = response_of(400, 3, true);
+	struct writer writer = writer_of(out, sizeof(out));
+	struct span input = SPAN("GET / HTTP/1.0\r\nHost: b c\r\n\r\n");
+	struct codec_h1_event event;
+
+	(void)state;
+	assert_int_equal(codec_h1_request_next(&server, &input, 0, &arena, &event), CODEC_H1_END);
+	assert_int_equal(codec_h1_request_next(&server, &input, 0, &arena, &event), CODEC_H1_ERROR);
+	assert_int_equal(event.fault, CODEC_H1_FAULT_HOST_INVALID);
+	assert_int_equal(server.version, 10);
+	assert_int_equal(codec_h1_write_response_head(&server, &writer, &response, SPAN("D")), 0);
+	assert_int_equal(server.writer.framing, CODEC_H1_FRAMING_LENGTH);
+	assert_false(server.keep_alive);
+}
+
+/* An upgrade that is answered otherwise, with nobody having said what stands behind it. */
+static void test_upgrade_not_granted(void **state)
+{
+	static const char request[] =
+		"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+
+	(void)state;
+	for (int told = 0; told <= 1; told++) {
+		struct codec_h1_server server = server_after(request);
+		struct http_response response = response_of(200, 0, true);
+		struct writer writer = writer_of(out, sizeof(out));
+		struct span input = SPAN("GET / HTTP/1.1\r\n");
+		struct codec_h1_event event;
+
+		assert_int_equal(codec_h1_request_next(&server, &input, 0, &arena, &event),
+				 CODEC_H1_END);
+		assert_int_equal(codec_h1_request_next(&server, &input, 0, &arena, &event),
+				 CODEC_H1_HELD);
+		assert_int_equal(input.len, 16);
+		if (told)
+			codec_h1_server_refuse_upgrade(&server, false);
+		assert_int_equal(
+			codec_h1_write_response_head(&server, &writer, &response, SPAN("D")), 0);
+		assert_int_equal(server.keep_alive, told);
+		assert_int_equal(codec_h1_request_next(&server, &input, 0, &arena, &event),
+				 told ? CODEC_H1_NEED_MORE : CODEC_H1_CLOSED);
+	}
+}
+
 static const struct {
 	struct codec_h1_request_out request;
 	const char *expected;
@@ -283,9 +331,14 @@ static void test_length_is_kept(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_response_heads), cmocka_unit_test(test_refused_fields),
-		cmocka_unit_test(test_continue),       cmocka_unit_test(test_refusal),
-		cmocka_unit_test(test_request_heads),  cmocka_unit_test(test_chunks_come_back),
+		cmocka_unit_test(test_response_heads),
+		cmocka_unit_test(test_refused_fields),
+		cmocka_unit_test(test_continue),
+		cmocka_unit_test(test_refusal),
+		cmocka_unit_test(test_refused_after_head),
+		cmocka_unit_test(test_upgrade_not_granted),
+		cmocka_unit_test(test_request_heads),
+		cmocka_unit_test(test_chunks_come_back),
 		cmocka_unit_test(test_length_is_kept),
 	};
 
