@@ -101,8 +101,10 @@ static int load_root_key(struct keys_task *task)
 {
 	struct cert_chain facts;
 	struct span why;
-	int result = cert_parse(task->arena, task->folder->root.der, &facts, &why);
 
+	if (task->folder->root.key)
+		return 0;
+	int result = cert_parse(task->arena, task->folder->root.der, &facts, &why);
 	if (result == 0)
 		result = read_key(task, "ca/root.key", &facts, &task->folder->root.key);
 	return result == -ENOENT ? keys_fail(task, KEYS_CA_DAMAGED, "ca/root.key is missing") : result;
@@ -204,7 +206,7 @@ static int make_intermediate(struct keys_task *task, struct span label)
 {
 	struct crypto_key *key = NULL;
 	struct span der;
-	int result = task->folder->root.key ? 0 : load_root_key(task);
+	int result = load_root_key(task);
 
 	if (result == 0)
 		result = crypto_key_generate(CRYPTO_KEY_P256, &key);
