@@ -121,10 +121,12 @@ int os_secret_map(size_t size, void **ret_memory, enum os_secret_kind *ret_kind)
 	void *memory = secret_hidden(size);
 
 	if (!memory) {
-		memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			      0);
 		if (memory == MAP_FAILED)
 			return -errno;
-		/* By number: under AddressSanitizer the library's mlock() does nothing and says it did. */
+		/* By number: under AddressSanitizer the library's mlock() does nothing and says it
+		 * did. */
 		kind = syscall(SYS_mlock, memory, size) == 0 ? OS_SECRET_LOCKED : OS_SECRET_PLAIN;
 		(void)madvise(memory, size, MADV_DONTDUMP);
 	}

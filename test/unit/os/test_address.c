@@ -115,15 +115,15 @@ static void test_kinds(void **state)
 		const char *ip;
 		bool is_any, is_loopback, is_private;
 	} kinds[] = {
-		{ "0.0.0.0", true, false, false },	 { "::", true, false, false },
-		{ "127.0.0.1", false, true, true },	 { "127.255.0.1", false, true, true },
-		{ "::1", false, true, true },		 { "::ffff:127.0.0.1", false, true, true },
-		{ "10.1.2.3", false, false, true },	 { "172.16.0.1", false, false, true },
-		{ "172.32.0.1", false, false, false },	 { "192.168.1.1", false, false, true },
-		{ "192.169.1.1", false, false, false },	 { "100.64.0.1", false, false, true },
-		{ "100.128.0.1", false, false, false },	 { "169.254.1.1", false, false, true },
-		{ "8.8.8.8", false, false, false },	 { "fc00::1", false, false, true },
-		{ "fdff::1", false, false, true },	 { "fe80::1", false, false, true },
+		{ "0.0.0.0", true, false, false },      { "::", true, false, false },
+		{ "127.0.0.1", false, true, true },     { "127.255.0.1", false, true, true },
+		{ "::1", false, true, true },           { "::ffff:127.0.0.1", false, true, true },
+		{ "10.1.2.3", false, false, true },     { "172.16.0.1", false, false, true },
+		{ "172.32.0.1", false, false, false },  { "192.168.1.1", false, false, true },
+		{ "192.169.1.1", false, false, false }, { "100.64.0.1", false, false, true },
+		{ "100.128.0.1", false, false, false }, { "169.254.1.1", false, false, true },
+		{ "8.8.8.8", false, false, false },     { "fc00::1", false, false, true },
+		{ "fdff::1", false, false, true },      { "fe80::1", false, false, true },
 		{ "2001:db8::1", false, false, false },
 	};
 

@@ -131,14 +131,16 @@ static void test_nothing_leaves_the_folder(void **state)
 	assert_int_equal(symlinkat("loop", folder, "loop"), 0);
 	assert_int_equal(mkfifoat(folder, "fifo", 0600), 0);
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		int fd = -1, answer = os_open(folder, cases[i].path, cases[i].flags | OS_OPEN_BENEATH, 0, &fd);
+		int fd = -1, answer = os_open(folder, cases[i].path,
+					      cases[i].flags | OS_OPEN_BENEATH, 0, &fd);
 
 		if (answer != cases[i].answer)
 			fail_msg("%s: %d", cases[i].path, answer);
 		os_close(fd);
 	}
 	{
-		const char *const names[] = { "stay", "out", "outfolder", "self", "loop", "fifo", "in/file" };
+		const char *const names[] = { "stay", "out",  "outfolder", "self",
+					      "loop", "fifo", "in/file" };
 		struct arena arena;
 		struct span target;
 
@@ -164,7 +166,9 @@ static void test_handles(void **state)
 	struct os_file_info info;
 
 	(void)state;
-	assert_int_equal(os_open(folder, "h", OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_EXCLUSIVE, 0600, &file), 0);
+	assert_int_equal(os_open(folder, "h", OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_EXCLUSIVE,
+				 0600, &file),
+			 0);
 	assert_int_equal(os_open(folder, "h", OS_OPEN_HANDLE | OS_OPEN_BENEATH, 0, &handle), 0);
 	assert_int_equal(os_file_mode(handle, 0644), 0);
 	assert_int_equal(os_file_owner(handle, UINT32_MAX, UINT32_MAX), 0);
@@ -201,7 +205,8 @@ static void test_locks(void **state)
 	int first, second, reader, copy;
 
 	(void)state;
-	assert_int_equal(os_open(folder, "lock", OS_OPEN_READ_WRITE | OS_OPEN_CREATE, 0600, &first), 0);
+	assert_int_equal(os_open(folder, "lock", OS_OPEN_READ_WRITE | OS_OPEN_CREATE, 0600, &first),
+			 0);
 	assert_int_equal(os_open(folder, "lock", OS_OPEN_READ_WRITE, 0, &second), 0);
 	assert_int_equal(os_open(folder, "lock", OS_OPEN_READ, 0, &reader), 0);
 	assert_int_equal(os_lock_is_held(reader, 0), 0);

@@ -24,7 +24,8 @@ static void test_cpus(void **state)
 	if (pid == 0) {
 		unsigned one[1];
 
-		_exit(os_cpu_pin(cpus[count - 1]) || os_cpus(one, 1) != 1 || one[0] != cpus[count - 1]);
+		_exit(os_cpu_pin(cpus[count - 1]) || os_cpus(one, 1) != 1 ||
+		      one[0] != cpus[count - 1]);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);

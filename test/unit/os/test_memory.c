@@ -52,7 +52,8 @@ static void test_seals(void **state)
 	assert_int_equal(os_memory_seal(fd, OS_SEAL_SIZE), 0);
 	assert_int_equal(os_memory_is_sealed(fd, OS_SEAL_ALL), 0);
 	assert_int_equal(os_memory_is_sealed(fd, OS_SEAL_SIZE), 1);
-	assert_int_equal(os_memory_seal(fd, OS_SEAL_ALL), -EPERM); /* nobody changes seals any more */
+	assert_int_equal(os_memory_seal(fd, OS_SEAL_ALL),
+			 -EPERM); /* nobody changes seals any more */
 	assert_int_equal(os_pwrite(fd, "x", 1, 0), 1);
 	os_close(fd);
 	assert_int_equal(os_open(OS_FOLDER_CURRENT, "/etc/passwd", OS_OPEN_READ, 0, &again), 0);
@@ -114,9 +115,11 @@ static void test_secrets(void **state)
 	os_limit_raise(OS_LIMIT_LOCKED_BYTES, 1 << 20);
 	assert_int_equal(os_secret_map(SIZE, &memory, &kind), 0);
 	memset(memory, 0x5a, SIZE);
-	assert_true(kind == OS_SECRET_HIDDEN || kind == OS_SECRET_LOCKED || kind == OS_SECRET_PLAIN);
+	assert_true(kind == OS_SECRET_HIDDEN || kind == OS_SECRET_LOCKED ||
+		    kind == OS_SECRET_PLAIN);
 	if (kind == OS_SECRET_HIDDEN) {
-		assert_int_equal(os_open(OS_FOLDER_CURRENT, "/proc/self/mem", OS_OPEN_READ, 0, &fd), 0);
+		assert_int_equal(os_open(OS_FOLDER_CURRENT, "/proc/self/mem", OS_OPEN_READ, 0, &fd),
+				 0);
 		assert_true(os_pread(fd, &byte, 1, (uintptr_t)memory) < 0);
 		os_close(fd);
 	}
@@ -139,13 +142,15 @@ static void test_secrets_over_the_limit_fall_back(void **state)
 
 	(void)state;
 	if (pid == 0) {
-		struct os_sandbox sandbox = { .name = "x", .uid = getuid() ? OS_KEEP_ID : 61234, .gid = OS_KEEP_ID,
+		struct os_sandbox sandbox = { .name = "x",
+					      .uid = getuid() ? OS_KEEP_ID : 61234,
+					      .gid = OS_KEEP_ID,
 					      .is_open = true };
 		struct os_sandbox_report report;
 
 		/* Locking is bounded only without CAP_IPC_LOCK. */
-		if (os_limit_set(OS_LIMIT_LOCKED_BYTES, 4096) || os_sandbox_enter(&sandbox, &report) ||
-		    os_secret_map(1 << 20, &memory, &kind))
+		if (os_limit_set(OS_LIMIT_LOCKED_BYTES, 4096) ||
+		    os_sandbox_enter(&sandbox, &report) || os_secret_map(1 << 20, &memory, &kind))
 			_exit(1);
 		memset(memory, 1, 1 << 20);
 		_exit(kind == OS_SECRET_PLAIN ? 0 : 2);

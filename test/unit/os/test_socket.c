@@ -50,7 +50,8 @@ static void test_accepted_sockets(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(addresses); i++) {
 		struct os_address address, peer, local;
-		int listener = listen_on(addresses[i], OS_LISTEN_REUSEPORT, &address), client, server;
+		int listener = listen_on(addresses[i], OS_LISTEN_REUSEPORT, &address), client,
+		    server;
 		char buf[8];
 
 		assert_int_equal(os_accept(listener, &server, &peer), -EAGAIN);
@@ -68,7 +69,9 @@ static void test_accepted_sockets(void **state)
 		assert_true(option_of(server, SOL_SOCKET, SO_KEEPALIVE));
 		assert_int_equal(option_of(server, IPPROTO_TCP, TCP_NOTSENT_LOWAT), 128 * 1024);
 		assert_int_equal(os_read(server, buf, sizeof(buf)), -EAGAIN);
-		assert_int_equal(os_writev(client, (struct span[]){ SPAN("ab"), SPAN_NONE, SPAN("c") }, 3), 3);
+		assert_int_equal(
+			os_writev(client, (struct span[]){ SPAN("ab"), SPAN_NONE, SPAN("c") }, 3),
+			3);
 		assert_int_equal(os_wait(server, OS_READABLE, 1000), 0);
 		assert_int_equal(os_peek(server, buf, sizeof(buf)), 3);
 		assert_int_equal(os_read(server, buf, sizeof(buf)), 3);
@@ -112,7 +115,8 @@ static void test_probe_sees_a_sharing_listener(void **state)
 	struct os_address any = address_of("*:1");
 
 	(void)state;
-	assert_int_equal(os_listen(&address, OS_LISTEN_REUSEPORT, 16, &second), 0); /* the kernel lets it */
+	assert_int_equal(os_listen(&address, OS_LISTEN_REUSEPORT, 16, &second),
+			 0); /* the kernel lets it */
 	os_close(second);
 	assert_int_equal(os_listen_probe(&address), -EADDRINUSE);
 	any.port = address.port;
@@ -171,7 +175,8 @@ static void test_packet_listener(void **state)
 
 	(void)state;
 	assert_non_null(mkdtemp(path));
-	assert_int_equal(os_open(OS_FOLDER_CURRENT, path, OS_OPEN_HANDLE | OS_OPEN_FOLDER, 0, &folder), 0);
+	assert_int_equal(
+		os_open(OS_FOLDER_CURRENT, path, OS_OPEN_HANDLE | OS_OPEN_FOLDER, 0, &folder), 0);
 	assert_int_equal(os_connect_packets(folder, "control.sock", &client), -ENOENT);
 	for (int round = 0; round < 2; round++) { /* the second replaces what the first left */
 		assert_int_equal(os_listen_packets(folder, "control.sock", 0600, &listener), 0);
