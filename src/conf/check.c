@@ -240,18 +240,33 @@ static void take_arguments(struct words *words, const struct conf_argument *argu
 	}
 }
 
-static void report_surplus(struct words *words, const struct conf_word *word)
+static struct span nearest_option(const struct words *words, const struct conf_word *word)
 {
 	struct conf_nearest nearest;
 
-	words->is_faulty = true;
 	conf_nearest_init(&nearest, word->text);
 	for (size_t i = 0; i < CONF_OPTIONS_MAX && words->row->options[i].name; i++)
 		conf_nearest_offer(&nearest, span_str(words->row->options[i].name));
+	return nearest.best;
+}
+
+static void report_surplus(struct words *words, const struct conf_word *word)
+{
+	struct span nearest = nearest_option(words, word);
+	size_t name_words = second_word(words->row).len ? 2 : 1;
+
+	words->is_faulty = true;
+	/* `respond 200 onn /x`: an optional argument swallowed the misspelt option, and its value is
+	 * left over. */
+	if (!nearest.len && words->at > name_words && !word[-1].is_quoted &&
+		!find_option(words->row, word[-1].text)) {
+		nearest = nearest_option(words, &word[-1]);
+		word -= nearest.len ? 1 : 0;
+	}
 	struct conf_error *error = conf_error_add(words->checker->errors, word->place,
 		"`%.*s` does not belong here: write `%.*s`", SPAN_ARG(span_first(word->text, 64)),
 		SPAN_ARG(row_form(words)));
-	error->nearest = nearest.best;
+	error->nearest = nearest;
 }
 
 static void take_option(struct words *words, struct conf_given *options, size_t *option_count)

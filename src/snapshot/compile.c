@@ -254,7 +254,29 @@ struct bounds {
 	size_t listeners, sites, certificates, roots, origins, cas, names;
 };
 
-static void count_site(const struct conf_statement *site, struct bounds *bounds)
+/* Ten thousand routes often share a few upstreams: count what is written differently. */
+static size_t count_origins(struct compiler *compiler, struct map *seen,
+	const struct conf_statement *proxy)
+{
+	const struct conf_given *verify = conf_option(proxy, "verify");
+	uint64_t ca = verify ? hash_id(verify->values[1].text) : 0;
+	size_t count = 0;
+
+	for (size_t i = 0; i < proxy->argument_count; i++) {
+		uint64_t key[2] = { hash_id(proxy->arguments[i].text), ca };
+		uint64_t hash = hash_id(span_of(key, sizeof(key)));
+
+		if (map_get(seen, hash))
+			continue;
+		if (map_set(seen, hash, compiler))
+			compiler->is_out_of_memory = true;
+		count++;
+	}
+	return count;
+}
+
+static void count_site(struct compiler *compiler, struct map *seen,
+	const struct conf_statement *site, struct bounds *bounds)
 {
 	bounds->sites++;
 	bounds->certificates++;
@@ -265,20 +287,26 @@ static void count_site(const struct conf_statement *site, struct bounds *bounds)
 		bounds->roots += conf_is(inner, "files");
 		if (!conf_is(inner, "proxy"))
 			continue;
-		bounds->origins += inner->argument_count;
-		bounds->cas++;
+		bounds->origins += count_origins(compiler, seen, inner);
+		bounds->cas += conf_option(inner, "verify") != NULL;
 	}
 }
 
 static void make_arrays(struct compiler *compiler)
 {
+	struct snapshot *snapshot = compiler->snapshot;
 	struct bounds bounds = { .listeners = 2 };
+	struct map seen;
 
+	if (!snapshot)
+		return;
+	map_init(&seen);
 	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
 		bounds.listeners += conf_is(s, "listen");
 		if (conf_is(s, "site"))
-			count_site(s, &bounds);
+			count_site(compiler, &seen, s, &bounds);
 	}
+	map_fini(&seen);
 	compiler->listeners = compiler_array(compiler, struct snapshot_listener, bounds.listeners);
 	compiler->sites = compiler_array(compiler, struct snapshot_site, bounds.sites);
 	compiler->policies = compiler_array(compiler, struct snapshot_tls_policy, 2);
@@ -292,6 +320,13 @@ static void make_arrays(struct compiler *compiler)
 	compiler->name_uses = arena_array(compiler->scratch, struct name_use *, bounds.names + 1);
 	if (!compiler->name_uses || !compiler->file_names)
 		compiler->is_out_of_memory = true;
+	snapshot->listeners = compiler->listeners;
+	snapshot->sites = compiler->sites;
+	snapshot->policies = compiler->policies;
+	snapshot->certificates = compiler->certificates;
+	snapshot->roots = compiler->roots;
+	snapshot->origins = compiler->origins;
+	snapshot->cas = compiler->cas;
 }
 
 static uint64_t hash_text(struct compiler *compiler)
@@ -353,13 +388,6 @@ static void publish(struct compiler *compiler)
 	snapshot->format = SNAPSHOT_FORMAT;
 	snapshot->serial = compiler->options->serial;
 	snapshot->text_hash = hash_text(compiler);
-	snapshot->listeners = compiler->listeners;
-	snapshot->sites = compiler->sites;
-	snapshot->policies = compiler->policies;
-	snapshot->certificates = compiler->certificates;
-	snapshot->roots = compiler->roots;
-	snapshot->origins = compiler->origins;
-	snapshot->cas = compiler->cas;
 	snapshot->size = arena_used(compiler->arena);
 }
 

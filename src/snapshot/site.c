@@ -143,14 +143,11 @@ static void compile_routes(struct compiler *compiler, const struct conf_statemen
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next)
 		max += is_handler(inner);
 	struct snapshot_route *routes = compiler_array(compiler, struct snapshot_route, max);
-	if (!routes)
-		return;
 	site->routes = routes;
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
-		struct snapshot_route *route = &routes[site->route_count];
-
-		if (!is_handler(inner))
+		if (!is_handler(inner) || !routes)
 			continue;
+		struct snapshot_route *route = &routes[site->route_count];
 		compile_route(compiler, inner, site, route);
 		for (size_t i = 0; i < site->route_count; i++) {
 			if (!covers(&routes[i].pattern, &route->pattern))

@@ -162,10 +162,12 @@ struct snapshot_route {
 	uint64_t id; /* of site and canonical line */
 	struct snapshot_pattern pattern;
 	enum snapshot_handler handler;
-	const struct snapshot_root *root;      /* FILES */
-	struct snapshot_proxy proxy;           /* PROXY */
-	struct snapshot_redirect redirect;     /* REDIRECT */
-	struct snapshot_respond respond;       /* RESPOND */
+	union {
+		const struct snapshot_root *root;  /* FILES */
+		struct snapshot_proxy proxy;       /* PROXY */
+		struct snapshot_redirect redirect; /* REDIRECT */
+		struct snapshot_respond respond;   /* RESPOND */
+	};
 	const struct snapshot_limits *limits;  /* never NULL */
 	struct snapshot_place place;
 };

@@ -209,6 +209,8 @@ static enum ssl_ticket_aead_result_t ticket_open(SSL *ssl, uint8_t *out, size_t 
 	opened = crypto_aead_open(key.secret, (const uint8_t *)nonce.ptr, sealed,
 				  binding_of(session, authenticated_at_s, binding), out);
 	crypto_wipe(&key, sizeof(key));
+	/* A ticket of others is no error: one left in the library's queue would fail the handshake. */
+	ERR_clear_error();
 	/* Authentic from here on, so the subtraction cannot be made to overflow. */
 	if (!opened || now_s - authenticated_at_s >= policy->ticket_accept_s)
 		return ssl_ticket_aead_ignore_ticket;

@@ -183,6 +183,7 @@ int os_loop_run(struct os_loop *loop, void (*on_turn)(void *owner), void *owner)
 	int error = 0;
 
 	loop->is_stopped = false;
+	loop->runs_again = true; /* what was set up before the loop may have filled the ready lists */
 	while (!error && !loop->is_stopped)
 		error = os_loop_turn(loop, -1, on_turn, owner);
 	return error;

@@ -18,7 +18,7 @@
 
 enum { PASS_MAX = 64 };
 
-/* ---- In the child, between fork and exec: system calls only ------------------------------------------- */
+/* ---- In the child, between fork and exec: system calls only -------------------------------- */
 
 static void child_reset_signals(void)
 {
@@ -90,7 +90,7 @@ NORETURN static void child_run(const struct os_process_config *config, int repor
 	_exit(127);
 }
 
-/* ---- In the starter ----------------------------------------------------------------------------------- */
+/* ---- In the starter ------------------------------------------------------------------------ */
 
 static int wait_for_exec(int report, pid_t pid)
 {
@@ -123,7 +123,7 @@ static pid_t fork_blocked(const struct os_process_config *config, const int repo
 
 int os_process_start(const struct os_process_config *config, struct os_process *ret_process)
 {
-	int report[2], error, fd;
+	int report[2], error, fd = -1;
 	pid_t pid;
 
 	MUST(config->arguments && (config->program_fd >= 0 || config->path));

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* ---- The filter --------------------------------------------------------------------------------------- */
+/* ---- The filter ---------------------------------------------------------------------------- */
 
 /* libseccomp 2.5 is older than these calls. */
 static int call_number(const char *name)
@@ -106,8 +106,12 @@ static int filter_collect(struct filter *filter)
 
 static int filter_fill(struct filter *filter)
 {
+	/* abort() signals itself; the process's number is known only here. */
+	const struct os_call own_signal = { "tgkill", OS_CALL_IF_EQUAL, 0, (uint64_t)getpid() };
 	int error = filter_collect(filter);
 
+	if (!error)
+		error = filter_add(filter, &own_signal);
 	for (size_t i = 0; !error && i < filter->group_count; i++)
 		error = filter_add_group(filter, filter->groups[i]);
 	for (size_t i = 0; !error && filter->single[i]; i++) {
@@ -183,7 +187,7 @@ static int filter_enter(const struct os_sandbox *sandbox, struct os_sandbox_repo
 	return error;
 }
 
-/* ---- User and capabilities ---------------------------------------------------------------------------- */
+/* ---- User and capabilities ----------------------------------------------------------------- */
 
 static int user_enter(const struct os_sandbox *sandbox, struct os_sandbox_report *report)
 {
@@ -259,7 +263,7 @@ static int limits_enter(const struct os_sandbox *sandbox, struct os_sandbox_repo
 	return 0;
 }
 
-/* ---- All together ------------------------------------------------------------------------------------- */
+/* ---- All together -------------------------------------------------------------------------- */
 
 static int privileges_enter(const struct os_sandbox *sandbox, struct os_sandbox_report *report)
 {

@@ -1,0 +1,205 @@
+/* find: names, sites and routes of a compiled snapshot. */
+#include "snapshot/snapshot.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct world {
+	struct arena scratch, arena;
+	const struct snapshot *snapshot;
+};
+
+static void build(struct world *world, const char *text)
+{
+	struct snapshot_options options = { .implied_tls_port = 443, .implied_plain_port = 80 };
+	struct conf_errors errors;
+	struct conf_tree *tree;
+
+	arena_init(&world->scratch, 0);
+	arena_init(&world->arena, 0);
+	conf_errors_init(&errors, &world->scratch);
+	assert_int_equal(conf_parse(&world->scratch, SPAN("t.conf"), span_str(text), NULL, &errors, &tree),
+		0);
+	assert_int_equal(snapshot_compile(tree, &options, &world->arena, &errors, &world->snapshot), 0);
+	assert_int_equal(snapshot_verify(world->snapshot, world->snapshot->size), 0);
+}
+
+static void drop(struct world *world)
+{
+	arena_fini(&world->arena);
+	arena_fini(&world->scratch);
+}
+
+static const char three_sites[] = "portcullis 1\n"
+				  "site a.test A2.Test. { respond 200; alias old.test redirect }\n"
+				  "site *.test 127.0.0.1 [::1] { respond 200 }\n"
+				  "site b\xc3\xbc" "cher.test d.test default { respond 200 }\n";
+
+static void test_names(void **state)
+{
+	static const struct {
+		const char *host;
+		int site; /* -1: nobody */
+	} rows[] = {
+		{ "a.test", 0 }, { "A.TEST", 0 }, { "a.test.", 0 }, { "a2.test", 0 }, { "old.test", 0 },
+		{ "x.test", 1 }, { "x.y.test", -1 }, { "test", -1 }, { ".test", -1 }, { "", -1 }, { ".", -1 },
+		{ "127.0.0.1", 1 }, { "127.0.0.2", -1 }, { "[::1]", 1 }, { "::1", 1 },
+		{ "0:0:0:0:0:0:0:1", 1 }, { "xn--bcher-kva.test", 2 }, { "d.test", 2 },
+		{ "*.test", 1 }, { "1.1", -1 },
+	};
+	struct world world;
+
+	(void)state;
+	build(&world, three_sites);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const struct snapshot_site *site =
+			snapshot_find_site(world.snapshot, span_str(rows[i].host));
+
+		if (rows[i].site < 0)
+			assert_null(site);
+		else
+			assert_ptr_equal(site, &world.snapshot->sites[rows[i].site]);
+	}
+	const struct snapshot_name *old = snapshot_find_name(world.snapshot, SPAN("old.test"));
+	assert_true(span_equal(old->redirect_to, SPAN("a.test")));
+	assert_int_equal(snapshot_find_name(world.snapshot, SPAN("a2.test"))->redirect_to.len, 0);
+	char large[300];
+	memset(large, 'a', sizeof(large));
+	assert_null(snapshot_find_site(world.snapshot, span_of(large, sizeof(large))));
+	drop(&world);
+}
+
+static void test_hello_and_host(void **state)
+{
+	struct conf_address local = { 0 }, other = { 0 };
+	const struct snapshot_name *name;
+	struct world world;
+
+	(void)state;
+	assert_true(conf_address_parse(SPAN("127.0.0.1"), &local));
+	local.port = 443;
+	assert_true(conf_address_parse(SPAN("10.0.0.1"), &other));
+	build(&world, three_sites);
+	const struct snapshot *s = world.snapshot;
+	assert_ptr_equal(snapshot_site_for_hello(s, SPAN("a.test"), &local), &s->sites[0]);
+	assert_ptr_equal(snapshot_site_for_hello(s, SPAN("nobody.org"), &local), &s->sites[2]);
+	assert_ptr_equal(snapshot_site_for_hello(s, SPAN(""), &local), &s->sites[1]);
+	assert_ptr_equal(snapshot_site_for_hello(s, SPAN("10.0.0.1"), &local), &s->sites[1]);
+	assert_ptr_equal(snapshot_site_for_hello(s, SPAN(""), &other), &s->sites[2]);
+	assert_ptr_equal(snapshot_site_for_hello(s, SPAN(""), NULL), &s->sites[2]);
+	assert_ptr_equal(snapshot_site_for_host(s, SPAN("x.test"), &name), &s->sites[1]);
+	assert_non_null(name);
+	assert_ptr_equal(snapshot_site_for_host(s, SPAN("nobody.org"), &name), &s->sites[2]);
+	assert_null(name);
+	drop(&world);
+
+	build(&world, "portcullis 1\nsite a.test { respond 200 }");
+	s = world.snapshot;
+	assert_ptr_equal(snapshot_site_for_hello(s, SPAN(""), NULL), &s->sites[0]);
+	assert_null(snapshot_site_for_hello(s, SPAN("b.test"), NULL));
+	assert_null(snapshot_site_for_host(s, SPAN("b.test"), NULL));
+	drop(&world);
+
+	build(&world, "portcullis 1\nsite a.test { respond 200 }\nsite b.test { respond 200 }");
+	assert_null(snapshot_site_for_hello(world.snapshot, SPAN(""), &local));
+	drop(&world);
+}
+
+static void test_patterns(void **state)
+{
+	static const struct {
+		const char *pattern, *path;
+		bool matches;
+	} rows[] = {
+		{ "/", "/", true }, { "/", "/a", false }, { "/a", "/a", true }, { "/a", "/a/", false },
+		{ "/a", "/A", false }, { "/a*", "/a", true }, { "/a*", "/ab", true },
+		{ "/a*", "/a/b/c", true }, { "/a/*", "/a", false }, { "/a/*", "/a/", true },
+		{ "/*", "/", true }, { "/*", "/x/y", true }, { "/*/b", "/a/b", true },
+		{ "/*/b", "/a/c/b", false }, { "/*/b", "//b", true }, { "/*.php", "/x.php", true },
+		{ "/*.php", "/d/x.php", false }, { "/*.php", "/x.php.php", true },
+		{ "/*.php", "/x.php/y", false }, { "/a*b*c", "/aXbXbYc", true },
+		{ "/a*b*c", "/aXbXbYd", false }, { "/u/*/p/*", "/u/1/p/2/3", true },
+		{ "/u/*/p/*", "/u/1/q/p/2", false }, { "/u/*/p/*", "/u/1/p", false },
+		{ "/*a/*a/x", "/aaa/ba/x", true }, { "/*a/*a/x", "/aaa/bab/x", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct world world;
+		char text[200];
+
+		struct writer writer = writer_of(text, sizeof(text) - 1);
+		write_format(&writer, "portcullis 1\nsite a.test { respond 200 on %s }", rows[i].pattern);
+		text[writer_done(&writer).len] = 0;
+		build(&world, text);
+		const struct snapshot_route *route =
+			snapshot_find_route(&world.snapshot->sites[0], span_str(rows[i].path));
+		assert_int_equal(route != NULL, rows[i].matches);
+		drop(&world);
+	}
+}
+
+static void test_first_route_wins(void **state)
+{
+	struct world world;
+
+	(void)state;
+	build(&world, "portcullis 1\nsite a.test { respond 201 on /a; respond 202 on /a*; redirect /x }");
+	const struct snapshot_site *site = &world.snapshot->sites[0];
+	assert_int_equal(snapshot_find_route(site, SPAN("/a"))->respond.code, 201);
+	assert_int_equal(snapshot_find_route(site, SPAN("/ab"))->respond.code, 202);
+	assert_int_equal(snapshot_find_route(site, SPAN("/b"))->handler, SNAPSHOT_REDIRECT);
+	drop(&world);
+}
+
+static void test_internal_names(void **state)
+{
+	static const struct {
+		const char *name;
+		bool is_internal;
+	} rows[] = {
+		{ "localhost", true }, { "a.localhost", true }, { "LOCALHOST.", true }, { "host", true },
+		{ "127.0.0.1", true }, { "::1", true }, { "8.8.8.8", true }, { "x.test", true },
+		{ "x.home.arpa", true }, { "x.arpa", false }, { "www.example", true },
+		{ "www.example.com", false }, { "notlocal", true }, { "a.notlocal", false },
+		{ "x.LAN", true }, { "*.internal", true }, { "*.example.com", false }, { "x.onion", true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		assert_int_equal(snapshot_name_is_internal(span_str(rows[i].name)), rows[i].is_internal);
+}
+
+static void test_verify(void **state)
+{
+	struct world world;
+
+	(void)state;
+	build(&world, "portcullis 1\nsite a.test { respond 200 }");
+	assert_int_equal(snapshot_verify(world.snapshot, world.snapshot->size - 1), -EBADMSG);
+	assert_int_equal(snapshot_verify(world.snapshot, 8), -EBADMSG);
+	struct snapshot copy = *world.snapshot;
+	copy.format++;
+	assert_int_equal(snapshot_verify(&copy, copy.size), -EBADMSG);
+	copy = *world.snapshot;
+	copy.magic++;
+	assert_int_equal(snapshot_verify(&copy, copy.size), -EBADMSG);
+	drop(&world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_hello_and_host),
+		cmocka_unit_test(test_patterns),
+		cmocka_unit_test(test_first_route_wins),
+		cmocka_unit_test(test_internal_names),
+		cmocka_unit_test(test_verify),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
