@@ -291,25 +291,19 @@ static int renew_intermediate(struct keys_task *task, struct span label)
 	return 0;
 }
 
-int keys_ca_ready(struct keys_folder *folder, bool may_create, struct span label, int64_t now_s,
-		  struct arena *arena, struct keys_notice *ret_notice, struct span *ret_why)
+int keys_ca_ready(struct keys_task *task, bool may_create, struct span label)
 {
-	struct keys_task task = {
-		.folder = folder, .arena = arena, .now_s = now_s, .notice = ret_notice
-	};
+	struct keys_folder *folder = task->folder;
 	int result = 0;
 
-	if (ret_notice)
-		ret_notice->text = SPAN_NONE;
+	keys_task_begin(task);
 	if (!folder->root.der.ptr)
-		result = ready_root(&task, may_create, label);
+		result = ready_root(task, may_create, label);
 	if (result == 0 && !folder->intermediate.key)
-		result = ready_intermediate(&task, label);
+		result = ready_intermediate(task, label);
 	else if (result == 0)
-		result = renew_intermediate(&task, label);
+		result = renew_intermediate(task, label);
 	forget_root_key(folder);
-	if (result > 0)
-		*ret_why = task.why;
 	return result;
 }
 
@@ -389,8 +383,8 @@ static int fill_template(struct keys_task *task, const struct keys_request *requ
 	return 0;
 }
 
-static int issue(struct keys_task *task, const struct keys_request *request,
-		 struct span *ret_chain_pem)
+int keys_issue(struct keys_task *task, const struct keys_request *request,
+	       struct span *ret_chain_pem)
 {
 	struct keys_folder *folder = task->folder;
 	struct cert_issuer issuer = { .certificate = folder->intermediate.der,
@@ -419,15 +413,11 @@ static int issue(struct keys_task *task, const struct keys_request *request,
 	return out.ok ? 0 : -ENOMEM;
 }
 
-int keys_ca_issue(struct keys_folder *folder, const struct keys_request *request, int64_t now_s,
-		  struct arena *arena, struct span *ret_chain_pem, struct span *ret_why)
+int keys_ca_issue(struct keys_task *task, const struct keys_request *request,
+		  struct span *ret_chain_pem)
 {
-	struct keys_task task = { .folder = folder, .arena = arena, .now_s = now_s };
-	int result = issue(&task, request, ret_chain_pem);
-
-	if (result > 0)
-		*ret_why = task.why;
-	return result;
+	keys_task_begin(task);
+	return keys_issue(task, request, ret_chain_pem);
 }
 
 static bool parse_time(struct span text, int64_t *ret_time_s)
@@ -453,25 +443,26 @@ static bool parse_issued(struct span line, struct keys_issued *ret_issued)
 	       line.len == 0;
 }
 
-int keys_ca_list(struct keys_folder *folder, struct arena *arena, struct keys_issued **ret_issued,
-		 size_t *ret_count, struct span *ret_why)
+int keys_ca_list(struct keys_task *task, struct keys_issued **ret_issued, size_t *ret_count)
 {
 	struct span text, line;
 	size_t line_count = 1, count = 0;
-	int result = os_file_read(folder->fd, "ca/issued.list", KEYS_LIST_SIZE_MAX, arena, &text);
+	int result = os_file_read(task->folder->fd, "ca/issued.list", KEYS_LIST_SIZE_MAX,
+				  task->arena, &text);
+
+	keys_task_begin(task);
 
 	if (result == -ENOENT)
 		text = SPAN_NONE;
 	else if (result == -ENOMEM)
 		return result;
-	else if (result != 0) {
-		*ret_why = arena_format(arena, "the key folder's ca/issued.list cannot be read: %s",
-					keys_error_text(result));
-		return KEYS_FOLDER_FAILED;
-	}
+	else if (result != 0)
+		return keys_fail(task, KEYS_FOLDER_FAILED,
+				 "the key folder's ca/issued.list cannot be read: %s",
+				 keys_error_text(result));
 	for (size_t i = 0; i < text.len; i++)
 		line_count += text.ptr[i] == '\n';
-	struct keys_issued *issued = arena_array(arena, struct keys_issued, line_count);
+	struct keys_issued *issued = arena_array(task->arena, struct keys_issued, line_count);
 	if (!issued)
 		return -ENOMEM;
 	while (count < line_count && span_cut(&text, '\n', &line))

@@ -63,16 +63,14 @@ void keys_notify(struct keys_task *task, const char *format, ...)
 	char buf[SENTENCE_MAX];
 	va_list arguments;
 
-	if (!task->notice)
-		return;
 	va_start(arguments, format);
 	int len = vsnprintf(buf, sizeof(buf), format, arguments);
 	va_end(arguments);
 	if (len <= 0)
 		return;
-	struct span before = task->notice->text;
-	task->notice->text = arena_format(task->arena, "%.*s%s%s", SPAN_ARG(before),
-					  before.len ? "\n" : "", buf);
+	struct span before = task->notice;
+	task->notice = arena_format(task->arena, "%.*s%s%s", SPAN_ARG(before),
+				    before.len ? "\n" : "", buf);
 }
 
 int keys_folder_read(struct keys_task *task, const char *path, struct span *ret_text)

@@ -18,15 +18,10 @@ struct keys_folder {
 	struct keys_pair root, intermediate;
 };
 
-/* While one public function runs: where its sentences go. */
-struct keys_task {
-	struct keys_folder *folder;
-	struct arena *arena;
-	int64_t now_s;
-	struct keys_notice *notice; /* may be NULL */
-	struct span why;
-};
-
+static inline void keys_task_begin(struct keys_task *task)
+{
+	task->notice = task->why = SPAN_NONE;
+}
 /* Sets task->why and returns the outcome. */
 int keys_fail(struct keys_task *task, int outcome, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Adds to the notice, on a line of its own. */
@@ -42,6 +37,9 @@ int keys_folder_append(struct keys_task *task, const char *subfolder, const char
 void keys_wipe_text(struct span text);
 const char *keys_error_text(int error); /* of -errno */
 
+/* As keys_ca_issue(), inside a task that has begun. */
+int keys_issue(struct keys_task *task, const struct keys_request *request,
+	       struct span *ret_chain_pem) MUST_CHECK;
 /* The first CERTIFICATE block's DER, in the arena. */
 bool keys_first_certificate(struct arena *arena, struct span pem, struct span *ret_der) MUST_CHECK;
 /* Is this the key of that certificate? */

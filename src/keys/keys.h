@@ -110,21 +110,25 @@ void keys_folder_free(struct keys_folder *folder); /* wipes; NULL is fine */
  * one folder). What is there still serves. */
 void keys_folder_freeze(struct keys_folder *folder);
 
-enum keys_folder_outcome { /* a sentence stands in *ret_why */
+enum keys_folder_outcome { /* a sentence stands in task->why */
 			   KEYS_CA_DAMAGED = 1,
 			   KEYS_CA_MISSING,    /* and the caller did not want it made */
 			   KEYS_FOLDER_FAILED, /* the file system says no, or the folder is frozen */
 			   KEYS_REQUEST_INVALID, /* names, usage, lifetime or public key of a request */
 };
 
-struct keys_notice { /* what an operator should hear of although nothing failed; text empty: nothing */
-	struct span text;
+/* One piece of work on the folder: what it needs, and what an operator should hear. */
+struct keys_task {
+	struct keys_folder *folder;
+	struct arena *arena; /* for all that comes back */
+	int64_t now_s;
+	/* Set by each call, in the arena: */
+	struct span notice; /* lines worth an event although nothing failed; mostly empty */
+	struct span why;    /* for an outcome */
 };
 /* Loads the CA, or makes it; renews the intermediate when it is due. `label` tells this CA from others (the
  * machine's name). Cheap when all is well: call it before each use. */
-int keys_ca_ready(struct keys_folder *folder, bool may_create, struct span label, int64_t now_s,
-		  struct arena *arena, struct keys_notice *ret_notice,
-		  struct span *ret_why) MUST_CHECK;
+int keys_ca_ready(struct keys_task *task, bool may_create, struct span label) MUST_CHECK;
 struct span keys_ca_root(const struct keys_folder *folder); /* DER; empty before keys_ca_ready() */
 /* When keys_ca_ready() has something to renew. */
 int64_t keys_ca_renewal_due_s(const struct keys_folder *folder);
@@ -137,8 +141,8 @@ struct keys_request {
 	struct span spki;   /* DER: the private key stays where it was made */
 };
 /* After keys_ca_ready(). Chain PEM: leaf, intermediate. It is noted in issued.list before it is given. */
-int keys_ca_issue(struct keys_folder *folder, const struct keys_request *request, int64_t now_s,
-		  struct arena *arena, struct span *ret_chain_pem, struct span *ret_why) MUST_CHECK;
+int keys_ca_issue(struct keys_task *task, const struct keys_request *request,
+		  struct span *ret_chain_pem) MUST_CHECK;
 
 struct keys_issued {
 	struct span serial; /* hex */
@@ -146,8 +150,8 @@ struct keys_issued {
 	struct span usage; /* "server", "client", "server,client" */
 	struct span names; /* separated by commas */
 };
-int keys_ca_list(struct keys_folder *folder, struct arena *arena, struct keys_issued **ret_issued,
-		 size_t *ret_count, struct span *ret_why) MUST_CHECK;
+int keys_ca_list(struct keys_task *task, struct keys_issued **ret_issued,
+		 size_t *ret_count) MUST_CHECK;
 
 struct keys_leaf {
 	struct span chain_pem;
@@ -155,14 +159,12 @@ struct keys_leaf {
 	struct crypto_key *key; /* the caller's: keys_store_add() */
 	int64_t expires_s, renewal_due_s;
 	bool is_new; /* made or renewed by this call */
-};                   /* without a CA, renewal_due_s may have passed */
+};
 /* The internal certificate of that id: from the folder, or made where it is missing, damaged, names something
  * else, or is due. After keys_ca_ready(); without a CA (it answered KEYS_CA_DAMAGED) one that is there and
- * not expired still serves. */
-int keys_leaf_ready(struct keys_folder *folder, uint64_t id, const struct span *names,
-		    size_t name_count, int64_t now_s, struct arena *arena,
-		    struct keys_leaf *ret_leaf, struct keys_notice *ret_notice,
-		    struct span *ret_why) MUST_CHECK;
+ * not expired still serves (and renewal_due_s may have passed). */
+int keys_leaf_ready(struct keys_task *task, uint64_t id, const struct span *names,
+		    size_t name_count, struct keys_leaf *ret_leaf) MUST_CHECK;
 
 /* ---- The secret heap: all of a keyholder's memory that libcrypto asks for ----------------------------------
  * Size classes with free lists over one map (os_secret_map), wiped on free, no way to grow. */

@@ -120,7 +120,7 @@ static int issue_for(struct keys_task *task, const struct crypto_key *key, const
 		.usage = CERT_USAGE_SERVER,
 		.spki = writer_done(&spki),
 	};
-	result = keys_ca_issue(task->folder, &request, task->now_s, task->arena, &pem, &task->why);
+	result = keys_issue(task, &request, &pem);
 	if (result != 0)
 		return result;
 	result = cert_chain_parse(task->arena, pem, ret_chain, &task->why);
@@ -172,15 +172,16 @@ static int renew(struct keys_task *task, const char *name, const struct span *na
 	return 0;
 }
 
-static int ready(struct keys_task *task, uint64_t id, const struct span *names, size_t name_count,
-		 struct keys_leaf *ret_leaf)
+int keys_leaf_ready(struct keys_task *task, uint64_t id, const struct span *names,
+		    size_t name_count, struct keys_leaf *ret_leaf)
 {
 	struct leaf_file file = file_of(id);
 	struct cert_name *parsed;
 	size_t parsed_count = 0, bad = 0;
 	struct keys_leaf leaf;
-	int result = cert_names_parse(task->arena, names, name_count, &parsed, &parsed_count, &bad);
 
+	keys_task_begin(task);
+	int result = cert_names_parse(task->arena, names, name_count, &parsed, &parsed_count, &bad);
 	if (result == CERT_NAME_INVALID)
 		return keys_fail(task, KEYS_REQUEST_INVALID,
 				 "`%.*s` is neither a host name nor an address",
@@ -204,22 +205,5 @@ static int ready(struct keys_task *task, uint64_t id, const struct span *names, 
 		result = make(task, file.name, names, name_count, &leaf);
 	if (result == 0)
 		*ret_leaf = leaf;
-	return result;
-}
-
-int keys_leaf_ready(struct keys_folder *folder, uint64_t id, const struct span *names,
-		    size_t name_count, int64_t now_s, struct arena *arena,
-		    struct keys_leaf *ret_leaf, struct keys_notice *ret_notice,
-		    struct span *ret_why)
-{
-	struct keys_task task = {
-		.folder = folder, .arena = arena, .now_s = now_s, .notice = ret_notice
-	};
-
-	if (ret_notice)
-		ret_notice->text = SPAN_NONE;
-	int result = ready(&task, id, names, name_count, ret_leaf);
-	if (result > 0)
-		*ret_why = task.why;
 	return result;
 }

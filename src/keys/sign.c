@@ -38,15 +38,12 @@ static int admit(struct keys_store *store, const struct keys_handle *handle, uin
 	return 0;
 }
 
-static int sign(struct keys_store *store, struct keys_entry *entry, uint16_t scheme,
-		struct span message, uint64_t now_ns, uint8_t ret_signature[CRYPTO_SIGNATURE_MAX],
-		size_t *ret_len)
+/* Before the signature is made: one that fails costs as much. */
+static void count(struct keys_store *store, struct keys_entry *entry, uint64_t now_ns)
 {
-	/* Counted before it is made: a failing signature costs as much. */
 	window_count(&store->window, now_ns);
 	window_count(&entry->window, now_ns);
 	entry->used_at_ns = now_ns;
-	return crypto_key_sign(entry->key, scheme, message, ret_signature, ret_len);
 }
 
 static bool is_scheme(uint16_t scheme)
@@ -121,8 +118,9 @@ int keys_sign13(struct keys_store *store, const struct keys_sign13 *request, uin
 	write_byte(&input, '\0');
 	write_span(&input, request->transcript_hash);
 	MUST(input.ok);
-	return sign(store, entry, request->scheme, writer_done(&input), now_ns, ret_signature,
-		    ret_len);
+	count(store, entry, now_ns);
+	return crypto_key_sign(entry->key, request->scheme, writer_done(&input), ret_signature,
+			       ret_len);
 }
 
 /* RFC 8422, 5.4: named_curve, one of our groups, and a public key of exactly that group's length. */
@@ -172,8 +170,9 @@ int keys_sign12(struct keys_store *store, const struct keys_sign12 *request, uin
 	write_span(&input, request->server_random);
 	write_span(&input, request->ecdhe_params);
 	MUST(input.ok);
-	return sign(store, entry, request->scheme, writer_done(&input), now_ns, ret_signature,
-		    ret_len);
+	count(store, entry, now_ns);
+	return crypto_key_sign(entry->key, request->scheme, writer_done(&input), ret_signature,
+			       ret_len);
 }
 
 unsigned keys_sign_cost_us(const struct keys_store *store, const struct keys_handle *handle)
