@@ -18,9 +18,12 @@ static bool needs_quotes(const struct conf_word *word)
 	return false;
 }
 
-static void write_word(const struct conf_word *word, struct writer *writer)
+static void write_word(const struct conf_word *word, bool is_first, struct writer *writer)
 {
-	if (!needs_quotes(word)) {
+	/* A quoted `include` is an ordinary statement and has to stay one. */
+	bool is_include = is_first && span_equal(word->text, SPAN("include"));
+
+	if (!is_include && !needs_quotes(word)) {
 		write_span(writer, word->text);
 		return;
 	}
@@ -41,7 +44,7 @@ static void write_statement(const struct conf_statement *statement, bool with_bl
 	for (size_t i = 0; i < statement->word_count; i++) {
 		if (i)
 			write_byte(writer, ' ');
-		write_word(&statement->words[i], writer);
+		write_word(&statement->words[i], i == 0, writer);
 	}
 	if (!with_block || !statement->has_block)
 		return;

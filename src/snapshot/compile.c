@@ -52,34 +52,10 @@ void compiler_remember(struct compiler *compiler, uint64_t id, void *row)
 
 /* ---- Limits ----------------------------------------------------------------------------------------- */
 
-struct limit {
-	const char *name, *value;
-	enum conf_type type;
-};
-
-#define LIMIT_TYPE_SIZE CONF_SIZE
-#define LIMIT_TYPE_TIME CONF_DURATION
-#define LIMIT_TYPE_COUNT CONF_NUMBER
-static const struct limit limit_rows[] = {
-#define X(id, name, kind, value, help) { name, value, LIMIT_TYPE_##kind },
-	SNAPSHOT_LIMITS(X)
-#undef X
-};
-
-static void default_limits(struct compiler *compiler, struct snapshot_limits *limits)
+static void default_limits(struct snapshot_limits *limits)
 {
-	for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++) {
-		struct conf_argument argument = { .type = limit_rows[i].type, .name = limit_rows[i].name };
-		const char *reason = "";
-		struct conf_value value = { 0 };
-		int result = conf_value_parse(compiler->scratch, &argument, SPAN_NONE,
-			span_str(limit_rows[i].value), &value, &reason);
-
-		MUST(result <= 0);
-		if (result < 0)
-			compiler->is_out_of_memory = true;
-		limits->values[i] = value.number;
-	}
+	for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++)
+		limits->values[i] = telemetry_limits[i].value;
 }
 
 void compiler_limits(struct compiler *compiler, const struct conf_statement *block,
@@ -87,15 +63,33 @@ void compiler_limits(struct compiler *compiler, const struct conf_statement *blo
 {
 	for (const struct conf_statement *pair = block->first; pair; pair = pair->next) {
 		for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++) {
-			if (!conf_is(pair, limit_rows[i].name))
+			if (!conf_is(pair, telemetry_limits[i].name))
 				continue;
-			/* 0 means "none" only where that is the default: elsewhere it would refuse
-			 * everything, or wait for ever. */
-			if (!pair->arguments[0].number && limit_rows[i].value[0] != '0')
+			/* Elsewhere it would refuse everything, or wait for ever. */
+			if (!pair->arguments[0].number && telemetry_limits[i].value)
 				conf_error_add(compiler->errors, pair->words[1].place,
-					"`%s` cannot be 0", limit_rows[i].name);
+					"`%s` cannot be 0", telemetry_limits[i].name);
 			limits->values[i] = pair->arguments[0].number;
 		}
+	}
+}
+
+/* One block for everything and one for each path: with two, a reader could not tell which one holds. */
+void compiler_check_limits(struct compiler *compiler, const struct conf_statement *first,
+	const struct conf_statement *block)
+{
+	const struct conf_given *on = conf_option(block, "on");
+
+	for (const struct conf_statement *s = first; s != block; s = s->next) {
+		if (!conf_is(s, "limits"))
+			continue;
+		const struct conf_given *other = conf_option(s, "on");
+		if (!on != !other || (on && !span_equal(on->values[0].text, other->values[0].text)))
+			continue;
+		conf_error_add(compiler->errors, block->place,
+			on ? "these limits stand twice for one path" : "`limits` stands once here")
+			->other = s->place;
+		return;
 	}
 }
 
@@ -346,13 +340,24 @@ static uint64_t hash_text(struct compiler *compiler)
 	return hashes[0];
 }
 
+static void compile_top_limits(struct compiler *compiler, const struct conf_statement *block)
+{
+	const struct conf_given *on = conf_option(block, "on");
+
+	if (on)
+		conf_error_add(compiler->errors, on->word->place, "limits of a path stand in its site");
+	else
+		compiler_limits(compiler, block, &compiler->snapshot->limits);
+	compiler_check_limits(compiler, compiler->tree->first, block);
+}
+
 /* Settings first: sites copy the limits, and ask whether any listener speaks TLS. */
 static void compile_top(struct compiler *compiler)
 {
 	struct snapshot *snapshot = compiler->snapshot;
 	bool has_listen = false;
 
-	default_limits(compiler, &snapshot->limits);
+	default_limits(&snapshot->limits);
 	default_log(compiler, &compiler->options->access_log, &snapshot->access_log);
 	default_log(compiler, &compiler->options->events_log, &snapshot->events_log);
 	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
@@ -366,7 +371,7 @@ static void compile_top(struct compiler *compiler)
 		else if (conf_is(s, "log events"))
 			compile_log(compiler, s, &snapshot->events_log);
 		else if (conf_is(s, "limits"))
-			compiler_limits(compiler, s, &snapshot->limits);
+			compile_top_limits(compiler, s);
 	}
 	if (!has_listen)
 		imply_listeners(compiler);

@@ -145,6 +145,15 @@ const struct snapshot_route *snapshot_find_route(const struct snapshot_site *sit
 	return NULL;
 }
 
+const struct snapshot_limits *snapshot_find_limits(const struct snapshot_site *site, struct span path)
+{
+	for (size_t i = 0; i < site->path_limit_count; i++) {
+		if (snapshot_pattern_matches(&site->path_limits[i].pattern, path))
+			return &site->path_limits[i].limits;
+	}
+	return site->limits;
+}
+
 /* ---- Ids -------------------------------------------------------------------------------------------- */
 
 const struct snapshot_certificate *snapshot_find_certificate(const struct snapshot *snapshot, uint64_t id)

@@ -7,7 +7,7 @@ bool is_handler(const struct conf_statement *statement)
 		conf_is(statement, "redirect") || conf_is(statement, "respond");
 }
 
-static void compile_pattern(struct compiler *compiler, const struct conf_statement *statement,
+void compile_pattern(struct compiler *compiler, const struct conf_statement *statement,
 	struct snapshot_pattern *pattern)
 {
 	const struct conf_given *on = conf_option(statement, "on");

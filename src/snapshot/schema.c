@@ -68,9 +68,9 @@ const struct conf_schema snapshot_rows[] = {
 		.name = "limits",
 		.inside = ",site",
 		.block = CONF_BLOCK_PAIRS,
-		.is_single = true,
+		.options = { ON_PATH },
 		.help = "Bounds on what one client may cost. Outside of a site: for all sites that say nothing "
-			"else.",
+			"else. With `on PATH` in a site: for that path.",
 		.unit = "",
 		.default_value = "each limit's own",
 		.example = "limits { header 32KB idle 60s }",
@@ -187,11 +187,12 @@ const struct conf_schema snapshot_rows[] = {
 		.default_value = "none",
 		.example = "respond 503 \"back at noon\" retry-after 1h on /shop/*",
 	},
-#define X(id, limit, kind, value, text) \
+#define X(id, limit, kind, number, suffix, status, text) \
 	{ \
 		.name = limit, .inside = "limits", .is_single = true, \
 		.arguments = { { .type = LIMIT_TYPE_##kind, .name = #kind } }, .help = text ".", \
-		.unit = LIMIT_UNIT_##kind, .default_value = value, .example = limit " " value, \
+		.unit = LIMIT_UNIT_##kind, .default_value = #number #suffix, \
+		.example = limit " " #number #suffix, \
 	},
 	SNAPSHOT_LIMITS(X)
 #undef X

@@ -103,24 +103,48 @@ static void compile_certificates(struct compiler *compiler, const struct conf_st
 			compile_certificate_internal(compiler, site, statement->place);
 }
 
+static void compile_limits(struct compiler *compiler, const struct conf_statement *statement,
+	struct snapshot_site *site)
+{
+	size_t max = 0;
+
+	site->limits = &compiler->snapshot->limits;
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
+		if (!conf_is(inner, "limits"))
+			continue;
+		compiler_check_limits(compiler, statement->first, inner);
+		max += conf_option(inner, "on") != NULL;
+		struct snapshot_limits *limits =
+			conf_option(inner, "on") ? NULL : compiler_array(compiler, struct snapshot_limits, 1);
+		if (!limits)
+			continue;
+		*limits = compiler->snapshot->limits;
+		compiler_limits(compiler, inner, limits);
+		site->limits = limits;
+	}
+	/* Now that the site's own are known, wherever they stand. */
+	struct snapshot_path_limits *rows =
+		compiler_array(compiler, struct snapshot_path_limits, max);
+	site->path_limits = rows;
+	for (const struct conf_statement *inner = statement->first; rows && inner; inner = inner->next) {
+		if (!conf_is(inner, "limits") || !conf_option(inner, "on"))
+			continue;
+		struct snapshot_path_limits *row = &rows[site->path_limit_count++];
+		row->limits = *site->limits;
+		compile_pattern(compiler, inner, &row->pattern);
+		compiler_limits(compiler, inner, &row->limits);
+	}
+}
+
 static void compile_settings(struct compiler *compiler, const struct conf_statement *statement,
 	struct snapshot_site *site)
 {
 	uint16_t min_version = 0x0303;
 
-	site->limits = &compiler->snapshot->limits;
+	compile_limits(compiler, statement, site);
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
 		if (conf_is(inner, "tls min") && inner->arguments[0].number == 1)
 			min_version = 0x0304;
-		if (!conf_is(inner, "limits"))
-			continue;
-		struct snapshot_limits *limits =
-			compiler_array(compiler, struct snapshot_limits, 1);
-		if (!limits)
-			return;
-		*limits = compiler->snapshot->limits;
-		compiler_limits(compiler, inner, limits);
-		site->limits = limits;
 	}
 	site->policy = compile_policy(compiler, min_version);
 }

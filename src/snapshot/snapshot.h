@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "conf/conf.h"
+#include "telemetry/telemetry.h"
 
 #define SNAPSHOT_MAGIC UINT64_C(0x706f727463756c31) /* "portcul1" */
 
@@ -27,35 +28,18 @@ struct snapshot_place {
 	uint32_t line, column;
 };
 
-/* ---- Limits: one row each; docs/limits.md is made of it --------------------------------------------- */
+/* ---- Limits: the settable rows of telemetry's table, with the same numbers ----------------------------- */
 
-/* name, unit (SIZE, TIME or COUNT), default, what it bounds. A value of 0 means "none" where the text says
- * so. Times are nanoseconds, sizes bytes. */
-#define SNAPSHOT_LIMITS(X) \
-	X(HEADER, "header", SIZE, "32KB", "the head of a request, all lines together") \
-	X(HEADER_FIELDS, "header-fields", COUNT, "100", "fields of a request's head") \
-	X(BODY, "body", SIZE, "0B", "a request's body; 0B: unlimited") \
-	X(HANDSHAKE, "handshake", TIME, "10s", "a TLS handshake from accept to its end") \
-	X(HEADER_TIME, "header-time", TIME, "10s", "a request's head from its first to its last byte") \
-	X(IDLE, "idle", TIME, "60s", "a kept-alive connection between two requests") \
-	X(BODY_GAP, "body-gap", TIME, "60s", "between two reads of a request's body") \
-	X(SEND_GAP, "send-gap", TIME, "60s", "between two writes to a slow client") \
-	X(CONNECT, "connect", TIME, "5s", "one attempt to connect to an origin, TLS included") \
-	X(FIRST_BYTE, "first-byte", TIME, "60s", "from the request's end to an origin's first byte") \
-	X(RESPONSE_GAP, "response-gap", TIME, "60s", "between two reads of an origin's response") \
-	X(EVENT_STREAM, "event-stream", TIME, "10m", "between two reads of an event stream") \
-	X(TUNNEL, "tunnel", TIME, "1h", "a tunnel without a byte in either direction") \
-	X(REQUESTS, "requests", COUNT, "0", "requests on one connection; 0: unlimited") \
-	X(ORIGIN_CONNECTIONS, "origin-connections", COUNT, "512", "open connections to one origin") \
-	X(ORIGIN_QUEUE, "origin-queue", COUNT, "128", "requests that wait for a connection to an origin")
+#define SNAPSHOT_LIMITS(X) TELEMETRY_LIMITS_SETTABLE(X)
 
 enum snapshot_limit {
-#define X(id, name, unit, value, help) SNAPSHOT_LIMIT_##id,
+#define X(id, name, unit, number, suffix, status, help) SNAPSHOT_LIMIT_##id,
 	SNAPSHOT_LIMITS(X)
 #undef X
 	SNAPSHOT_LIMIT_COUNT
 };
 
+/* Times are nanoseconds, sizes bytes. 0 means "none" where that is the default, and is refused elsewhere. */
 struct snapshot_limits {
 	uint64_t values[SNAPSHOT_LIMIT_COUNT];
 };
@@ -168,8 +152,14 @@ struct snapshot_route {
 		struct snapshot_redirect redirect; /* REDIRECT */
 		struct snapshot_respond respond;   /* RESPOND */
 	};
-	const struct snapshot_limits *limits;  /* never NULL */
+	const struct snapshot_limits *limits;  /* the site's; a path may have others: find_limits */
 	struct snapshot_place place;
+};
+
+/* `limits on PATH`: the site's, with what this block says instead. */
+struct snapshot_path_limits {
+	struct snapshot_pattern pattern;
+	struct snapshot_limits limits;
 };
 
 struct snapshot_site {
@@ -183,6 +173,8 @@ struct snapshot_site {
 	const struct snapshot_certificate *const *certificates; /* may be none where no listener speaks TLS */
 	size_t certificate_count;
 	const struct snapshot_limits *limits;
+	const struct snapshot_path_limits *path_limits; /* the file's order, first match decides */
+	size_t path_limit_count;
 	struct snapshot_place place;
 };
 
@@ -306,6 +298,8 @@ const struct snapshot_site *snapshot_site_for_host(const struct snapshot *snapsh
 	const struct snapshot_name **ret_name);
 /* The first route that matches a normalised path; NULL: 404. */
 const struct snapshot_route *snapshot_find_route(const struct snapshot_site *site, struct span path);
+/* What holds for a normalised path: of the first `limits on PATH` that matches, else the site's. */
+const struct snapshot_limits *snapshot_find_limits(const struct snapshot_site *site, struct span path);
 bool snapshot_pattern_matches(const struct snapshot_pattern *pattern, struct span path);
 const struct snapshot_certificate *snapshot_find_certificate(const struct snapshot *snapshot, uint64_t id);
 const struct snapshot_root *snapshot_find_root(const struct snapshot *snapshot, uint64_t id);

@@ -49,11 +49,15 @@ void *compiler_find(struct compiler *compiler, uint64_t id);
 void compiler_remember(struct compiler *compiler, uint64_t id, void *row);
 void compiler_limits(struct compiler *compiler, const struct conf_statement *block,
 	struct snapshot_limits *limits);
+void compiler_check_limits(struct compiler *compiler, const struct conf_statement *first,
+	const struct conf_statement *block);
 
 /* site.c */
 void compile_site(struct compiler *compiler, const struct conf_statement *statement);
 /* route.c */
 bool is_handler(const struct conf_statement *statement);
+void compile_pattern(struct compiler *compiler, const struct conf_statement *statement,
+	struct snapshot_pattern *pattern);
 void compile_route(struct compiler *compiler, const struct conf_statement *statement,
 	const struct snapshot_site *site, struct snapshot_route *route);
 /* resource.c: rows by id, made once. NULL without memory. */

@@ -131,7 +131,7 @@ static const struct right rights[] = {
 	{ "portcullis 1\na { include one.conf; b }", "a { one 1; b }" },
 	{ "portcullis 1\ninclude deeper/three.conf", "three\nfour" },
 	{ "portcullis 1\ninclude one.conf; include one.conf", "one 1\none 1" },
-	{ "portcullis 1\n\"include\" x", "include x" },
+	{ "portcullis 1\n\"include\" x", "\"include\" x" },
 };
 
 static void test_right(void **state)

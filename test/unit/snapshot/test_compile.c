@@ -98,6 +98,9 @@ static const struct fault faults[] = {
 	{ SITE("limits { heder 32KB }"), 1, 4, 10, 0, "unknown statement", "header" },
 	{ SITE("limits { idle 1s idle 2s }"), 1, 4, 18, 4, "stands once", NULL },
 	{ SITE("limits { idle { } }"), 1, 4, 10, 0, "no blocks", NULL },
+	{ SITE("limits { idle 1s }; limits { idle 2s }"), 1, 4, 21, 4, "once", NULL },
+	{ SITE("limits on /a { }; limits on /a { }"), 1, 4, 19, 4, "twice for one path", NULL },
+	{ "portcullis 1\nlimits on /a { idle 1s }", 1, 2, 8, 0, "stand in its site", NULL },
 	{ SITE("limits"), 1, 4, 1, 0, "needs a block", NULL },
 	{ SITE("alias A.TEST"), 1, 4, 7, 3, "`a.test` is served twice", NULL },
 	{ SITE("alias -a"), 1, 4, 7, 0, "does not start or end with -", NULL },
@@ -300,6 +303,7 @@ static void test_sites(void **state)
 	build(&world,
 		"portcullis 1\nlimits { idle 7s }\nsite a.test { respond 200 }\n"
 		"site www.example.com example.com { tls min 1.3; limits { header 4KB body 1MB }\n"
+		"limits on /up/* { body 9MB }; limits on /* { idle 2s }\n"
 		"certificate file c.pem k.pem; certificate file r.pem s.pem; respond 200 }\n"
 		"site b.org { certificate internal; alias c.org; respond 200 }\n"
 		"site c.test { certificate file c.pem k.pem; respond 200 }");
@@ -322,6 +326,12 @@ static void test_sites(void **state)
 	assert_int_equal(s->sites[1].limits->values[SNAPSHOT_LIMIT_IDLE], 7000000000);
 	assert_int_equal(s->sites[1].limits->values[SNAPSHOT_LIMIT_HEADER], 4096);
 	assert_int_equal(s->sites[1].limits->values[SNAPSHOT_LIMIT_BODY], 1048576);
+	const struct snapshot_limits *up = snapshot_find_limits(&s->sites[1], SPAN("/up/x"));
+	assert_int_equal(up->values[SNAPSHOT_LIMIT_BODY], 9 << 20);
+	assert_int_equal(up->values[SNAPSHOT_LIMIT_HEADER], 4096);
+	assert_int_equal(snapshot_find_limits(&s->sites[1], SPAN("/"))->values[SNAPSHOT_LIMIT_IDLE],
+		2000000000);
+	assert_ptr_equal(snapshot_find_limits(&s->sites[0], SPAN("/")), &s->limits);
 	assert_ptr_equal(s->sites[1].routes[0].limits, s->sites[1].limits);
 	assert_ptr_equal(snapshot_find_certificate(s, s->certificates[3].id), &s->certificates[3]);
 	drop(&world);
