@@ -92,14 +92,16 @@ extern const struct proc_kind proc_worker, proc_keyholder, proc_vault, proc_file
 
 struct proc_row {
 	enum ipc_kind kind;
+	const char *name;
 	bool per_slot;    /* one for each slot, else one */
 	bool is_job;      /* ends by itself */
 	bool is_member;   /* holds a snapshot, answers prepare and commit */
-	bool keeps_user;  /* not given an own uid at birth (check: it must read what the starter may) */
 	bool starts_crypto; /* crypto_start() before the sandbox; the keyholder does it itself, on its heap */
 	uint32_t links;   /* kinds that it asks, bits IPC_TO_*; the supervisor makes the channels */
 	/* The sandbox. */
 	const char *const *calls; /* os_sandbox.calls */
+	/* A job with a second, empty sandbox (proc_sandbox) keeps the starter's user in the first. */
+	const char *const *closed_calls;
 	/* OS_ACCESS_* below the descriptors of a grant of this kind. */
 	unsigned access[IPC_GRANT_STATE_FOLDER + 1];
 	bool may_connect;
@@ -113,7 +115,7 @@ const struct proc_row *proc_row_by_name(struct span name);
 
 /* ---- For handlers ----------------------------------------------------------------------------------- */
 
-struct os_loop *proc_loop(struct proc_self *self); /* NULL before the sandbox */
+struct os_loop *proc_loop(struct proc_self *self);
 const struct ipc_birth *proc_birth(const struct proc_self *self);
 struct ipc_channel *proc_supervisor(struct proc_self *self);
 /* NULL while there is none. Slot 0 for kinds that exist once. */
