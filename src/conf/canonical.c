@@ -12,7 +12,7 @@ static bool needs_quotes(const struct conf_word *word)
 	for (size_t i = 0; i < text.len; i++) {
 		unsigned char byte = (unsigned char)text.ptr[i];
 		if (byte <= ' ' || byte == '{' || byte == '}' || byte == ';' || byte == '"' ||
-			byte == '$' || byte == 0x7f)
+		    byte == '$' || byte == 0x7f)
 			return true;
 	}
 	return false;
@@ -39,7 +39,7 @@ static void write_word(const struct conf_word *word, bool is_first, struct write
 
 /* Recursion ends at CONF_BLOCK_DEPTH_MAX, which the parser holds. */
 static void write_statement(const struct conf_statement *statement, bool with_block,
-	struct writer *writer)
+			    struct writer *writer)
 {
 	for (size_t i = 0; i < statement->word_count; i++) {
 		if (i)
@@ -70,7 +70,7 @@ static size_t canonical_size(const struct conf_statement *statement, bool with_b
 }
 
 struct span conf_canonical(const struct conf_statement *statement, bool with_block,
-	struct arena *arena)
+			   struct arena *arena)
 {
 	size_t size = canonical_size(statement, with_block);
 	char *line = arena_array(arena, char, size);

@@ -1,6 +1,6 @@
-/* A configuration is an operator's text, but `check` reads it with rights, and generated texts hold what
- * strangers typed. Properties: faults are counted and have places, a canonical text means the same, a
- * bundle reads back the same, and what compiles holds together. */
+/* A configuration is an operator's text, but `check` reads it with rights, and generated texts hold
+ * what strangers typed. Properties: faults are counted and have places, a canonical text means the
+ * same, a bundle reads back the same, and what compiles holds together. */
 #include "snapshot/snapshot.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

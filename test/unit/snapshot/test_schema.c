@@ -1,5 +1,5 @@
-/* schema: every row explains itself, its example is right, and an example with one letter changed is either
- * right too or refused at the place that is wrong. */
+/* schema: every row explains itself, its example is right, and an example with one letter changed
+ * is either right too or refused at the place that is wrong. */
 #include "snapshot/snapshot.h"
 
 #include <setjmp.h>
@@ -16,10 +16,13 @@ static struct span wrap(struct arena *arena, const struct conf_schema *row, stru
 	struct span text;
 
 	if (span_equal(inside, SPAN("site")))
-		text = arena_format(arena, "portcullis 1\nlisten 127.0.0.1:80 plain serve\n"
-			"site a.test {\n%.*s\n}\n", SPAN_ARG(statement));
+		text = arena_format(arena,
+				    "portcullis 1\nlisten 127.0.0.1:80 plain serve\n"
+				    "site a.test {\n%.*s\n}\n",
+				    SPAN_ARG(statement));
 	else if (span_equal(inside, SPAN("limits")))
-		text = arena_format(arena, "portcullis 1\nlimits {\n%.*s\n}\n", SPAN_ARG(statement));
+		text = arena_format(arena, "portcullis 1\nlimits {\n%.*s\n}\n",
+				    SPAN_ARG(statement));
 	else
 		text = arena_format(arena, "portcullis 1\n%.*s\n", SPAN_ARG(statement));
 	assert_non_null(text.ptr);
@@ -28,7 +31,7 @@ static struct span wrap(struct arena *arena, const struct conf_schema *row, stru
 
 /* Needs no public certificate, so that examples may name public sites. */
 static int check(struct arena *arena, struct span text, char *buf, size_t size,
-	struct conf_errors *errors)
+		 struct conf_errors *errors)
 {
 	struct snapshot_options options = { 0 };
 	const struct snapshot *snapshot;
@@ -112,7 +115,8 @@ static void test_examples_with_one_letter_changed(void **state)
 				for (size_t k = 0; k < errors.count; k++)
 					assert_true(errors.list[k].place.line > 0);
 				/* A misspelt name gets the right one back. */
-				if (at < name_len && j < 2 && row->example[at] != letters[j] && row->example[at] != ' ') {
+				if (at < name_len && j < 2 && row->example[at] != letters[j] &&
+				    row->example[at] != ' ') {
 					names++;
 					assert_true(result != 0);
 					helped += errors.list[0].nearest.len > 0;
@@ -126,7 +130,7 @@ static void test_examples_with_one_letter_changed(void **state)
 	assert_true(helped * 100 >= names * 95);
 }
 
-/* ---- The manual ---------------------------------------------------------------------------------------- */
+/* ---- The manual ------------------------------------------------------------------------------ */
 
 static struct span manual(char *buf, size_t size)
 {
@@ -164,7 +168,8 @@ static void test_manual_is_fresh(void **state)
 	fclose(file);
 	struct span entries = manual(wanted, sizeof(wanted));
 	if (!span_ends_with(span_of(text, len), entries))
-		fail_msg("docs/configuration.md is stale: its end is made by `%s manual`", __FILE__);
+		fail_msg("docs/configuration.md is stale: its end is made by `%s manual`",
+			 __FILE__);
 }
 
 int main(int argc, char **argv)
