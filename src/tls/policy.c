@@ -162,11 +162,8 @@ int tls_client_policy_new(const struct tls_client_policy_config *config, struct 
 	SSL_CTX_set_options(policy->library, SSL_OP_NO_TICKET);
 	param = SSL_CTX_get0_param(policy->library);
 	X509_VERIFY_PARAM_set_depth(param, ORIGIN_CHAIN_MAX);
-	/* What an operator calls `ca` is an anchor, self-signed or not. Names stand in subjectAltName only, as in
-	 * browsers (RFC 9525, 6.3). */
+	/* What an operator calls `ca` is an anchor, self-signed or not. */
 	X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN);
-	X509_VERIFY_PARAM_set_hostflags(param,
-					X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	/* 0 is this function's success. */
 	if (policy->alpn_len && SSL_CTX_set_alpn_protos(policy->library, policy->alpn, policy->alpn_len) != 0)
 		return finish(policy, -ENOMEM, ret_policy);

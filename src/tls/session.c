@@ -175,6 +175,10 @@ static bool set_verify_name(SSL *ssl, const struct tls_client_config *config)
 {
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
 
+	/* Names stand in subjectAltName only, as in browsers (RFC 9525, 6.3). Sessions do not inherit these flags
+	 * from their policy. */
+	X509_VERIFY_PARAM_set_hostflags(param,
+					X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	if (config->verify_name.len)
 		return X509_VERIFY_PARAM_set1_host(param, config->verify_name.ptr, config->verify_name.len);
 	return X509_VERIFY_PARAM_set1_ip(param, config->verify_address, config->verify_address_len);

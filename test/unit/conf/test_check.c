@@ -25,11 +25,14 @@ static const struct conf_schema first_rows[] = {
 		.block = CONF_BLOCK_OPTIONAL,
 		.arguments = { { .type = CONF_NAME, .name = "NAME", .is_repeated = true } },
 		.options = { { .name = "open", .help = "no door" },
-			{ .name = "for", .is_repeated = true,
-				.arguments = { { .type = CONF_DURATION, .name = "TIME" },
-					{ .type = CONF_CHOICE, .name = "WHO", .choices = "cats dogs",
+			     { .name = "for",
+			       .is_repeated = true,
+			       .arguments = { { .type = CONF_DURATION, .name = "TIME" },
+					      { .type = CONF_CHOICE,
+						.name = "WHO",
+						.choices = "cats dogs",
 						.is_optional = true } },
-				.help = "how long" } },
+			       .help = "how long" } },
 		.help = "A room.",
 		.unit = "",
 		.default_value = "none",
@@ -57,10 +60,18 @@ static const struct conf_schema second_rows[] = {
 		.default_value = "1KB",
 		.example = "size 1KB",
 	},
-	{ .name = "door red", .inside = "room", .help = "Red.", .unit = "", .default_value = "-",
-		.example = "door red" },
-	{ .name = "door blue", .inside = "room", .help = "Blue.", .unit = "", .default_value = "-",
-		.example = "door blue" },
+	{ .name = "door red",
+	  .inside = "room",
+	  .help = "Red.",
+	  .unit = "",
+	  .default_value = "-",
+	  .example = "door red" },
+	{ .name = "door blue",
+	  .inside = "room",
+	  .help = "Blue.",
+	  .unit = "",
+	  .default_value = "-",
+	  .example = "door blue" },
 };
 
 static const struct conf_schema *const tables[] = { first_rows, second_rows };
@@ -83,9 +94,9 @@ static void build(struct world *world, const char *text)
 	conf_errors_init(&world->errors, &world->arena);
 	write_str(&writer, "portcullis 1\n");
 	write_str(&writer, text);
-	assert_int_equal(conf_parse(&world->arena, SPAN("t"), writer_done(&writer), NULL, &world->errors,
-				 &world->tree),
-		0);
+	assert_int_equal(conf_parse(&world->arena, SPAN("t"), writer_done(&writer), NULL,
+				    &world->errors, &world->tree),
+			 0);
 	world->result = conf_check(world->tree, &language, &world->errors);
 }
 
@@ -94,7 +105,8 @@ static void test_values_reach_the_statement(void **state)
 	struct world world;
 
 	(void)state;
-	build(&world, "table t { 1 2\n 3; 4 }\nroom a b open for 1s cats for 2s { door blue; limits { size\n2KB } }");
+	build(&world, "table t { 1 2\n 3; 4 }\nroom a b open for 1s cats for 2s { door blue; "
+		      "limits { size\n2KB } }");
 	assert_int_equal(world.result, 0);
 	const struct conf_statement *table = world.tree->first, *room = table->next;
 	assert_true(conf_is(table, "table") && conf_is(room, "room") && !conf_is(room, "table"));
@@ -123,7 +135,9 @@ static void test_faults(void **state)
 		size_t count;
 	} rows[] = {
 		{ "rom a", "unknown statement `rom`", "room", 1 },
-		{ "room", "NAME is missing: write `room NAME… [open] [for TIME [cats|dogs]] [{ … }]`", "", 1 },
+		{ "room",
+		  "NAME is missing: write `room NAME… [open] [for TIME [cats|dogs]] [{ … }]`", "",
+		  1 },
 		{ "room a { door }", "needs one more word", "blue", 1 },
 		{ "room a { door bleu }", "knows no `bleu`", "blue", 1 },
 		{ "room a { dor blue }", "unknown statement", "door", 1 },
@@ -177,10 +191,11 @@ static void test_manual(void **state)
 	(void)state;
 	conf_schema_write_manual(&first_rows[1], &writer);
 	buf[writer_done(&writer).len] = 0;
-	assert_string_equal(buf,
-		"### room\n\n```\nroom NAME… [open] [for TIME [cats|dogs]] [{ … }]\n```\n\nA room.\n\n"
-		"- stands in: the file itself\n- default: none\n- `open`: no door\n- `for`: how long\n\n"
-		"Example: `room a b open`\n\n");
+	assert_string_equal(buf, "### room\n\n```\nroom NAME… [open] [for TIME [cats|dogs]] [{ … "
+				 "}]\n```\n\nA room.\n\n"
+				 "- stands in: the file itself\n- default: none\n- `open`: no "
+				 "door\n- `for`: how long\n\n"
+				 "Example: `room a b open`\n\n");
 	assert_ptr_equal(conf_schema_find(&language, "limits", ""), &second_rows[0]);
 	assert_ptr_equal(conf_schema_find(&language, "limits", "room"), &second_rows[0]);
 	assert_null(conf_schema_find(&language, "limits", "table"));

@@ -25,10 +25,10 @@ static void build(struct world *world, const char *text)
 	arena_init(&world->arena, 0);
 	conf_errors_init(&world->errors, &world->scratch);
 	world->result = conf_parse(&world->scratch, SPAN("/e/t.conf"), span_str(text), NULL,
-		&world->errors, &world->tree);
+				   &world->errors, &world->tree);
 	if (world->result == 0)
-		world->result = snapshot_compile(world->tree, &options, &world->arena, &world->errors,
-			&world->snapshot);
+		world->result = snapshot_compile(world->tree, &options, &world->arena,
+						 &world->errors, &world->snapshot);
 	assert_true(world->result >= 0);
 	struct writer writer = writer_of(world->output, sizeof(world->output) - 1);
 	conf_errors_write(world->tree, &world->errors, &writer);
@@ -40,7 +40,7 @@ static void drop(struct world *world)
 	arena_fini(&world->scratch);
 }
 
-/* ---- Faults: the first error, its place and the nearest word ----------------------------------------- */
+/* ---- Faults: the first error, its place and the nearest word --------------------------------- */
 
 struct fault {
 	const char *text;
@@ -89,7 +89,8 @@ static const struct fault faults[] = {
 	{ SITE("tls mon 1.3"), 1, 4, 5, 0, "`tls` knows no `mon`", "min" },
 	{ SITE("tls"), 1, 4, 1, 0, "needs one more word", "min" },
 	{ SITE("tls min 1.3; tls min 1.2"), 1, 4, 14, 4, "stands once here", NULL },
-	{ SITE("certificate internal; certificate internal; respond 200"), 1, 4, 23, 4, "once", NULL },
+	{ SITE("certificate internal; certificate internal; respond 200"), 1, 4, 23, 4, "once",
+	  NULL },
 	{ SITE("certificate file /a"), 1, 4, 18, 0, "KEY is missing", NULL },
 	{ SITE("certificate file /a /b; certificate file /a /b"), 1, 4, 25, 0, "twice", NULL },
 	{ SITE("limits { header 0KB }"), 1, 4, 17, 0, "cannot be 0", NULL },
@@ -98,6 +99,9 @@ static const struct fault faults[] = {
 	{ SITE("limits { heder 32KB }"), 1, 4, 10, 0, "unknown statement", "header" },
 	{ SITE("limits { idle 1s idle 2s }"), 1, 4, 18, 4, "stands once", NULL },
 	{ SITE("limits { idle { } }"), 1, 4, 10, 0, "no blocks", NULL },
+	{ SITE("limits { idle 1s }; limits { idle 2s }"), 1, 4, 21, 4, "once", NULL },
+	{ SITE("limits on /a { }; limits on /a { }"), 1, 4, 19, 4, "twice for one path", NULL },
+	{ "portcullis 1\nlimits on /a { idle 1s }", 1, 2, 8, 0, "stand in its site", NULL },
 	{ SITE("limits"), 1, 4, 1, 0, "needs a block", NULL },
 	{ SITE("alias A.TEST"), 1, 4, 7, 3, "`a.test` is served twice", NULL },
 	{ SITE("alias -a"), 1, 4, 7, 0, "does not start or end with -", NULL },
@@ -105,10 +109,12 @@ static const struct fault faults[] = {
 	{ "portcullis 1\nproxy 80", 1, 2, 1, 0, "`proxy` stands in a `site` block", NULL },
 	{ "portcullis 1\nsite a.test", 1, 2, 1, 0, "needs a block", NULL },
 	{ "portcullis 1\nsite { }", 1, 2, 1, 0, "NAME is missing", NULL },
-	{ "portcullis 1\nsite a.test { }\nsite b.test A.test. { }", 1, 3, 13, 2, "served twice", NULL },
-	{ "portcullis 1\nsite a.test default { }\nsite b.test default { }", 1, 3, 13, 2, "the default",
-		NULL },
-	{ "portcullis 1\nsite a.test defualt { }\nsite defualt { }", 1, 3, 6, 2, "served twice", NULL },
+	{ "portcullis 1\nsite a.test { }\nsite b.test A.test. { }", 1, 3, 13, 2, "served twice",
+	  NULL },
+	{ "portcullis 1\nsite a.test default { }\nsite b.test default { }", 1, 3, 13, 2,
+	  "the default", NULL },
+	{ "portcullis 1\nsite a.test defualt { }\nsite defualt { }", 1, 3, 6, 2, "served twice",
+	  NULL },
 	{ "portcullis 1\nsite https://a.test { }", 1, 2, 6, 0, "without http://", NULL },
 	{ "portcullis 1\nsite a.test:443 { }", 1, 2, 6, 0, "without a port", NULL },
 	{ "portcullis 1\nsite * { }", 1, 2, 6, 0, "wildcard", NULL },
@@ -127,15 +133,16 @@ static const struct fault faults[] = {
 	{ "portcullis 1\nlisten [::1]:443\nlisten [0:0::1]:443", 1, 3, 8, 2, "already", NULL },
 	{ "portcullis 1\nlog access stdot", 1, 2, 12, 0, "no target", "stdout" },
 	{ "portcullis 1\nlog acess stdout", 1, 2, 5, 0, "knows no `acess`", "access" },
-	{ "portcullis 1\nlog access stdout format jsn", 1, 2, 26, 0, "one of: json combined", "json" },
+	{ "portcullis 1\nlog access stdout format jsn", 1, 2, 26, 0, "one of: json combined",
+	  "json" },
 	{ "portcullis 1\nlog access off\nlog access off", 1, 3, 1, 2, "once", NULL },
 	{ "portcullis 1\nstate /a; state /b", 1, 2, 11, 2, "once", NULL },
 	{ "portcullis 1\nsite www.example.com { respond 200 }", 2, 2, 6, 0,
-		"`www.example.com` needs certificate file CERT KEY", NULL },
+	  "`www.example.com` needs certificate file CERT KEY", NULL },
 	{ "portcullis 1\nsite a.test { alias a.org; respond 200 }", 2, 2, 21, 0,
-		"`a.org` needs certificate file", NULL },
-	{ "portcullis 1\nsite a.org { respond 200 }\nsite b.test { respond 1 }", 1, 3, 23, 0, "200 to 599",
-		NULL },
+	  "`a.org` needs certificate file", NULL },
+	{ "portcullis 1\nsite a.org { respond 200 }\nsite b.test { respond 1 }", 1, 3, 23, 0,
+	  "200 to 599", NULL },
 };
 
 static void test_faults(void **state)
@@ -151,9 +158,10 @@ static void test_faults(void **state)
 			error++;
 		struct span message = span_str(fault->message);
 		if (world.result != fault->result || error->place.line != fault->line ||
-			error->place.column != fault->column || error->other.line != fault->other_line ||
-			span_find(error->message, message) == error->message.len ||
-			(fault->nearest && !span_equal(error->nearest, span_str(fault->nearest))))
+		    error->place.column != fault->column ||
+		    error->other.line != fault->other_line ||
+		    span_find(error->message, message) == error->message.len ||
+		    (fault->nearest && !span_equal(error->nearest, span_str(fault->nearest))))
 			fail_msg("%s\nresult %d\n%s", fault->text, world.result, world.output);
 		drop(&world);
 	}
@@ -163,9 +171,12 @@ static const struct {
 	const char *text, *message;
 	uint32_t line;
 } warnings[] = {
-	{ "portcullis 1\nlisten *:80 plain serve\nsite a.test { respond 200 }", "serves without TLS", 2 },
-	{ "portcullis 1\nlisten 8.8.8.8:80 plain serve\nsite a.test { respond 200 }", "neither loopback", 2 },
-	{ "portcullis 1\nlisten 127.0.0.1:80 plain\nsite a.test { respond 200 }", "nothing to redirect", 2 },
+	{ "portcullis 1\nlisten *:80 plain serve\nsite a.test { respond 200 }",
+	  "serves without TLS", 2 },
+	{ "portcullis 1\nlisten 8.8.8.8:80 plain serve\nsite a.test { respond 200 }",
+	  "neither loopback", 2 },
+	{ "portcullis 1\nlisten 127.0.0.1:80 plain\nsite a.test { respond 200 }",
+	  "nothing to redirect", 2 },
 	{ "portcullis 1\nsite a.test { }", "serves nothing", 2 },
 	{ "portcullis 1", "no site", 1 },
 	{ SITE("respond 200\nrespond 404"), "never reached: line 4", 5 },
@@ -188,13 +199,14 @@ static void test_warnings(void **state)
 		drop(&world);
 	}
 	struct world world;
-	build(&world, "portcullis 1\nlisten 10.0.0.1:80 plain serve\nlisten [fd00::1]:80 plain serve\n"
-		      "site a.test { respond 200 on /a; respond 201 on /*b; respond 404 on /ab }");
+	build(&world,
+	      "portcullis 1\nlisten 10.0.0.1:80 plain serve\nlisten [fd00::1]:80 plain serve\n"
+	      "site a.test { respond 200 on /a; respond 201 on /*b; respond 404 on /ab }");
 	assert_int_equal(world.errors.warning_count, 0);
 	drop(&world);
 }
 
-/* ---- Meaning ------------------------------------------------------------------------------------------ */
+/* ---- Meaning --------------------------------------------------------------------------------- */
 
 static void test_listeners(void **state)
 {
@@ -207,12 +219,14 @@ static void test_listeners(void **state)
 	assert_true(s->listeners[0].is_implied && !s->listeners[0].is_plain);
 	assert_int_equal(s->listeners[0].address.port, 443);
 	assert_int_equal(s->listeners[0].address.family, 0);
-	assert_true(s->listeners[1].is_implied && s->listeners[1].is_plain && !s->listeners[1].is_serving);
+	assert_true(s->listeners[1].is_implied && s->listeners[1].is_plain &&
+		    !s->listeners[1].is_serving);
 	assert_int_equal(s->listeners[1].tls_port, 443);
 	drop(&world);
 
-	build(&world, "portcullis 1\nlisten 127.0.0.1:81 plain\nlisten *:8443\nlisten 127.0.0.1:9443\n"
-		      "listen [::1]:82 plain serve\nsite a.test { respond 200 }");
+	build(&world,
+	      "portcullis 1\nlisten 127.0.0.1:81 plain\nlisten *:8443\nlisten 127.0.0.1:9443\n"
+	      "listen [::1]:82 plain serve\nsite a.test { respond 200 }");
 	s = world.snapshot;
 	assert_int_equal(s->listener_count, 4);
 	assert_int_equal(s->listeners[0].tls_port, 9443);
@@ -223,7 +237,8 @@ static void test_listeners(void **state)
 	uint64_t id = s->listeners[0].id;
 	assert_ptr_equal(snapshot_find_listener(s, id), &s->listeners[0]);
 	drop(&world);
-	build(&world, "portcullis 1\nlisten *:1\nlisten 127.0.0.1:81 plain serve\nsite a.test { respond 200 }");
+	build(&world, "portcullis 1\nlisten *:1\nlisten 127.0.0.1:81 plain serve\nsite a.test { "
+		      "respond 200 }");
 	assert_int_equal(world.snapshot->listeners[1].id, id);
 	drop(&world);
 }
@@ -233,26 +248,25 @@ static void test_handlers(void **state)
 	struct world world;
 
 	(void)state;
-	build(&world,
-		"portcullis 1\nsite a.test {\n"
-		"respond 503 \"x\\ny\" on /r retry-after 1500ms\n"
-		"redirect https://b.test/ 301 on /d\n"
-		"files srv on /f/*\n"
-		"files /e/srv on /g/*\n"
-		"proxy 3000 LOCALHOST:3000 on /bad\n"
-		"}");
+	build(&world, "portcullis 1\nsite a.test {\n"
+		      "respond 503 \"x\\ny\" on /r retry-after 1500ms\n"
+		      "redirect https://b.test/ 301 on /d\n"
+		      "files srv on /f/*\n"
+		      "files /e/srv on /g/*\n"
+		      "proxy 3000 LOCALHOST:3000 on /bad\n"
+		      "}");
 	assert_int_equal(world.result, CONF_FAULTY); /* one origin written twice */
 	drop(&world);
 
-	build(&world,
-		"portcullis 1\nsite a.test {\n"
-		"respond 503 \"x\\ny\" on /r retry-after 1500ms\n"
-		"redirect https://b.test/ 301 on /d\n"
-		"files srv on /f/*\n"
-		"files /e/srv on /g/*\n"
-		"proxy 3000 https://B.test:8443 unix:run/s host upstream upgrade Foo bar verify ca ca.pem on /p*\n"
-		"proxy localhost:3000 https://[::1] host x.test:81\n"
-		"}");
+	build(&world, "portcullis 1\nsite a.test {\n"
+		      "respond 503 \"x\\ny\" on /r retry-after 1500ms\n"
+		      "redirect https://b.test/ 301 on /d\n"
+		      "files srv on /f/*\n"
+		      "files /e/srv on /g/*\n"
+		      "proxy 3000 https://B.test:8443 unix:run/s host upstream upgrade Foo bar "
+		      "verify ca ca.pem on /p*\n"
+		      "proxy localhost:3000 https://[::1] host x.test:81\n"
+		      "}");
 	const struct snapshot *s = world.snapshot;
 	const struct snapshot_route *route = s->sites[0].routes;
 	assert_int_equal(s->sites[0].route_count, 6);
@@ -298,11 +312,12 @@ static void test_sites(void **state)
 
 	(void)state;
 	build(&world,
-		"portcullis 1\nlimits { idle 7s }\nsite a.test { respond 200 }\n"
-		"site www.example.com example.com { tls min 1.3; limits { header 4KB body 1MB }\n"
-		"certificate file c.pem k.pem; certificate file r.pem s.pem; respond 200 }\n"
-		"site b.org { certificate internal; alias c.org; respond 200 }\n"
-		"site c.test { certificate file c.pem k.pem; respond 200 }");
+	      "portcullis 1\nlimits { idle 7s }\nsite a.test { respond 200 }\n"
+	      "site www.example.com example.com { tls min 1.3; limits { header 4KB body 1MB }\n"
+	      "limits on /up/* { body 9MB }; limits on /* { idle 2s }\n"
+	      "certificate file c.pem k.pem; certificate file r.pem s.pem; respond 200 }\n"
+	      "site b.org { certificate internal; alias c.org; respond 200 }\n"
+	      "site c.test { certificate file c.pem k.pem; respond 200 }");
 	const struct snapshot *s = world.snapshot;
 	assert_int_equal(s->site_count, 4);
 	assert_int_equal(s->policy_count, 2);
@@ -322,6 +337,12 @@ static void test_sites(void **state)
 	assert_int_equal(s->sites[1].limits->values[SNAPSHOT_LIMIT_IDLE], 7000000000);
 	assert_int_equal(s->sites[1].limits->values[SNAPSHOT_LIMIT_HEADER], 4096);
 	assert_int_equal(s->sites[1].limits->values[SNAPSHOT_LIMIT_BODY], 1048576);
+	const struct snapshot_limits *up = snapshot_find_limits(&s->sites[1], SPAN("/up/x"));
+	assert_int_equal(up->values[SNAPSHOT_LIMIT_BODY], 9 << 20);
+	assert_int_equal(up->values[SNAPSHOT_LIMIT_HEADER], 4096);
+	assert_int_equal(snapshot_find_limits(&s->sites[1], SPAN("/"))->values[SNAPSHOT_LIMIT_IDLE],
+			 2000000000);
+	assert_ptr_equal(snapshot_find_limits(&s->sites[0], SPAN("/")), &s->limits);
 	assert_ptr_equal(s->sites[1].routes[0].limits, s->sites[1].limits);
 	assert_ptr_equal(snapshot_find_certificate(s, s->certificates[3].id), &s->certificates[3]);
 	drop(&world);
@@ -333,15 +354,18 @@ static void test_ids(void **state)
 	struct world a, b;
 
 	(void)state;
-	build(&a, "portcullis 1\nsite x.test { respond 200 }\nsite a.test { files /r on /f/*; proxy 80 }");
-	build(&b, "portcullis 1 # other\nsite   a.test   {\n  proxy 80 on /p\n  files \"/r\" on /f/*\n"
-		  "  proxy localhost:80 }\nsite y.test { respond 200 }");
+	build(&a, "portcullis 1\nsite x.test { respond 200 }\nsite a.test { files /r on /f/*; "
+		  "proxy 80 }");
+	build(&b,
+	      "portcullis 1 # other\nsite   a.test   {\n  proxy 80 on /p\n  files \"/r\" on /f/*\n"
+	      "  proxy localhost:80 }\nsite y.test { respond 200 }");
 	assert_int_equal(a.snapshot->sites[1].id, b.snapshot->sites[0].id);
 	assert_int_equal(a.snapshot->roots[0].id, b.snapshot->roots[0].id);
 	assert_int_equal(a.snapshot->origins[0].id, b.snapshot->origins[0].id);
 	assert_int_equal(a.snapshot->sites[1].routes[0].id, b.snapshot->sites[0].routes[1].id);
 	assert_int_not_equal(a.snapshot->sites[0].id, b.snapshot->sites[1].id);
-	assert_int_equal(a.snapshot->sites[1].certificates[0]->id, b.snapshot->sites[0].certificates[0]->id);
+	assert_int_equal(a.snapshot->sites[1].certificates[0]->id,
+			 b.snapshot->sites[0].certificates[0]->id);
 	assert_int_not_equal(a.snapshot->text_hash, b.snapshot->text_hash);
 	drop(&a);
 	build(&a, "portcullis 1;site a.test{proxy 80 on /p;files /r on /f/*;proxy localhost:80}\n"
@@ -365,9 +389,10 @@ static void test_plan(void **state)
 	struct world world;
 
 	(void)state;
-	build(&world, "portcullis 1\nstate st\nlog access a.json\nlog events syslog\n"
-		      "site a.test { files /r; proxy https://x.test verify ca /ca on /a }\n"
-		      "site b.org { certificate file /c /k; files /r; proxy https://y.test 80 on /b }\n");
+	build(&world,
+	      "portcullis 1\nstate st\nlog access a.json\nlog events syslog\n"
+	      "site a.test { files /r; proxy https://x.test verify ca /ca on /a }\n"
+	      "site b.org { certificate file /c /k; files /r; proxy https://y.test 80 on /b }\n");
 	const struct snapshot *s = world.snapshot;
 	assert_int_equal(count_rows(s, SNAPSHOT_PLAN_LISTENER), 2);
 	assert_int_equal(count_rows(s, SNAPSHOT_PLAN_ROOT), 1);
@@ -383,7 +408,8 @@ static void test_plan(void **state)
 	assert_true(span_equal(s->access_log.path, SPAN("/e/a.json")));
 	assert_int_equal(s->events_log.target, SNAPSHOT_LOG_SYSLOG);
 	drop(&world);
-	build(&world, "portcullis 1\nlisten 127.0.0.1:1 plain serve\nsite www.example.com { respond 200 }");
+	build(&world,
+	      "portcullis 1\nlisten 127.0.0.1:1 plain serve\nsite www.example.com { respond 200 }");
 	assert_int_equal(world.snapshot->plan_count, 2); /* the listener and the log */
 	assert_int_equal(world.snapshot->certificate_count, 0);
 	assert_int_equal(world.snapshot->access_log.target, SNAPSHOT_LOG_STDOUT);
@@ -391,13 +417,15 @@ static void test_plan(void **state)
 }
 
 /* The configuration of the design, as far as this version's statements go. */
-static const char sample[] =
-	"portcullis 1\nstate /v\nlog access /l/a.json format json\nlisten *:443\nlisten *:80 plain\n"
-	"limits { header 32KB idle 60s }\n"
-	"site www.example.com {\n alias example.com redirect\n certificate file /c /k\n tls min 1.3\n"
-	" files /srv/www on /assets/*\n redirect https://e.org/ 308 on /e\n"
-	" respond 503 \"b\\\"\" retry-after 1m on /x\n proxy https://10.0.2.20:8443 [::1]:80 unix:/s host upstream "
-	"verify ca /b\n}\nsite api.test default { proxy 3000 }\n";
+static const char sample[] = "portcullis 1\nstate /v\nlog access /l/a.json format json\nlisten "
+			     "*:443\nlisten *:80 plain\n"
+			     "limits { header 32KB idle 60s }\n"
+			     "site www.example.com {\n alias example.com redirect\n certificate "
+			     "file /c /k\n tls min 1.3\n"
+			     " files /srv/www on /assets/*\n redirect https://e.org/ 308 on /e\n"
+			     " respond 503 \"b\\\"\" retry-after 1m on /x\n proxy "
+			     "https://10.0.2.20:8443 [::1]:80 unix:/s host upstream "
+			     "verify ca /b\n}\nsite api.test default { proxy 3000 }\n";
 
 static void test_every_prefix_and_corruption(void **state)
 {

@@ -1,6 +1,7 @@
-/* twice: the same text compiled at the same place gives the same bytes: in one process with other things on
- * the heap, and in two processes whose program and heap lie elsewhere. So a snapshot points only into
- * itself. It is large enough to show padding and stray pointers, and fast enough for a reload. */
+/* twice: the same text compiled at the same place gives the same bytes: in one process with other
+ * things on the heap, and in two processes whose program and heap lie elsewhere. So a snapshot
+ * points only into itself. It is large enough to show padding and stray pointers, and fast enough
+ * for a reload. */
 #include "snapshot/snapshot.h"
 
 #include <setjmp.h>
@@ -24,8 +25,10 @@ static const char head[] =
 	"listen *:443; listen *:80 plain; listen 127.0.0.1:8080 plain serve; limits { idle 9s }\n"
 	"site www.example.com *.example.com default {\n"
 	"certificate file /c /k; tls min 1.3; limits { header 8KB }; alias example.com redirect\n"
-	"proxy https://10.0.0.1 unix:/run/x [::1]:80 verify ca /ca host x.example.com upgrade Foo on /a/*/b*\n"
-	"files /srv on /s/*; redirect https://x.test/ 308 on /r; respond 503 \"x\" retry-after 1s\n}\n";
+	"proxy https://10.0.0.1 unix:/run/x [::1]:80 verify ca /ca host x.example.com upgrade Foo "
+	"on /a/*/b*\n"
+	"files /srv on /s/*; redirect https://x.test/ 308 on /r; respond 503 \"x\" retry-after "
+	"1s\n}\n";
 
 static struct span make_text(struct arena *arena)
 {
@@ -37,7 +40,8 @@ static struct span make_text(struct arena *arena)
 	for (int i = 0; i < SITES; i++) {
 		write_format(&writer, "site s%d.test {\n", i);
 		for (int j = 0; j < ROUTES; j++)
-			write_format(&writer, "proxy 10.0.%d.%d:8080 on /r%d/*\n", i / 100, i % 100, j);
+			write_format(&writer, "proxy 10.0.%d.%d:8080 on /r%d/*\n", i / 100, i % 100,
+				     j);
 		write_str(&writer, "}\n");
 	}
 	assert_true(writer.ok);
@@ -59,13 +63,14 @@ static size_t compile_there(size_t noise)
 	const struct snapshot *snapshot = NULL;
 
 	void *memory = mmap(place, place_size, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	assert_ptr_equal(memory, place);
 	arena_init(&other, 0);
 	assert_non_null(arena_alloc(&other, noise, 1));
 	arena_init(&scratch, 0);
 	conf_errors_init(&errors, &scratch);
-	assert_int_equal(conf_parse(&scratch, SPAN("t.conf"), make_text(&scratch), NULL, &errors, &tree), 0);
+	assert_int_equal(
+		conf_parse(&scratch, SPAN("t.conf"), make_text(&scratch), NULL, &errors, &tree), 0);
 	arena_init_fixed(&arena, place, place_size);
 	assert_int_equal(snapshot_compile(tree, &options, &arena, &errors, &snapshot), 0);
 	assert_ptr_equal(snapshot, place);
@@ -134,7 +139,8 @@ static void test_no_room(void **state)
 
 	(void)state;
 	for (size_t size = 0; size <= sizeof(memory); size += 64) {
-		struct snapshot_options options = { .implied_tls_port = 443, .implied_plain_port = 80 };
+		struct snapshot_options options = { .implied_tls_port = 443,
+						    .implied_plain_port = 80 };
 		struct arena scratch, arena;
 		struct conf_errors errors;
 		struct conf_tree *tree;
@@ -142,7 +148,8 @@ static void test_no_room(void **state)
 
 		arena_init(&scratch, 0);
 		conf_errors_init(&errors, &scratch);
-		assert_int_equal(conf_parse(&scratch, SPAN("t"), span_str(text), NULL, &errors, &tree), 0);
+		assert_int_equal(
+			conf_parse(&scratch, SPAN("t"), span_str(text), NULL, &errors, &tree), 0);
 		arena_init_fixed(&arena, memory, size);
 		int result = snapshot_compile(tree, &options, &arena, &errors, &snapshot);
 		assert_true(result == 0 || result == -ENOMEM);

@@ -81,10 +81,10 @@ static const struct verify_case {
 	{ "another name", { .dns = "a.example" }, &root, "b.example", NULL, &root_text, false, "name", 42 },
 	{ "the common name is no name", { .common_name = "a.example" }, &root, "a.example", NULL, &root_text, false, "name", 42 },
 	{ "expired", { .dns = "a.example", .until_s = NOW_S - 1 }, &root, "a.example", NULL, &root_text, false, "expired", 45 },
-	{ "not yet valid", { .dns = "a.example", .from_s = NOW_S + 60 }, &root, "a.example", NULL, &root_text, false, "not-yet-valid", 42 },
+	{ "not yet valid", { .dns = "a.example", .from_s = NOW_S + 60 }, &root, "a.example", NULL, &root_text, false, "not-yet-valid", 45 },
 	{ "until this very second", { .dns = "a.example", .until_s = NOW_S + 1 }, &root, "a.example", NULL, &root_text, false, NULL, 0 },
 	{ "no intermediate", { .dns = "a.example" }, &intermediate, "a.example", NULL, &root_text, true, "untrusted", 48 },
-	{ "another root of the same name", { .dns = "a.example" }, &root, "a.example", NULL, &other_text, false, "untrusted", 48 },
+	{ "another root of the same name", { .dns = "a.example" }, &root, "a.example", NULL, &other_text, false, "untrusted", 51 },
 	{ "self-signed", { .dns = "a.example" }, NULL, "a.example", NULL, &root_text, false, "untrusted", 48 },
 	{ "no anchor at all", { .dns = "a.example" }, &root, "a.example", NULL, NULL, false, "untrusted", 48 },
 };
