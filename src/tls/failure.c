@@ -116,7 +116,7 @@ void failure_set(struct tls_session *session)
 	enum tls_reason reason = reason_of(session, error);
 
 	if (reason == TLS_REASON_FLOOD && session->is_flooded)
-		text = "TOO_MANY_KEY_UPDATES";
+		text = "TOO_MANY_MESSAGES_WITHOUT_DATA";
 	else if (session->handshake && session->handshake->verify_error != X509_V_OK)
 		text = X509_verify_cert_error_string(session->handshake->verify_error);
 	/* The library leaves the peer waiting where the fault is ours. */

@@ -70,10 +70,11 @@ void session_on_message(int is_write, int version, int content_type, const void 
 
 	(void)version;
 	(void)owner;
-	if (is_write || content_type != SSL3_RT_HANDSHAKE || len == 0 ||
-	    *(const uint8_t *)bytes != SSL3_MT_KEY_UPDATE)
+	(void)bytes;
+	/* After the handshake these are KeyUpdates, or an origin's tickets. */
+	if (is_write || content_type != SSL3_RT_HANDSHAKE || len == 0 || session->handshake)
 		return;
-	if (++session->key_updates > KEY_UPDATES_MAX)
+	if (++session->quiet_messages > QUIET_MESSAGES_MAX)
 		session->is_flooded = true;
 }
 
@@ -281,19 +282,20 @@ int tls_session_handshake(struct tls_session *session, struct tls_wire *wire)
 int tls_session_read(struct tls_session *session, struct tls_wire *wire, char *buf, size_t size, size_t *ret_len)
 {
 	int outcome = 0;
+	int records = 0;
 
 	*ret_len = 0;
 	MUST(!session->handshake && size > 0);
 	if (session->is_failed)
 		return TLS_FAILED;
 	session->wire = wire;
-	while (*ret_len < size && outcome == 0) {
+	while (*ret_len < size && outcome == 0 && records++ < READ_RECORDS_MAX) {
 		size_t left = size - *ret_len;
 		int got = SSL_read(session->ssl, buf + *ret_len, left > INT32_MAX ? INT32_MAX : (int)left);
 
 		if (got > 0) {
 			*ret_len += (size_t)got;
-			session->key_updates = 0;
+			session->quiet_messages = 0;
 		} else if (*ret_len > 0) {
 			/* What came first is told first. The library says the same again next time. */
 			ERR_clear_error();

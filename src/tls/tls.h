@@ -115,6 +115,9 @@ const uint8_t *tls_credential_key_hash(const struct tls_credential *credential);
 bool tls_credential_fits(const struct tls_credential *credential, const struct tls_hello *hello);
 
 /* ---- Ticket keys: a table in shared memory; the vault writes, workers read (KEYS) -----------------------
+ * A ticket is good for TLS 1.3 (RFC 8446, 4.6.1), at the policy id and name it was given for, as long as its
+ * key is in the table and at most ticket_accept_s after the full handshake it goes back to: a chain of
+ * resumptions does not outlive its first ticket.
  * Any content is legal for a reader: nothing in it is an index or a length that is believed. A reader that
  * meets a writer tries again twice and then goes without: that client makes a full handshake. */
 
@@ -195,7 +198,7 @@ enum tls_outcome {
 	TLS_WANT_ROOM,      /* wire.out is full; call again with room */
 	TLS_WANT_SIGNATURE, /* see tls_session_sign_request(); tls_session_sign_answer(), then call again */
 	TLS_CLOSED,         /* the peer's close_notify */
-	TLS_FAILED,         /* tls_session_failure() says why; an alert, if one is due, is in wire.out */
+	TLS_FAILED,         /* tls_session_failure() says why; an alert, if due and there was room, is in wire.out */
 };
 
 struct tls_session;
@@ -220,10 +223,12 @@ void tls_session_free(struct tls_session *session); /* NULL is fine; sends nothi
  * write or flush). Else enum tls_outcome or -ENOMEM. */
 int tls_session_handshake(struct tls_session *session, struct tls_wire *wire) MUST_CHECK;
 
-/* After the handshake. Fills buf with as much as there is: 0 and *ret_len > 0, else WANT_INPUT, CLOSED or
- * FAILED with *ret_len 0 (these come after the data before them). An end of the transport without CLOSED
- * is a truncation, which the caller sees, not the session.
- * A full buf may leave decrypted bytes inside: tls_session_has_pending(). */
+/* After the handshake. Fills buf with as much as there is in up to 256 records (then wire.in may not be empty:
+ * call again): 0 and *ret_len > 0, else WANT_INPUT, CLOSED or FAILED with *ret_len 0 (these come after the
+ * data before them). An end of the transport without CLOSED is a truncation, which the caller sees, not the
+ * session. A full buf may leave decrypted bytes inside: tls_session_has_pending().
+ * A peer that sends more than 32 empty records or messages without data (KeyUpdate) in a row, more than 4
+ * warnings, or begins a renegotiation, has failed. */
 int tls_session_read(struct tls_session *session, struct tls_wire *wire, char *buf, size_t size, size_t *ret_len)
 	MUST_CHECK;
 bool tls_session_has_pending(const struct tls_session *session);

@@ -12,8 +12,11 @@ enum {
 	TICKET_BINDING_MAX = 24 + 8 + 8 + TLS_NAME_MAX,
 	SIGN_INPUT_MAX = 256,
 	RECORD_PLAIN_MAX = 16384,
-	/* The library stops at 32 empty records and 4 warnings in a row, but counts no KeyUpdates: we do. */
-	KEY_UPDATES_MAX = 32,
+	/* The library stops at 32 empty records and 4 warnings in a row, but counts no messages after the
+	 * handshake: we do. */
+	QUIET_MESSAGES_MAX = 32,
+	/* One call of tls_session_read(): what small records can cost until the caller looks at its budget. */
+	READ_RECORDS_MAX = 256,
 	ORIGIN_CHAIN_MAX = 8,
 };
 
@@ -58,7 +61,7 @@ struct tls_session {
 	struct handshake *handshake; /* NULL when it is done */
 	struct tls_wire *wire;       /* for the length of one call, else NULL */
 	uint16_t sealed_len;         /* plain bytes of the record that did not fit into wire.out */
-	uint8_t key_updates;         /* in a row */
+	uint8_t quiet_messages;      /* in a row, without data between */
 	bool is_client, is_closed, is_failed, is_flooded, has_closed;
 	int16_t alert_sent, alert_received; /* -1: none */
 	struct tls_failure failure;

@@ -762,6 +762,70 @@ static int fresh_pair(void **state)
 
 #define TEST(function) cmocka_unit_test_setup(function, fresh_pair)
 
+static int credential_outcome(EVP_PKEY *key)
+{
+	X509 *x509 = X509_new();
+	struct tls_credential *credential = NULL;
+	uint8_t *der = NULL;
+	struct span chain;
+	int outcome;
+
+	ASN1_TIME_set_posix(X509_getm_notBefore(x509), NOW_S);
+	ASN1_TIME_set_posix(X509_getm_notAfter(x509), NOW_S + DAY_S);
+	assert_true(X509_set_pubkey(x509, key) && X509_sign(x509, key, EVP_sha256()));
+	chain.len = (size_t)i2d_X509(x509, &der);
+	chain.ptr = (const char *)der;
+	outcome = tls_credential_new(&chain, 1, &credential);
+	OPENSSL_free(der);
+	X509_free(x509);
+	EVP_PKEY_free(key);
+	return outcome;
+}
+
+static void test_unsupported_keys(void **state)
+{
+	static const int curves[] = { NID_secp521r1, NID_secp256k1 };
+	BIGNUM *exponent = BN_new();
+	RSA *rsa = RSA_new();
+	EVP_PKEY *key;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(curves); i++) {
+		EC_KEY *curve = EC_KEY_new_by_curve_name(curves[i]);
+
+		assert_true(EC_KEY_generate_key(curve));
+		key = EVP_PKEY_new();
+		EVP_PKEY_assign_EC_KEY(key, curve);
+		assert_int_equal(credential_outcome(key), TLS_CREDENTIAL_UNSUPPORTED);
+	}
+	BN_set_word(exponent, RSA_F4);
+	assert_true(RSA_generate_key_ex(rsa, 1024, exponent, NULL));
+	key = EVP_PKEY_new();
+	EVP_PKEY_assign_RSA(key, rsa);
+	assert_int_equal(credential_outcome(key), TLS_CREDENTIAL_UNSUPPORTED);
+	BN_free(exponent);
+}
+
+/* Small records: no call reads more than 256 of them, and nothing is lost. */
+static void test_many_small_records(void **state)
+{
+	static char buf[5000];
+	size_t len, total = 0;
+
+	(void)state;
+	begin(TLS1_3_VERSION);
+	for (int i = 0; i < 1000; i++)
+		SSL_write(pair.peer, "x", 1);
+	for (int call = 0; call < 4; call++) {
+		assert_int_equal(pair_read(&pair, buf, sizeof(buf), &len), 0);
+		assert_true(len > 0 && len <= 256);
+		total += len;
+	}
+	assert_int_equal(total, 1000);
+	assert_int_equal(pair_read(&pair, buf, sizeof(buf), &len), TLS_WANT_INPUT);
+	pair_free(&pair);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -787,6 +851,8 @@ int main(void)
 		TEST(test_no_ticket),
 		TEST(test_ticket_key_goes_meanwhile),
 		TEST(test_credentials),
+		TEST(test_unsupported_keys),
+		TEST(test_many_small_records),
 	};
 
 	return cmocka_run_group_tests(tests, make_certificates, free_certificates);
