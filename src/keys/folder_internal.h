@@ -35,8 +35,10 @@ void keys_notify(struct keys_task *task, const char *format, ...) PRINTF_LIKE(2,
 /* 0; -ENOENT, -errno. The text lives in the arena: keys_wipe_text() it where it holds a key. */
 int keys_folder_read(struct keys_task *task, const char *path, struct span *ret_text) MUST_CHECK;
 /* 0 or KEYS_FOLDER_FAILED with its sentence. `subfolder` is made where it is missing. */
-int keys_folder_write(struct keys_task *task, const char *subfolder, const char *name, struct span text) MUST_CHECK;
-int keys_folder_append(struct keys_task *task, const char *subfolder, const char *name, struct span line) MUST_CHECK;
+int keys_folder_write(struct keys_task *task, const char *subfolder, const char *name,
+		      struct span text) MUST_CHECK;
+int keys_folder_append(struct keys_task *task, const char *subfolder, const char *name,
+		       struct span line) MUST_CHECK;
 void keys_wipe_text(struct span text);
 const char *keys_error_text(int error); /* of -errno */
 
@@ -45,5 +47,5 @@ bool keys_first_certificate(struct arena *arena, struct span pem, struct span *r
 /* Is this the key of that certificate? */
 bool keys_is_key_of(const struct crypto_key *key, const struct cert_chain *chain) MUST_CHECK;
 /* Certificates as PEM, then the key; wiped by the caller. */
-int keys_pair_text(struct arena *arena, const struct span *certificates, size_t count, const struct crypto_key *key,
-		   struct span *ret_text) MUST_CHECK;
+int keys_pair_text(struct arena *arena, const struct span *certificates, size_t count,
+		   const struct crypto_key *key, struct span *ret_text) MUST_CHECK;

@@ -22,7 +22,7 @@
  * the starter left them closed, and the program itself is opened for os_program(). */
 int os_start(void) MUST_CHECK;
 
-/* ---- Clock: the only one of the program. -------------------------------------------------------------
+/* ---- Clock: the only one of the program. ------------------------------------------------------
  * Inside a loop use os_loop_now_ns(): it is read once a turn. */
 
 #define OS_MS UINT64_C(1000000) /* in nanoseconds */
@@ -35,7 +35,7 @@ uint64_t os_wall_ns(void); /* since 1970, UTC; for certificates and logs */
 void os_clock_move(int64_t monotonic_ns, int64_t wall_ns);
 #endif
 
-/* ---- The loop ----------------------------------------------------------------------------------------
+/* ---- The loop ---------------------------------------------------------------------------------
  * A turn: wait; read the clock; watches' callbacks; due timers' callbacks; the turn callback. In the turn
  * callback the program runs its ready lists, sends its batches and frees what ended: a callback of a
  * watch or timer only notes what happened. */
@@ -132,7 +132,7 @@ int os_event_new(int *ret_fd) MUST_CHECK;
 void os_event_signal(int fd);
 bool os_event_take(int fd); /* true: it was signalled since */
 
-/* ---- Addresses: values ------------------------------------------------------------------------------- */
+/* ---- Addresses: values --------------------------------------------------------------------- */
 
 enum os_family {
 	OS_FAMILY_BOTH = 0, /* only to listen: any address of v4 and v6 */
@@ -169,7 +169,7 @@ bool os_address_is_private(const struct os_address *address);
 /* From the fixed-width fields of a message, and `size` 4 or 16 bytes from DNS or a certificate. */
 struct os_address os_address_of(unsigned family, const uint8_t ip[16], uint16_t port);
 
-/* ---- Sockets ----------------------------------------------------------------------------------------- */
+/* ---- Sockets ------------------------------------------------------------------------------- */
 
 enum os_listen_flags {
 	OS_LISTEN_REUSEPORT = 1, /* one of several sockets on this address */
@@ -218,7 +218,7 @@ ssize_t os_write(int fd, const void *buf, size_t size) MUST_CHECK;
 ssize_t os_writev(int fd, const struct span *parts, size_t count) MUST_CHECK; /* at most 64 parts a call */
 ssize_t os_peek(int fd, void *buf, size_t size) MUST_CHECK; /* of a socket; the bytes stay */
 
-/* ---- Packets: what channels are made of (unix SEQPACKET) --------------------------------------------- */
+/* ---- Packets: what channels are made of (unix SEQPACKET) ----------------------------------- */
 
 enum { OS_PACKET_DESCRIPTORS_MAX = 4, OS_PACKET_PARTS_MAX = 4, OS_PACKET_BATCH_MAX = 64 };
 
@@ -250,7 +250,7 @@ int os_packet_receive_many(int fd, struct os_packet_in *ret_packets, size_t coun
 /* More room for a channel's queue in the kernel (both directions of this end). */
 int os_packet_buffer(int fd, size_t bytes) MUST_CHECK;
 
-/* ---- Files ------------------------------------------------------------------------------------------- */
+/* ---- Files --------------------------------------------------------------------------------- */
 
 enum { OS_FOLDER_CURRENT = -100 }; /* as folder_fd: paths begin at the working folder or at / */
 
@@ -318,7 +318,7 @@ int os_lock_release(int fd, uint64_t byte) MUST_CHECK;
 /* Would os_lock_take say -EAGAIN? Works on a read-only descriptor. 1 held by another, 0 free, -errno. */
 int os_lock_is_held(int fd, uint64_t byte) MUST_CHECK;
 
-/* ---- Memory ------------------------------------------------------------------------------------------ */
+/* ---- Memory -------------------------------------------------------------------------------- */
 
 /* A file that lives in memory; zeroed, of fixed size, mode 0600. */
 int os_memory_new(const char *name, size_t size, int *ret_fd) MUST_CHECK;
@@ -352,7 +352,7 @@ int os_secret_map(size_t size, void **ret_memory, enum os_secret_kind *ret_kind)
 void os_hook_state_set(void *state);
 void *os_hook_state(void);
 
-/* ---- Processes --------------------------------------------------------------------------------------- */
+/* ---- Processes ----------------------------------------------------------------------------- */
 
 /* The program that runs, opened by os_start(); only good for starting it again. -ENOENT before. */
 int os_program(void);
@@ -404,7 +404,7 @@ int os_parent_pid(void);
 uint32_t os_uid(void);
 uint32_t os_gid(void);
 
-/* ---- The sandbox ------------------------------------------------------------------------------------- */
+/* ---- The sandbox --------------------------------------------------------------------------- */
 
 enum os_limit {
 	OS_LIMIT_OPEN_FILES,
@@ -479,7 +479,7 @@ struct os_sandbox_report {
 int os_sandbox_enter(const struct os_sandbox *sandbox, struct os_sandbox_report *ret_report) MUST_CHECK;
 const char *os_sandbox_part_name(enum os_sandbox_part part); /* "system calls", …; for `status` */
 
-/* ---- The machine ------------------------------------------------------------------------------------- */
+/* ---- The machine --------------------------------------------------------------------------- */
 
 enum { OS_CPU_MAX = 1024 };
 /* CPUs of our affinity mask: how many, and the numbers of the first `max`. At least 1. */

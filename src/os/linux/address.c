@@ -25,7 +25,7 @@ struct os_address os_address_of(unsigned family, const uint8_t ip[16], uint16_t 
 	return address;
 }
 
-/* ---- Text --------------------------------------------------------------------------------------------- */
+/* ---- Text ---------------------------------------------------------------------------------- */
 
 static bool parse_v6_scope(struct span zone, uint32_t *ret_scope)
 {
@@ -147,7 +147,7 @@ void os_address_write(const struct os_address *address, struct writer *out)
 	write_u64(out, address->port);
 }
 
-/* ---- Facts -------------------------------------------------------------------------------------------- */
+/* ---- Facts --------------------------------------------------------------------------------- */
 
 bool os_address_same_ip(const struct os_address *a, const struct os_address *b)
 {
@@ -204,7 +204,7 @@ bool os_address_is_private(const struct os_address *address)
 	return false;
 }
 
-/* ---- The kernel's form -------------------------------------------------------------------------------- */
+/* ---- The kernel's form --------------------------------------------------------------------- */
 
 unsigned os_address_to_native(const struct os_address *address, struct sockaddr_storage *ret_native)
 {

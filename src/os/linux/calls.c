@@ -19,6 +19,7 @@
 #define F_GET_SEALS 1034
 #endif
 
+/* clang-format off */
 static const struct os_call base_calls[] = {
 	/* bytes through descriptors that are there */
 	ALLOW(read), ALLOW(write), ALLOW(readv), ALLOW(writev), ALLOW(pread64), ALLOW(pwrite64),
@@ -67,7 +68,8 @@ static const struct os_call connect_calls[] = {
 };
 
 static const struct os_call read_files_calls[] = {
-	ALLOW(openat), ALLOW(openat2), ALLOW(newfstatat), ALLOW(statx), ALLOW(readlinkat), ALLOW(readlink),
+	IF_NO_BITS(openat, 2, O_ACCMODE | O_CREAT | O_TRUNC), ALLOW(openat2), ALLOW(newfstatat),
+	ALLOW(statx), ALLOW(readlinkat), ALLOW(readlink),
 	ALLOW(getdents64), ALLOW(fadvise64), ALLOW(readahead), ALLOW(fstatfs), ALLOW(getcwd),
 };
 
@@ -75,6 +77,11 @@ static const struct os_call write_files_calls[] = {
 	ALLOW(openat), ALLOW(openat2), ALLOW(newfstatat), ALLOW(mkdirat), ALLOW(mkdir), ALLOW(unlinkat),
 	ALLOW(unlink), ALLOW(renameat), ALLOW(renameat2), ALLOW(rename), ALLOW(ftruncate), ALLOW(fsync),
 	ALLOW(fdatasync), ALLOW(fchmod), ALLOW(fchown), ALLOW(fchownat), ALLOW(fallocate),
+};
+
+/* For a process with a library that looks for its configuration files and lives without them. */
+static const struct os_call refuse_open_calls[] = {
+	EPERM_FOR(open), EPERM_FOR(openat), EPERM_FOR(readlink), EPERM_FOR(getcwd),
 };
 
 static const struct os_call locks_calls[] = {
@@ -100,29 +107,31 @@ static const struct os_call sandbox_calls[] = {
 	ALLOW(prlimit64), ALLOW(setrlimit), ALLOW(setpriority),
 };
 
-#define GROUP(name) { "@" #name, name##_calls, ARRAY_LEN(name##_calls) }
+/* clang-format on */
+#define GROUP(name, calls) { name, calls, ARRAY_LEN(calls) }
 
-const struct os_call_group os_calls_base = GROUP(base);
-const struct os_call_group os_calls_sanitizer = GROUP(sanitizer);
+const struct os_call_group os_calls_base = GROUP("@base", base_calls);
+const struct os_call_group os_calls_sanitizer = GROUP("@sanitizer", sanitizer_calls);
 
 const struct os_call_group *os_call_group_find(const char *name)
 {
-	static const struct os_call_group read_files = { "@read-files", read_files_calls,
-							 ARRAY_LEN(read_files_calls) };
-	static const struct os_call_group write_files = { "@write-files", write_files_calls,
-							  ARRAY_LEN(write_files_calls) };
-	static const struct os_call_group others[] = { GROUP(accept), GROUP(connect), GROUP(locks),
-						       GROUP(memory), GROUP(secret), GROUP(channels),
-						       GROUP(sandbox) };
+	static const struct os_call_group groups[] = {
+		GROUP("@accept", accept_calls),
+		GROUP("@connect", connect_calls),
+		GROUP("@read-files", read_files_calls),
+		GROUP("@write-files", write_files_calls),
+		GROUP("@refuse-open", refuse_open_calls),
+		GROUP("@locks", locks_calls),
+		GROUP("@memory", memory_calls),
+		GROUP("@secret", secret_calls),
+		GROUP("@channels", channels_calls),
+		GROUP("@sandbox", sandbox_calls),
+	};
 
 	if (strcmp(name, os_calls_base.name) == 0)
 		return &os_calls_base;
-	if (strcmp(name, read_files.name) == 0)
-		return &read_files;
-	if (strcmp(name, write_files.name) == 0)
-		return &write_files;
-	for (size_t i = 0; i < ARRAY_LEN(others); i++)
-		if (strcmp(name, others[i].name) == 0)
-			return &others[i];
+	for (size_t i = 0; i < ARRAY_LEN(groups); i++)
+		if (strcmp(name, groups[i].name) == 0)
+			return &groups[i];
 	return NULL;
 }

@@ -71,7 +71,7 @@ int os_open(int folder_fd, const char *path, unsigned flags, unsigned mode, int 
 	return 0;
 }
 
-/* ---- Facts -------------------------------------------------------------------------------------------- */
+/* ---- Facts --------------------------------------------------------------------------------- */
 
 static enum os_file_type type_of(mode_t mode)
 {
@@ -125,7 +125,7 @@ int os_file_info_at(int folder_fd, const char *name, struct os_file_info *ret_in
 	return 0;
 }
 
-/* ---- Bytes -------------------------------------------------------------------------------------------- */
+/* ---- Bytes --------------------------------------------------------------------------------- */
 
 ssize_t os_pread(int fd, void *buf, size_t size, uint64_t offset)
 {
@@ -287,7 +287,7 @@ int os_file_mode(int fd, unsigned mode)
 	return chmod(path, mode) < 0 ? -errno : 0;
 }
 
-/* ---- Locks -------------------------------------------------------------------------------------------- */
+/* ---- Locks --------------------------------------------------------------------------------- */
 
 static int lock_change(int fd, uint64_t byte, short type)
 {

@@ -28,7 +28,7 @@
 #define OS_SANITIZED 0
 #endif
 
-/* ---- timer.c: the wheel of one loop. Six levels of 64 slots of 1 ms, 64 ms, … (two years). ----------- */
+/* ---- timer.c: the wheel of one loop. Six levels of 64 slots of 1 ms, 64 ms, … (two years). - */
 enum { WHEEL_LEVELS = 6, WHEEL_SLOTS = 64 };
 struct os_wheel {
 	uint64_t elapsed;                 /* the tick (ms) up to which all was looked at */

@@ -119,7 +119,7 @@ int os_interface_addresses(struct os_address *ret_addresses, size_t max)
 	return (int)count;
 }
 
-/* ---- Users: /etc/passwd itself. The library's way would load modules and ask the network. ------------- */
+/* ---- Users: /etc/passwd itself. The library's way would load modules and ask the network. -- */
 
 enum { PASSWD_NAME, PASSWD_UID = 2, PASSWD_GID, PASSWD_HOME = 5, PASSWD_FIELDS = 7, PASSWD_CAP = 1 << 20 };
 

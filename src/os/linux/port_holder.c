@@ -87,7 +87,7 @@ static int table_find(const char *path, const struct os_address *address, struct
 	return error;
 }
 
-/* ---- The process behind an inode ---------------------------------------------------------------------- */
+/* ---- The process behind an inode ----------------------------------------------------------- */
 
 struct search {
 	char target[64]; /* "socket:[123]" */

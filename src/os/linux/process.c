@@ -18,7 +18,7 @@
 
 enum { PASS_MAX = 64 };
 
-/* ---- In the child, between fork and exec: system calls only ------------------------------------------- */
+/* ---- In the child, between fork and exec: system calls only -------------------------------- */
 
 static void child_reset_signals(void)
 {
@@ -90,7 +90,7 @@ NORETURN static void child_run(const struct os_process_config *config, int repor
 	_exit(127);
 }
 
-/* ---- In the starter ----------------------------------------------------------------------------------- */
+/* ---- In the starter ------------------------------------------------------------------------ */
 
 static int wait_for_exec(int report, pid_t pid)
 {

@@ -86,7 +86,7 @@ int os_process_program_name(int pid, struct writer *out)
 	return 0;
 }
 
-/* ---- Limits ------------------------------------------------------------------------------------------- */
+/* ---- Limits -------------------------------------------------------------------------------- */
 
 static __rlimit_resource_t limit_native(enum os_limit limit)
 {

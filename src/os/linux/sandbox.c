@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* ---- The filter --------------------------------------------------------------------------------------- */
+/* ---- The filter ---------------------------------------------------------------------------- */
 
 /* libseccomp 2.5 is older than these calls. */
 static int call_number(const char *name)
@@ -187,7 +187,7 @@ static int filter_enter(const struct os_sandbox *sandbox, struct os_sandbox_repo
 	return error;
 }
 
-/* ---- User and capabilities ---------------------------------------------------------------------------- */
+/* ---- User and capabilities ----------------------------------------------------------------- */
 
 static int user_enter(const struct os_sandbox *sandbox, struct os_sandbox_report *report)
 {
@@ -263,7 +263,7 @@ static int limits_enter(const struct os_sandbox *sandbox, struct os_sandbox_repo
 	return 0;
 }
 
-/* ---- All together ------------------------------------------------------------------------------------- */
+/* ---- All together -------------------------------------------------------------------------- */
 
 static int privileges_enter(const struct os_sandbox *sandbox, struct os_sandbox_report *report)
 {

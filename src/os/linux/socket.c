@@ -41,7 +41,7 @@ int os_socket_linger_none(int fd)
 	return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0 ? -errno : 0;
 }
 
-/* ---- Listening ---------------------------------------------------------------------------------------- */
+/* ---- Listening ----------------------------------------------------------------------------- */
 
 static int bind_new(const struct os_address *address, unsigned flags, int *ret_fd)
 {
@@ -162,7 +162,7 @@ int os_accept(int fd, int *ret_fd, struct os_address *ret_peer)
 	return 0;
 }
 
-/* ---- Connecting --------------------------------------------------------------------------------------- */
+/* ---- Connecting ---------------------------------------------------------------------------- */
 
 int os_connect(const struct os_address *address, int *ret_fd)
 {
@@ -206,7 +206,7 @@ int os_connect_packets(int folder_fd, const char *name, int *ret_fd)
 	return 0;
 }
 
-/* ---- Asking ------------------------------------------------------------------------------------------- */
+/* ---- Asking -------------------------------------------------------------------------------- */
 
 int os_socket_error(int fd)
 {

@@ -91,7 +91,9 @@ static void put(const char *name, struct span text)
 {
 	int fd = -1;
 
-	assert_int_equal(os_open(folder_fd, name, OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_TRUNCATE, 0600, &fd), 0);
+	assert_int_equal(os_open(folder_fd, name, OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_TRUNCATE,
+				 0600, &fd),
+			 0);
 	if (text.len)
 		assert_int_equal(os_write_all(fd, text.ptr, text.len), 0);
 	os_close(fd);
@@ -102,7 +104,8 @@ static void test_made_and_found_again(void **state)
 	struct os_file_info info;
 
 	(void)state;
-	assert_int_equal(keys_ca_ready(folder, false, SPAN("host"), NOW_S, &arena, &notice, &why), KEYS_CA_MISSING);
+	assert_int_equal(keys_ca_ready(folder, false, SPAN("host"), NOW_S, &arena, &notice, &why),
+			 KEYS_CA_MISSING);
 	assert_true(says(why, "ca init"));
 	assert_int_equal(os_file_info_at(folder_fd, "ca", &info), -ENOENT);
 	assert_int_equal(ready(NOW_S), 0);
@@ -134,7 +137,9 @@ static void test_issue_and_list(void **state)
 {
 	const struct span names[] = { SPAN("b.test"), SPAN("A.test"), SPAN("::1") };
 	struct crypto_key *key = NULL;
-	struct keys_request request = { .names = names, .name_count = 3, .usage = CERT_USAGE_SERVER };
+	struct keys_request request = { .names = names,
+					.name_count = 3,
+					.usage = CERT_USAGE_SERVER };
 	struct keys_issued *issued;
 	struct cert_chain chain;
 	struct span pem;
@@ -143,7 +148,8 @@ static void test_issue_and_list(void **state)
 	(void)state;
 	assert_int_equal(crypto_key_generate(CRYPTO_KEY_P256, &key), 0);
 	request.spki = spki_of(key);
-	assert_int_equal(keys_ca_issue(folder, &request, NOW_S, &arena, &pem, &why), KEYS_CA_MISSING);
+	assert_int_equal(keys_ca_issue(folder, &request, NOW_S, &arena, &pem, &why),
+			 KEYS_CA_MISSING);
 	assert_int_equal(ready(NOW_S), 0);
 	assert_int_equal(keys_ca_list(folder, &arena, &issued, &count, &why), 0);
 	assert_int_equal(count, 0);
@@ -173,7 +179,8 @@ static void test_requests_refused(void **state)
 {
 	struct span name = SPAN("a.test"), bad_name = SPAN("a b"), pem;
 	struct crypto_key *key = NULL;
-	struct keys_request good = { .names = &name, .name_count = 1, .usage = CERT_USAGE_SERVER }, bad;
+	struct keys_request good = { .names = &name, .name_count = 1, .usage = CERT_USAGE_SERVER },
+			    bad;
 
 	(void)state;
 	assert_int_equal(crypto_key_generate(CRYPTO_KEY_P256, &key), 0);
@@ -181,24 +188,31 @@ static void test_requests_refused(void **state)
 	assert_int_equal(ready(NOW_S), 0);
 	bad = good;
 	bad.names = &bad_name;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why),
+			 KEYS_REQUEST_INVALID);
 	assert_true(says(why, "`a b` is neither"));
 	bad = good;
 	bad.name_count = 0;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why),
+			 KEYS_REQUEST_INVALID);
 	bad = good;
 	bad.usage = 0;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why),
+			 KEYS_REQUEST_INVALID);
 	bad.usage = 7;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why),
+			 KEYS_REQUEST_INVALID);
 	bad = good;
 	bad.lifetime_s = 826 * day;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why),
+			 KEYS_REQUEST_INVALID);
 	bad = good;
 	bad.spki.len--;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why),
+			 KEYS_REQUEST_INVALID);
 	keys_folder_freeze(folder);
-	assert_int_equal(keys_ca_issue(folder, &good, NOW_S, &arena, &pem, &why), KEYS_FOLDER_FAILED);
+	assert_int_equal(keys_ca_issue(folder, &good, NOW_S, &arena, &pem, &why),
+			 KEYS_FOLDER_FAILED);
 	crypto_key_free(key);
 }
 
@@ -214,7 +228,8 @@ static void test_leaf(void **state)
 	assert_true(leaf.is_new);
 	assert_int_equal(cert_chain_parse(&arena, leaf.chain_pem, &chain, &why), 0);
 	assert_false(chain.has_private_key);
-	assert_true(cert_chain_covers(&chain, SPAN("localhost")) && cert_chain_covers(&chain, SPAN("127.0.0.1")));
+	assert_true(cert_chain_covers(&chain, SPAN("localhost")) &&
+		    cert_chain_covers(&chain, SPAN("127.0.0.1")));
 	assert_memory_equal(leaf.handle.spki_hash, chain.spki_hash, 32);
 	assert_int_equal(leaf.renewal_due_s / day, (NOW_S + 20 * day) / day);
 	crypto_key_free(leaf.key);
@@ -308,7 +323,8 @@ static void damage(const char *name, int expected, const char *word)
 		open_again();
 		int result = ready(NOW_S + 60);
 		/* The last newline, or a changed letter of a label, may be missed by nobody. */
-		if (is_cut && len < whole.len - 1 && (result != expected || (word && !says(result ? why : notice.text, word))))
+		if (is_cut && len < whole.len - 1 &&
+		    (result != expected || (word && !says(result ? why : notice.text, word))))
 			fail_msg("%s at %zu: %d %.*s", name, len, result, SPAN_ARG(why));
 		if (!is_cut && result != 0 && result != expected)
 			fail_msg("%s, byte %zu: %d", name, at, result);
@@ -356,7 +372,9 @@ static void test_interrupted_creation(void **state)
 	assert_int_equal(os_unlink(folder_fd, "ca/root.crt"), 0);
 	open_again();
 	assert_int_equal(ready(NOW_S), 0);
-	assert_true(span_equal(key, file("ca/root.key"))); /* the same key: nothing was trusted yet, nothing is lost */
+	assert_true(span_equal(
+		key,
+		file("ca/root.key"))); /* the same key: nothing was trusted yet, nothing is lost */
 	assert_int_equal(os_unlink(folder_fd, "ca/intermediate.pem"), 0);
 	open_again();
 	assert_int_equal(ready(NOW_S), 0);
@@ -412,7 +430,8 @@ static void test_key_files(void **state)
 	assert_int_equal(keys_file_load(fd, NULL, &arena, &loaded, &why), 0);
 	crypto_key_free(loaded);
 	os_close(fd);
-	put("site.key", SPAN("-----BEGIN ENCRYPTED PRIVATE KEY-----\nYWJj\n-----END ENCRYPTED PRIVATE KEY-----\n"));
+	put("site.key", SPAN("-----BEGIN ENCRYPTED PRIVATE KEY-----\nYWJj\n-----END ENCRYPTED "
+			     "PRIVATE KEY-----\n"));
 	assert_int_equal(os_open(folder_fd, "site.key", OS_OPEN_READ, 0, &fd), 0);
 	assert_int_equal(keys_file_load(fd, hash, &arena, &loaded, &why), KEYS_FILE_UNUSABLE);
 	assert_true(says(why, "is encrypted"));

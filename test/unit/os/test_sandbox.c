@@ -61,8 +61,9 @@ static int run(const struct os_sandbox *sandbox, int (*attempt)(void))
 	return WEXITSTATUS(status);
 }
 
-/* ---- What nobody may ---------------------------------------------------------------------------------- */
+/* ---- What nobody may ----------------------------------------------------------------------- */
 
+/* clang-format off */
 static int try_open(void) { return answer(syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY)); }
 static int try_stat(void) { struct stat info; return answer(stat("/etc/passwd", &info)); }
 static int try_socket(void) { return answer(syscall(SYS_socket, AF_INET, SOCK_STREAM, 0)); }
@@ -86,6 +87,7 @@ static int try_owner(void) { return answer(syscall(SYS_fcntl, 0, F_SETOWN, getpp
 static int try_pidfd(void) { return answer(syscall(SYS_pidfd_open, getppid(), 0)); }
 static int try_unlink(void) { return answer(syscall(SYS_unlink, "/tmp/no-such-file-of-anybody")); }
 
+/* clang-format on */
 static int try_fast_open(void)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET };
@@ -129,7 +131,7 @@ static void test_the_bare_sandbox_refuses(void **state)
 			fail_msg("%s was not refused (%d)", cases[i].what, run(&sandbox, cases[i].attempt));
 }
 
-/* ---- What everybody needs ----------------------------------------------------------------------------- */
+/* ---- What everybody needs ------------------------------------------------------------------ */
 
 static int pair[2];
 
@@ -204,7 +206,7 @@ static void test_abort_still_says_abort(void **state)
 	assert_int_equal(WTERMSIG(status), SIGABRT);
 }
 
-/* ---- Landlock ----------------------------------------------------------------------------------------- */
+/* ---- Landlock ------------------------------------------------------------------------------ */
 
 static char folder_path[] = "/tmp/portcullis-test-XXXXXX";
 static int folder_fd = -1;
@@ -246,9 +248,11 @@ static int try_tcp(bool do_connect)
 	return result < 0 && errno == ECONNREFUSED ? DONE : answer(result);
 }
 
+/* clang-format off */
 static int try_tcp_connect(void) { return try_tcp(true); }
 static int try_tcp_bind(void) { return try_tcp(false); }
 
+/* clang-format on */
 static void test_paths_and_ports(void **state)
 {
 	struct os_sandbox_path path = { .access = OS_ACCESS_READ };
@@ -295,7 +299,7 @@ static void test_paths_and_ports(void **state)
 	assert_int_equal(rmdir(folder_path), 0);
 }
 
-/* ---- User, capabilities, limits ----------------------------------------------------------------------- */
+/* ---- User, capabilities, limits ------------------------------------------------------------ */
 
 static int try_who(void)
 {
@@ -396,6 +400,15 @@ static void test_twice(void **state)
 	os_close(root.fd);
 }
 
+static void test_refused_open_is_survived(void **state)
+{
+	static const char *const calls[] = { "@refuse-open", NULL };
+	struct os_sandbox sandbox = { .name = "x", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = calls };
+
+	(void)state;
+	assert_int_equal(run(&sandbox, try_open), REFUSED);
+}
+
 static void test_unknown_names_are_our_bug(void **state)
 {
 	static const char *const calls[] = { "no_such_call", NULL };
@@ -419,6 +432,7 @@ int main(void)
 		cmocka_unit_test(test_a_kept_capability_works),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_twice),
+		cmocka_unit_test(test_refused_open_is_survived),
 		cmocka_unit_test(test_unknown_names_are_our_bug),
 	};
 
