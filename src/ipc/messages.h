@@ -235,8 +235,13 @@ struct ipc_plan_row {
 	uint8_t address[16];
 	uint8_t spki_hash[32];
 };
+enum ipc_diagnostic_kind {
+	IPC_DIAGNOSTIC_WARNING,
+	IPC_DIAGNOSTIC_ERROR,
+	IPC_DIAGNOSTIC_USAGE, /* an error that ends a start with exit code 2 */
+};
 struct ipc_diagnostic { /* tail: text for the operator */
-	uint32_t is_error, line;
+	uint32_t is_error, line; /* enum ipc_diagnostic_kind */
 };
 struct ipc_compiled { /* one descriptor: the snapshot's memfd, if it came to one */
 	uint64_t size;

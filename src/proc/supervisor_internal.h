@@ -119,7 +119,8 @@ struct supervisor {
 	struct os_watch job_watch;
 	struct ipc_channel job_channel;
 	bool job_done;
-	uint64_t job_change;
+	uint64_t data_serial; /* of data sets, in the order in which they came */
+	uint32_t command_serial;
 
 	struct list commands;
 	struct writer trouble; /* what is wrong with the change under way, for whoever asked for it */
@@ -186,6 +187,9 @@ void control_close(struct supervisor *supervisor);
 void control_change_begun(struct supervisor *supervisor, uint64_t change);
 void control_change_ended(struct supervisor *supervisor, uint64_t change, bool ok);
 void control_turn(struct supervisor *supervisor);
+
+/* A sealed memory file, mapped anywhere; an empty one is no map. */
+int proc_map_sealed(int fd, size_t size, const void **ret_memory) MUST_CHECK;
 
 /* logs.c */
 void logs_give(struct supervisor *supervisor, struct child *log);
