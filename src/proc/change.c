@@ -4,8 +4,6 @@
 
 #include "proc/supervisor_internal.h"
 
-enum { HTTPS_PORT = 443 };
-
 /* ---- The check job --------------------------------------------------------------------------------- */
 
 static void compiled(struct supervisor *supervisor, const struct ipc_compiled *message, int fd)
@@ -148,7 +146,6 @@ static int open_text(struct supervisor *supervisor, enum lifecycle_request reque
 
 static int send_job(struct supervisor *supervisor, int text_fd, uint64_t change, uint32_t flags)
 {
-	struct ipc_channel *channel = &supervisor->job_channel;
 	const struct proc_row *row = proc_row_find(IPC_CHECK);
 	struct ipc_birth birth = { .kind = IPC_CHECK,
 				   .uid = row_uid(supervisor, row),
@@ -162,37 +159,17 @@ static int send_job(struct supervisor *supervisor, int text_fd, uint64_t change,
 				       .flags = flags };
 	const char *name = supervisor->options->config_path ? supervisor->options->config_path
 							    : supervisor->options->config_name;
-	OS_AUTO_FD range = -1;
-	OS_AUTO_FD root = -1;
-	int descriptors[2], err;
 
-	err = os_memory_new("range", IPC_RANGE_SIZE, &range);
-	if (!err)
-		err = os_open(OS_FOLDER_CURRENT, "/", OS_OPEN_FOLDER | OS_OPEN_HANDLE, 0, &root);
-	if (err < 0)
-		return err;
-	descriptors[0] = range;
-	descriptors[1] = text_fd; /* it holds no lock, and a job has no use for one */
-	err = ipc_send(channel, IPC_MESSAGE_birth, &birth, SPAN_NONE, descriptors, 2);
-	if (!err)
-		err = ipc_send(channel, IPC_MESSAGE_grant, &(struct ipc_grant){ .what = IPC_GRANT_READ },
-			       SPAN("/"), &root, 1);
-	if (!err)
-		err = ipc_send(channel, IPC_MESSAGE_born, &(struct ipc_born){ 0 }, SPAN_NONE, NULL, 0);
-	if (!err)
-		err = ipc_send(channel, IPC_MESSAGE_compile, &compile, span_str(name), &text_fd, 1);
-	ipc_channel_flush(channel);
-	return err;
+	return child_send_check(&supervisor->job_channel, &birth, &compile, text_fd, name);
 }
 
 static int start_job(struct supervisor *supervisor, uint64_t change, enum lifecycle_request request)
 {
-	struct os_address https = { .family = OS_FAMILY_BOTH, .port = HTTPS_PORT };
 	OS_AUTO_FD text = -1;
 	uint32_t flags = 0;
 	int err;
 
-	if (os_listen_probe(&https) == -EACCES)
+	if (child_is_unprivileged())
 		flags |= IPC_COMPILE_UNPRIVILEGED_PORTS;
 	if (supervisor->options->is_short_log)
 		flags |= IPC_COMPILE_TERMINAL;

@@ -34,6 +34,7 @@ struct check {
 	char path[4096];
 	int text_fd;
 	struct conf_errors errors;
+	bool needs_certificate; /* the only faults */
 	struct conf_tree *tree;
 	const struct snapshot *snapshot;
 	struct opened *opened; /* one per plan row */
@@ -556,7 +557,7 @@ static int send_logs(struct check *check)
 	for (uint32_t i = 0; i < ARRAY_LEN(logs); i++) {
 		struct ipc_plan_row body = { .what = IPC_PLAN_LOG,
 					     .index = i,
-					     .flags = logs[i]->target,
+					     .flags = (uint32_t)logs[i]->target | (uint32_t)logs[i]->format << 8,
 					     .line = logs[i]->place.line };
 		int failed = check_send(check, IPC_MESSAGE_plan_row, &body, logs[i]->path, -1);
 
@@ -584,7 +585,8 @@ static int send_diagnostics(struct check *check)
 {
 	char *text = heap_alloc(64 * CHECK_MESSAGE_MAX);
 	struct writer writer = writer_of(text, text ? 64 * CHECK_MESSAGE_MAX : 0);
-	struct ipc_diagnostic body = { .is_error = check->errors.error_count > 0 };
+	struct ipc_diagnostic body = { .is_error = check->errors.error_count ? IPC_DIAGNOSTIC_ERROR
+									    : IPC_DIAGNOSTIC_WARNING };
 	struct span rest;
 	int failed = 0;
 
@@ -592,6 +594,8 @@ static int send_diagnostics(struct check *check)
 		return -ENOMEM;
 	if (check->tree)
 		conf_errors_write(check->tree, &check->errors, &writer);
+	if (check->needs_certificate)
+		body.is_error = IPC_DIAGNOSTIC_USAGE;
 	if (check->errors.count)
 		body.line = check->errors.list[0].place.line;
 	for (rest = writer_done(&writer); rest.len && !failed; rest = span_skip(rest, CHECK_MESSAGE_MAX))
@@ -651,6 +655,7 @@ static int check_job(struct check *check)
 		failed = compile_text(check);
 	if (failed < 0)
 		return failed;
+	check->needs_certificate = failed == SNAPSHOT_NEEDS_CERTIFICATE;
 	if (check->snapshot && !check->errors.error_count) {
 		failed = open_all(check);
 		if (failed)

@@ -26,6 +26,12 @@ enum {
 	PROC_EXIT_SANDBOX = 4,
 };
 #define PROC_SNAPSHOT_PLACE_SIZE (UINT64_C(64) << 20) /* of address space */
+/* Where nothing else settles: between the program and the libraries, and legal under the sanitizers too. */
+#if defined(__aarch64__)
+#define PROC_SNAPSHOT_BASE UINT64_C(0x2000000000)
+#else
+#define PROC_SNAPSHOT_BASE UINT64_C(0x520000000000)
+#endif
 
 struct proc_self;
 
@@ -165,12 +171,14 @@ int proc_supervisor_main(const struct proc_supervisor_options *options);
 int proc_state_path(struct span statement, struct arena *arena, struct span *ret_state,
 		    struct span *ret_control) MUST_CHECK;
 
-/* For commands: a process of the table started without a service, in its own sandbox (`check`, `ca`): its
- * supervisor channel's other end, where the command plays the supervisor until `born`, and then may speak
- * as a command on a link. 0 or -errno. */
+/* As whom a row runs where root started it: the package's user, else the row's own number. */
+uint32_t proc_row_uid(const struct proc_row *row);
+
+/* For the command `check`: the job of the table, in the same sandboxes, without a service. `text_fd` holds the
+ * text, `name` is for messages. What it answers comes by ipc_wait(). 0 or -errno. */
 struct proc_child {
 	struct os_process process;
 	struct ipc_channel channel;
 };
-int proc_child_start(enum ipc_kind kind, uint32_t slot, struct os_loop *loop,
-		     struct proc_child *ret_child) MUST_CHECK;
+int proc_check_start(int text_fd, const char *name, struct proc_child *ret_child) MUST_CHECK;
+void proc_child_end(struct proc_child *child); /* and waits for its end */

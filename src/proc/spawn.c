@@ -1,13 +1,10 @@
 /* Children: birth with all that a row is given, channels between them, and their end. */
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "proc/supervisor_internal.h"
 #include "telemetry/telemetry.h"
 #include "tls/tls.h"
-
-static const char *const passed_variables[] = { "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=" };
 
 /* ---- What stays over restarts ---------------------------------------------------------------------- */
 
@@ -72,84 +69,12 @@ struct child *child_find(struct supervisor *supervisor, enum ipc_kind kind, uint
 	return index < 0 || !supervisor->children[index].process.pid ? NULL : &supervisor->children[index];
 }
 
-/* The package's user where it made one, else the row's number. */
 uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row)
 {
-	char name[48];
-	uint32_t uid, gid;
-
-	if (!supervisor->is_root)
-		return OS_KEEP_ID;
-	snprintf(name, sizeof(name), "portcullis-%s", row->name);
-	if (os_user_find(name, &uid, &gid) == 0)
-		return uid;
-	return PROC_USER_FIRST + (uint32_t)row->kind;
+	return supervisor->is_root ? proc_row_uid(row) : OS_KEEP_ID;
 }
 
-/* ---- Starting -------------------------------------------------------------------------------------- */
-
-enum { ENVIRONMENT_MAX = 512 };
-
-/* Children get a clean one; the check reads `$NAME`s of ours. */
-static void environment_of(const struct proc_row *row, char *role, const char **ret_environment)
-{
-	const char *const *ours = os_environment_all();
-	size_t count = 0;
-
-	ret_environment[count++] = role;
-	for (size_t i = 0; ours && ours[i] && count < ENVIRONMENT_MAX - 1; i++) {
-		bool passes = row->kind == IPC_CHECK;
-
-		for (size_t k = 0; k < ARRAY_LEN(passed_variables); k++)
-			passes |= span_starts_with(span_str(ours[i]), span_str(passed_variables[k]));
-		if (passes)
-			ret_environment[count++] = ours[i];
-	}
-	ret_environment[count] = NULL;
-}
-
-int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop, struct os_process *ret_process,
-		struct ipc_channel *ret_channel)
-{
-	char role[48], number[16];
-	const char *arguments[4] = { "portcullis", row->name };
-	const char *environment[ENVIRONMENT_MAX];
-	struct os_pass pass = { .number = PROC_CHANNEL_FD };
-	struct os_process_config config = {
-		.program_fd = os_program(),
-		.arguments = arguments,
-		.environment = environment,
-		.pass = &pass,
-		.pass_count = 1,
-		.is_detached = true,
-	};
-	int ends[2], err;
-
-	if (config.program_fd < 0)
-		return config.program_fd;
-	snprintf(role, sizeof(role), "PORTCULLIS_ROLE=%s", row->name);
-	snprintf(number, sizeof(number), "%u", slot);
-	if (row->per_slot)
-		arguments[2] = number;
-	environment_of(row, role, environment);
-	err = os_packet_pair(ends);
-	if (err < 0)
-		return err;
-	pass.fd = ends[1];
-	err = os_process_start(&config, ret_process);
-	os_close(ends[1]);
-	if (err < 0) {
-		os_close(ends[0]);
-		return err;
-	}
-	err = ipc_channel_open(ret_channel, loop, ends[0], IPC_SUPERVISOR, row->kind);
-	if (err < 0) {
-		os_process_signal(ret_process->fd, SIGKILL);
-		return err;
-	}
-	ret_channel->peer_slot = slot;
-	return 0;
-}
+/* ---- Sending ---------------------------------------------------------------------------------------- */
 
 void child_send(struct supervisor *supervisor, struct child *child, enum ipc_number number, const void *body,
 		struct span tail, const int *descriptors, int descriptor_count)

@@ -16,12 +16,6 @@ enum {
 	SLOTS_MAX = 64,
 };
 
-/* Where nothing else settles: between the program and the libraries, and legal under the sanitizers too. */
-#if defined(__aarch64__)
-static const uint64_t SNAPSHOT_BASE = UINT64_C(0x2000000000);
-#else
-static const uint64_t SNAPSHOT_BASE = UINT64_C(0x520000000000);
-#endif
 static const uint64_t SNAPSHOT_STEPS = 4096;
 
 /* ---- What the operator hears ----------------------------------------------------------------------- */
@@ -273,7 +267,7 @@ static int start(struct supervisor *supervisor)
 	supervisor->nofile = os_limit_raise(OS_LIMIT_OPEN_FILES, NOFILE_WANTED);
 	os_random(&step, sizeof(step));
 	supervisor->snapshot_base =
-		SNAPSHOT_BASE + step % SNAPSHOT_STEPS * PROC_SNAPSHOT_PLACES * PROC_SNAPSHOT_PLACE_SIZE;
+		PROC_SNAPSHOT_BASE + step % SNAPSHOT_STEPS * PROC_SNAPSHOT_PLACES * PROC_SNAPSHOT_PLACE_SIZE;
 	make_rules(supervisor);
 	err = os_loop_new(&supervisor->loop);
 	if (!err)

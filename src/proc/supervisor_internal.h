@@ -143,6 +143,10 @@ void children_fini(struct supervisor *supervisor);
 /* A process of the table: channel is ours, `process` its own. slot is only used for its command line. */
 int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop, struct os_process *ret_process,
 		struct ipc_channel *ret_channel) MUST_CHECK;
+/* The whole endowment of a check job, and its order. */
+int child_send_check(struct ipc_channel *channel, const struct ipc_birth *birth, const struct ipc_compile *compile,
+		     int text_fd, const char *name) MUST_CHECK;
+bool child_is_unprivileged(void); /* may not bind port 443 */
 void child_spawn(struct supervisor *supervisor, struct child *child);
 void child_kill(struct supervisor *supervisor, struct child *child, const char *why);
 void child_welcome(struct supervisor *supervisor, struct child *child);
@@ -152,6 +156,7 @@ void child_send(struct supervisor *supervisor, struct child *child, enum ipc_num
 		struct span tail, const int *descriptors, int descriptor_count);
 struct child *child_find(struct supervisor *supervisor, enum ipc_kind kind, uint32_t slot);
 uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row);
+
 
 /* change.c */
 void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecycle_request request);
