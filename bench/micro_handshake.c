@@ -1,5 +1,5 @@
-/* CPU time of TLS alone, server side: a full handshake with the signature taken out and put in, a resumed one,
- * and small requests. Bytes go through memory; the client's own time is not counted.
+/* CPU time of TLS alone, server side: a full handshake with the signature taken out and put in, a
+ * resumed one, and small requests. Bytes go through memory; the client's own time is not counted.
  *
  * Built and run by bench/ (needs the program's objects and AWS-LC): prints one line per row, µs. */
 #include <openssl/ssl.h>
@@ -58,7 +58,8 @@ static void sign(struct tls_session *session, const struct crypto_key *key)
 }
 
 /* One connection; what is left of it goes to the caller. */
-static struct tls_session *connect_once(SSL *client, struct tls_policy *policy, struct tls_credential *credential,
+static struct tls_session *connect_once(SSL *client, struct tls_policy *policy,
+					struct tls_credential *credential,
 					const struct crypto_key *key, struct timing *timing)
 {
 	struct tls_wire wire = { .out = to_client, .out_size = sizeof(to_client), .now_s = NOW_S };
@@ -124,7 +125,8 @@ static void handshakes(const char *name, SSL_CTX *library, struct tls_policy *po
 		tls_session_free(connect_once(client, policy, credential, key, &timing));
 		SSL_free(client);
 	}
-	printf("%-34s %7.1f µs  signature %6.1f µs\n", name, timing.tls_us / ROUNDS, timing.sign_us / ROUNDS);
+	printf("%-34s %7.1f µs  signature %6.1f µs\n", name, timing.tls_us / ROUNDS,
+	       timing.sign_us / ROUNDS);
 }
 
 /* A request of 100 bytes, an answer of 1,200. */
@@ -138,15 +140,19 @@ static void requests(SSL_CTX *library, struct tls_policy *policy, struct tls_cre
 	double total = 0;
 
 	for (int i = 0; i < REQUESTS; i++) {
-		struct tls_wire wire = { .out = to_client, .out_size = sizeof(to_client), .now_s = NOW_S };
+		struct tls_wire wire = { .out = to_client,
+					 .out_size = sizeof(to_client),
+					 .now_s = NOW_S };
 		size_t len;
 
 		SSL_write(client, request, sizeof(request));
-		wire.in = span_of(to_server, (size_t)BIO_read(SSL_get_wbio(client), to_server, sizeof(to_server)));
+		wire.in = span_of(to_server, (size_t)BIO_read(SSL_get_wbio(client), to_server,
+							      sizeof(to_server)));
 		double begin = cpu_us();
 
 		MUST(tls_session_read(session, &wire, buf, sizeof(buf), &len) == 0);
-		MUST(tls_session_write(session, &wire, span_of(answer, sizeof(answer)), 0, &len) == 0);
+		MUST(tls_session_write(session, &wire, span_of(answer, sizeof(answer)), 0, &len) ==
+		     0);
 		total += cpu_us() - begin;
 		BIO_write(SSL_get_rbio(client), to_client, (int)wire.out_len);
 		SSL_read(client, scratch, sizeof(scratch));
@@ -199,12 +205,13 @@ int main(void)
 		MUST(crypto_key_generate((enum crypto_key_type)type, &key) == 0);
 		credential = self_signed(key);
 		SSL_CTX_set1_groups_list(library, "X25519");
-		handshakes(type ? "full, RSA-2048, X25519" : "full, P-256, X25519", library, policy, credential, key,
-			   false);
+		handshakes(type ? "full, RSA-2048, X25519" : "full, P-256, X25519", library, policy,
+			   credential, key, false);
 		if (type == 0) {
 			handshakes("resumed, X25519", library, policy, credential, key, true);
 			SSL_CTX_set1_groups_list(library, "X25519MLKEM768:X25519");
-			handshakes("full, P-256, X25519MLKEM768", library, policy, credential, key, false);
+			handshakes("full, P-256, X25519MLKEM768", library, policy, credential, key,
+				   false);
 			requests(library, policy, credential, key);
 		}
 		tls_credential_free(credential);

@@ -1,16 +1,18 @@
-/* portcullis: a subcommand, or a process of the service. Who is started by the supervisor has its role in the
- * environment and its channel on descriptor 3; everybody else is a command. */
+/* argv → a subcommand, or a process of the table. */
 #include "command/command.h"
+#include "os/os.h"
 #include "proc/proc.h"
 
-int main(int argument_count, char **arguments)
+int main(int argc, char **argv)
 {
-	const char *role;
+	struct span role;
 
-	if (os_start() < 0)
+	if (os_start())
 		return COMMAND_FAULT;
-	role = os_environment("PORTCULLIS_ROLE");
-	if (role)
-		os_exit(proc_helper_main(span_str(role)));
-	return command_main(argument_count, arguments);
+	/* A child: started by the supervisor with its channel on descriptor 3 and its role in the environment, so
+	 * that no command line of a user can mean one. */
+	role = span_str(os_environment("PORTCULLIS_ROLE"));
+	if (role.len)
+		os_exit(proc_helper_main(role));
+	return command_main(argc, argv);
 }

@@ -4,242 +4,253 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "conf/conf.h"
-#include "proc/proc.h"
+#include "os/os.h"
 
-#define FILE_OPTION { "-c", "FILE", "the configuration (" COMMAND_DEFAULT_FILE ")" }
-#define JSON_OPTION { "--json", NULL, "as JSON" }
-
-const struct command_row command_rows[] = {
-	{ "run", "", "the service, in the foreground", { FILE_OPTION }, 0, 0, command_run },
-	{ "check", "[FILE]", "is this configuration right?", { FILE_OPTION }, 0, 1, command_check },
-	{ "reload", "", "makes the running service read its configuration again", { FILE_OPTION }, 0, 0,
-	  command_reload },
-	{ "stop", "", "ends the running service", { FILE_OPTION, { "--now", NULL, "without waiting for requests" } },
-	  0, 0, command_stop },
-	{ "status", "", "the processes of the running service", { FILE_OPTION, JSON_OPTION }, 0, 0, command_status },
-	{ "version", "", "this program and its libraries", { JSON_OPTION }, 0, 0, command_version },
-	{ "help", "[COMMAND]", "this list, or one command's options", { { NULL, NULL, NULL } }, 0, 1, command_help },
+static const struct command *const commands[] = {
+	&command_run,  &command_proxy,  &command_files,	 &command_check,   &command_reload,
+	&command_stop, &command_status, &command_ca, &command_version, &command_help,
 };
-const size_t command_row_count = ARRAY_LEN(command_rows);
 
-const struct command_row *command_find(struct span name)
+/* ---- Printing ------------------------------------------------------------------------------------------- */
+
+static void print_to(int (*put)(struct span text), const char *format, va_list arguments)
 {
-	for (size_t i = 0; i < command_row_count; i++) {
-		if (span_equal(span_str(command_rows[i].name), name))
-			return &command_rows[i];
-	}
-	return NULL;
-}
+	char text[16384];
+	int len = vsnprintf(text, sizeof(text), format, arguments);
 
-/* ---- Printing -------------------------------------------------------------------------------------- */
-
-static struct span format_text(char *buf, size_t size, const char *format, va_list arguments)
-{
-	int len = vsnprintf(buf, size, format, arguments);
-
-	if (len < 0)
-		return SPAN_NONE;
-	return span_of(buf, (size_t)len < size ? (size_t)len : size - 1);
+	if (len > 0)
+		put(span_of(text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1));
 }
 
 void command_print(const char *format, ...)
 {
-	char text[8192];
 	va_list arguments;
 
 	va_start(arguments, format);
-	os_out(format_text(text, sizeof(text), format, arguments));
+	print_to(os_out, format, arguments);
 	va_end(arguments);
 }
 
-void command_fault(const char *format, ...)
+void command_complain(const char *format, ...)
 {
-	char text[8192];
 	va_list arguments;
 
-	os_err(SPAN("portcullis: "));
 	va_start(arguments, format);
-	os_err(format_text(text, sizeof(text), format, arguments));
+	print_to(os_err, format, arguments);
 	va_end(arguments);
-	os_err(SPAN("\n"));
 }
 
-/* ---- The command line ------------------------------------------------------------------------------ */
+int command_wrong(const struct command_line *line, const char *format, ...)
+{
+	va_list arguments;
 
-bool command_has(const struct command_line *line, const char *name)
+	command_complain("portcullis %s: ", line->command->name);
+	va_start(arguments, format);
+	print_to(os_err, format, arguments);
+	va_end(arguments);
+	command_complain("\nusage: portcullis %s %s\n", line->command->name, line->command->form);
+	return COMMAND_USAGE;
+}
+
+/* ---- Options --------------------------------------------------------------------------------------------- */
+
+const char *command_value_at(const struct command_line *line, const char *option, size_t index)
 {
 	for (size_t i = 0; i < line->given_count; i++) {
-		if (strcmp(line->given[i].option->name, name) == 0)
-			return true;
+		if (strcmp(line->given[i].option->name, option) == 0 && index-- == 0)
+			return line->given[i].value;
 	}
-	return false;
+	return NULL;
 }
 
-const char *command_value(const struct command_line *line, const char *name)
+const char *command_value(const struct command_line *line, const char *option)
 {
 	const char *value = NULL;
 
 	for (size_t i = 0; i < line->given_count; i++) {
-		if (strcmp(line->given[i].option->name, name) == 0)
+		if (strcmp(line->given[i].option->name, option) == 0)
 			value = line->given[i].value;
 	}
 	return value;
 }
 
-static const struct command_option *option_find(const struct command_row *row, struct span name)
+bool command_has(const struct command_line *line, const char *option)
 {
-	for (size_t i = 0; i < COMMAND_OPTIONS_MAX && row->options[i].name; i++) {
-		if (span_equal(span_str(row->options[i].name), name))
-			return &row->options[i];
-	}
-	return NULL;
-}
-
-static int unknown_option(const struct command_row *row, struct span name)
-{
-	struct conf_nearest nearest;
-
-	conf_nearest_init(&nearest, name);
-	for (size_t i = 0; i < COMMAND_OPTIONS_MAX && row->options[i].name; i++)
-		conf_nearest_offer(&nearest, span_str(row->options[i].name));
-	if (nearest.best.len)
-		command_fault("%s: there is no option %.*s; did you mean %.*s?", row->name, SPAN_ARG(name),
-			      SPAN_ARG(nearest.best));
-	else
-		command_fault("%s: there is no option %.*s; see portcullis help %s", row->name, SPAN_ARG(name),
-			      row->name);
-	return COMMAND_USAGE;
-}
-
-/* `--name VALUE`, `--name=VALUE`. */
-static int take_option(struct command_line *line, char **arguments, int count, int *at)
-{
-	struct span text = span_str(arguments[*at]);
-	size_t equals = text.len > 2 && text.ptr[1] == '-' ? span_find_byte(text, '=') : text.len;
-	const struct command_option *option = option_find(line->row, span_first(text, equals));
-	const char *value = equals < text.len ? arguments[*at] + equals + 1 : NULL;
-
-	if (!option)
-		return unknown_option(line->row, span_first(text, equals));
-	if (value && !option->value) {
-		command_fault("%s: %s takes no value", line->row->name, option->name);
-		return COMMAND_USAGE;
-	}
-	if (option->value && !value) {
-		if (*at + 1 >= count) {
-			command_fault("%s: %s wants %s", line->row->name, option->name, option->value);
-			return COMMAND_USAGE;
-		}
-		value = arguments[++*at];
-	}
-	if (line->given_count == COMMAND_VALUES_MAX) {
-		command_fault("%s: too many options", line->row->name);
-		return COMMAND_USAGE;
-	}
-	line->given[line->given_count].option = option;
-	line->given[line->given_count++].value = value;
-	return 0;
-}
-
-static bool is_option(const char *text)
-{
-	return text[0] == '-' && text[1] != 0;
-}
-
-static int parse(struct command_line *line, char **arguments, int count)
-{
-	bool options_end = false;
-
-	for (int i = 0; i < count; i++) {
-		if (!options_end && strcmp(arguments[i], "--") == 0) {
-			options_end = true;
-		} else if (!options_end && is_option(arguments[i])) {
-			int err = take_option(line, arguments, count, &i);
-
-			if (err)
-				return err;
-		} else if (line->operand_count == line->row->operand_max) {
-			command_fault("%s: %s is one too many; see portcullis help %s", line->row->name, arguments[i],
-				      line->row->name);
-			return COMMAND_USAGE;
-		} else {
-			line->operands[line->operand_count++] = arguments[i];
-		}
-	}
-	if (line->operand_count < line->row->operand_min) {
-		command_fault("%s: %s is missing; see portcullis help %s", line->row->name, line->row->operands,
-			      line->row->name);
-		return COMMAND_USAGE;
-	}
-	return 0;
-}
-
-static int unknown_command(const char *name)
-{
-	struct conf_nearest nearest;
-
-	conf_nearest_init(&nearest, span_str(name));
-	for (size_t i = 0; i < command_row_count; i++)
-		conf_nearest_offer(&nearest, span_str(command_rows[i].name));
-	if (nearest.best.len)
-		command_fault("there is no command %s; did you mean %.*s?", name, SPAN_ARG(nearest.best));
-	else
-		command_fault("there is no command %s; see portcullis help", name);
-	return COMMAND_USAGE;
-}
-
-/* The command's name may itself stand behind options; the first word that is none is it. An option's value
- * (`-c FILE run`) is told from it by the options that take one. */
-static int find_name(char **arguments, int count)
-{
-	for (int i = 1; i < count; i++) {
-		if (!is_option(arguments[i]))
-			return i;
-		if (strcmp(arguments[i], "-c") == 0)
-			i++;
-	}
-	return 0;
-}
-
-static bool wants_help(char **arguments, int count)
-{
-	for (int i = 1; i < count && strcmp(arguments[i], "--") != 0; i++) {
-		if (strcmp(arguments[i], "--help") == 0 || strcmp(arguments[i], "-h") == 0)
+	for (size_t i = 0; i < line->given_count; i++) {
+		if (strcmp(line->given[i].option->name, option) == 0)
 			return true;
 	}
 	return false;
 }
 
-int command_main(int count, char **arguments)
+static void print_help(const struct command *command)
 {
-	struct command_line line = { 0 };
-	char *rest[COMMAND_OPERANDS_MAX + 2 * COMMAND_VALUES_MAX];
-	int name = find_name(arguments, count), rest_count = 0, err;
+	command_print("usage: portcullis %s %s\n\n%s.\n", command->name, command->form, command->help);
+	if (command->details)
+		command_print("\n%s\n", command->details);
+	if (command->options[0].name)
+		command_print("\n");
+	for (const struct command_option *option = command->options; option->name; option++) {
+		char form[64];
 
-	if (!name && count > 1 && strcmp(arguments[1], "--version") == 0)
-		return command_version(&line);
-	if (!name) {
-		if (!wants_help(arguments, count) && count > 1)
-			return unknown_command(arguments[1]);
-		command_help(&line);
-		return wants_help(arguments, count) ? COMMAND_DONE : COMMAND_USAGE;
+		snprintf(form, sizeof(form), "%s %s", option->name, option->value ? option->value : "");
+		command_print("  %-26s %s\n", form, option->help);
 	}
-	line.row = command_find(span_str(arguments[name]));
-	if (!line.row)
-		return unknown_command(arguments[name]);
-	if (wants_help(arguments, count)) {
-		command_help_row(line.row);
+}
+
+/* `--name VALUE` or `--name=VALUE`. 0, or COMMAND_USAGE. */
+static int parse_option(struct command_line *line, char **argv, int argc, int *at)
+{
+	struct span word = span_str(argv[*at]), name = span_first(word, span_find_byte(word, '='));
+	const struct command_option *option = line->command->options;
+	const char *value = name.len < word.len ? word.ptr + name.len + 1 : NULL;
+
+	while (option->name && !span_equal(span_str(option->name), name))
+		option++;
+	if (!option->name)
+		return command_wrong(line, "there is no option %.*s", SPAN_ARG(name));
+	if (!option->value && value)
+		return command_wrong(line, "%s takes no value", option->name);
+	if (option->value && !value) {
+		if (*at + 1 >= argc)
+			return command_wrong(line, "%s needs %s", option->name, option->value);
+		value = argv[++*at];
+	}
+	if (line->given_count == COMMAND_VALUES_MAX)
+		return command_wrong(line, "too many options");
+	line->given[line->given_count++] = (struct command_given){ option, value };
+	return 0;
+}
+
+static int parse_line(struct command_line *line, int argc, char **argv)
+{
+	bool only_operands = false;
+
+	for (int i = 0; i < argc; i++) {
+		int wrong;
+
+		if (!only_operands && strcmp(argv[i], "--") == 0) {
+			only_operands = true;
+			continue;
+		}
+		if (only_operands || argv[i][0] != '-' || argv[i][1] == '\0') {
+			if (line->operand_count == COMMAND_OPERANDS_MAX)
+				return command_wrong(line, "too many operands");
+			line->operands[line->operand_count++] = argv[i];
+			continue;
+		}
+		wrong = parse_option(line, argv, argc, &i);
+		if (wrong)
+			return wrong;
+	}
+	if (line->operand_count < line->command->operands_min)
+		return command_wrong(line, "an operand is missing");
+	if (line->operand_count > line->command->operands_max)
+		return command_wrong(line, "what is `%s` for?", line->operands[line->command->operands_max]);
+	return 0;
+}
+
+/* ---- Choosing ---------------------------------------------------------------------------------------------- */
+
+static const struct command *command_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (strcmp(commands[i]->name, name) == 0)
+			return commands[i];
+	}
+	return NULL;
+}
+
+static size_t distance(const char *a, const char *b)
+{
+	size_t row[32], len_b = strlen(b) < 31 ? strlen(b) : 31;
+
+	for (size_t i = 0; i <= len_b; i++)
+		row[i] = i;
+	for (size_t i = 0; a[i]; i++) {
+		size_t corner = row[0];
+
+		row[0] = i + 1;
+		for (size_t k = 0; k < len_b; k++) {
+			size_t change = corner + (a[i] != b[k]), best = row[k] < row[k + 1] ? row[k] : row[k + 1];
+
+			corner = row[k + 1];
+			row[k + 1] = best + 1 < change ? best + 1 : change;
+		}
+	}
+	return row[len_b];
+}
+
+static int unknown_command(const char *name)
+{
+	const struct command *nearest = NULL;
+	size_t best = 3;
+
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		size_t d = strlen(name) < 30 ? distance(name, commands[i]->name) : best;
+
+		if (d < best) {
+			best = d;
+			nearest = commands[i];
+		}
+	}
+	command_complain("portcullis: there is no command `%s`", name);
+	if (nearest)
+		command_complain("; did you mean `%s`?", nearest->name);
+	command_complain("\n`portcullis help` lists them.\n");
+	return COMMAND_USAGE;
+}
+
+static int help_run(const struct command_line *line)
+{
+	if (line->operand_count) {
+		const struct command *command = command_find(line->operands[0]);
+
+		if (!command)
+			return unknown_command(line->operands[0]);
+		print_help(command);
 		return COMMAND_DONE;
 	}
-	if (count - 2 > (int)ARRAY_LEN(rest)) {
-		command_fault("too many arguments");
-		return COMMAND_USAGE;
+	command_print("portcullis: HTTPS on port 443 in front of your application\n\n");
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		command_print("  portcullis %-8s %s\n", commands[i]->name, commands[i]->help);
+	command_print("\n`portcullis COMMAND --help` says more. To begin: portcullis proxy 127.0.0.1:3000\n");
+	return COMMAND_DONE;
+}
+
+const struct command command_help = {
+	.name = "help",
+	.form = "[COMMAND]",
+	.help = "list the commands, or explain one",
+	.operands_max = 1,
+	.run = help_run,
+};
+
+/* Version and help are also asked for as options, everywhere. */
+static bool asks_for(const char *word, const char *option, const char *short_option)
+{
+	return strcmp(word, option) == 0 || strcmp(word, short_option) == 0;
+}
+
+int command_main(int argc, char **argv)
+{
+	struct command_line line = { 0 };
+	int wrong;
+
+	if (argc < 2 || asks_for(argv[1], "--help", "-h")) {
+		line.command = &command_help;
+		help_run(&line);
+		return argc < 2 ? COMMAND_USAGE : COMMAND_DONE;
 	}
-	for (int i = 1; i < count; i++) {
-		if (i != name)
-			rest[rest_count++] = arguments[i];
+	line.command = asks_for(argv[1], "--version", "-V") ? &command_version : command_find(argv[1]);
+	if (!line.command)
+		return unknown_command(argv[1]);
+	for (int i = 2; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (asks_for(argv[i], "--help", "-h")) {
+			print_help(line.command);
+			return COMMAND_DONE;
+		}
 	}
-	err = parse(&line, rest, rest_count);
-	return err ? err : line.row->run(&line);
+	wrong = parse_line(&line, argc - 2, argv + 2);
+	return wrong ? wrong : line.command->run(&line);
 }

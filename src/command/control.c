@@ -1,6 +1,8 @@
 /* Commands that ask the running service over control.sock. */
 #include <string.h>
 
+#include "command/control.h"
+
 #include "command/command.h"
 #include "conf/conf.h"
 #include "proc/proc.h"
@@ -61,9 +63,9 @@ int command_connect(const struct command_line *line, struct ipc_channel *ret_cha
 
 	if (err < 0) {
 		if (err == -ENOENT || err == -ECONNREFUSED)
-			command_fault("not running");
+			command_complain("portcullis: not running\n");
 		else
-			command_fault("the service cannot be asked: %s", strerror(-err));
+			command_complain("portcullis: the service cannot be asked: %s\n", strerror(-err));
 		return COMMAND_FAULT;
 	}
 	if (ipc_channel_open(ret_channel, NULL, fd, IPC_COMMAND, IPC_SUPERVISOR) < 0)
@@ -75,7 +77,7 @@ int command_wait(struct ipc_channel *channel, struct ipc_message *ret_message)
 {
 	if (ipc_wait(channel, -1, ret_message) == 0)
 		return 0;
-	command_fault("the service has ended");
+	command_complain("portcullis: the service has ended\n");
 	return COMMAND_FAULT;
 }
 
@@ -93,7 +95,7 @@ static int print_answers(struct ipc_channel *channel)
 		if (message.number == IPC_MESSAGE_answer_end) {
 			exit_code = (int)((const struct ipc_answer_end *)message.body)->exit_code;
 			if (message.tail.len)
-				command_fault("%.*s", SPAN_ARG(message.tail));
+				command_complain("portcullis: %.*s\n", SPAN_ARG(message.tail));
 		} else if (message.number == IPC_MESSAGE_answer) {
 			os_err(message.tail);
 		}
@@ -102,7 +104,7 @@ static int print_answers(struct ipc_channel *channel)
 	return exit_code;
 }
 
-int command_reload(const struct command_line *line)
+static int reload_run(const struct command_line *line)
 {
 	struct ipc_channel channel;
 	int exit_code = command_connect(line, &channel);
@@ -116,7 +118,7 @@ int command_reload(const struct command_line *line)
 	return exit_code;
 }
 
-int command_stop(const struct command_line *line)
+static int stop_run(const struct command_line *line)
 {
 	struct ipc_channel channel;
 	struct ipc_message message;
@@ -132,3 +134,21 @@ int command_stop(const struct command_line *line)
 	ipc_channel_close(&channel);
 	return exit_code;
 }
+
+const struct command command_reload = {
+	.name = "reload",
+	.form = "[-c FILE]",
+	.help = "make the running service read its configuration again",
+	.details = "It returns when every worker has the new one, or says what is wrong with it: then nothing changed.",
+	.options = { COMMAND_FILE_OPTION },
+	.run = reload_run,
+};
+
+const struct command command_stop = {
+	.name = "stop",
+	.form = "[--now] [-c FILE]",
+	.help = "end the running service",
+	.details = "What is under way has 30 s.",
+	.options = { COMMAND_FILE_OPTION, { "--now", NULL, "without waiting for what is under way" } },
+	.run = stop_run,
+};

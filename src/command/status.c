@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "command/command.h"
+#include "command/control.h"
 
 static const char *state_name(uint32_t state)
 {
@@ -108,7 +108,7 @@ static void print_text(const struct ipc_status_row *row, const struct ipc_range 
 	os_out(writer_done(&out));
 }
 
-int command_status(const struct command_line *line)
+static int status_run(const struct command_line *line)
 {
 	bool json = command_has(line, "--json"), is_over = false, is_first = true;
 	struct ipc_channel channel;
@@ -141,3 +141,12 @@ int command_status(const struct command_line *line)
 	ipc_channel_close(&channel);
 	return err;
 }
+
+const struct command command_status = {
+	.name = "status",
+	.form = "[--json] [-c FILE]",
+	.help = "list the processes of the running service",
+	.details = "What each one's sandbox enforces, what this kernel could not give, memory, connections.",
+	.options = { COMMAND_FILE_OPTION, { "--json", NULL, "as JSON" } },
+	.run = status_run,
+};

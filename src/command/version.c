@@ -1,18 +1,26 @@
 #include "command/command.h"
 #include "crypto/crypto.h"
+#include "dial/dial.h"
+#include "os/os.h"
 
-int command_version(const struct command_line *line)
+static int version_run(const struct command_line *line)
 {
 	char kernel[128];
-	struct writer out = writer_of(kernel, sizeof(kernel) - 1);
+	struct writer writer = writer_of(kernel, sizeof(kernel));
+	int failed = os_kernel_version(&writer);
 
-	if (os_kernel_version(&out) < 0)
-		write_str(&out, "unknown");
-	*out.at = 0;
-	if (line->row && command_has(line, "--json"))
-		command_print("{\"portcullis\":\"%s\",\"crypto\":\"%s\",\"kernel\":\"%s\"}\n", PORTCULLIS_VERSION,
-			      crypto_version(), kernel);
-	else
-		command_print("portcullis %s\n%s\nLinux %s\n", PORTCULLIS_VERSION, crypto_version(), kernel);
+	(void)line;
+	command_print("portcullis %s\n", PORTCULLIS_VERSION);
+	command_print("  AWS-LC    %s (built in)\n", crypto_version());
+	command_print("  c-ares    %s\n", dial_library_version());
+	command_print("  seccomp   %s\n", os_sandbox_library_version());
+	command_print("  kernel    %.*s\n", failed ? 7 : (int)writer_done(&writer).len, failed ? "unknown" : kernel);
 	return COMMAND_DONE;
 }
+
+const struct command command_version = {
+	.name = "version",
+	.form = "",
+	.help = "print this version and those of its libraries",
+	.run = version_run,
+};

@@ -295,6 +295,7 @@ int edge_data(struct edge *edge, enum ipc_data_kind kind, uint64_t id, struct sp
 		return stage_roots(edge, id, text);
 	case IPC_DATA_HOSTS:
 	case IPC_DATA_RESOLVER:
+	case IPC_DATA_TEXT:
 		break;
 	}
 	return 0;

@@ -49,12 +49,9 @@ int http_fields_set(struct http_fields *fields, struct span name, struct span va
 const struct http_field *http_fields_next(const struct http_fields *fields, enum http_name id,
 					  const struct http_field *after)
 {
-	const struct http_field *end = fields->items + fields->count;
-
-	for (const struct http_field *field = after ? after + 1 : fields->items; field < end;
-	     field++)
-		if (field->id == id)
-			return field;
+	for (uint32_t i = after ? (uint32_t)(after - fields->items) + 1 : 0; i < fields->count; i++)
+		if (fields->items[i].id == id)
+			return &fields->items[i];
 	return NULL;
 }
 

@@ -57,14 +57,13 @@ enum http_name http_name_of(struct span text)
 {
 	if (text.len == 0 || text.len > NAME_LEN_MAX)
 		return HTTP_NAME_OTHER;
-	char first = ascii_lower(text.ptr[0]);
-
 	for (int i = 0; i < NAMES_PER_LEN; i++) {
 		uint8_t id = names_by_len[text.len][i];
 
 		if (id == HTTP_NAME_OTHER)
 			break;
-		if (ascii_lower(name_texts[id].ptr[0]) == first &&
+		/* 0x20 tells the cases of a letter apart. */
+		if (((name_texts[id].ptr[0] ^ text.ptr[0]) & ~0x20) == 0 &&
 		    span_equal_nocase(name_texts[id], text))
 			return (enum http_name)id;
 	}

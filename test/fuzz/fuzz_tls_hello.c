@@ -1,5 +1,5 @@
-/* The ClientHello parser: what it says of the first bytes of a connection does not depend on how they came,
- * and its facts lie inside the bytes and are what they claim to be. */
+/* The ClientHello parser: what it says of the first bytes of a connection does not depend on how
+ * they came, and its facts lie inside the bytes and are what they claim to be. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 static void check_inside(struct span part, struct span bytes, const char *scratch)
 {
 	bool in_bytes = part.ptr >= bytes.ptr && part.ptr + part.len <= bytes.ptr + bytes.len;
-	bool in_scratch = part.ptr >= scratch && part.ptr + part.len <= scratch + TLS_HELLO_MESSAGE_MAX;
+	bool in_scratch =
+		part.ptr >= scratch && part.ptr + part.len <= scratch + TLS_HELLO_MESSAGE_MAX;
 
 	MUST(part.len == 0 || in_bytes || in_scratch);
 }
@@ -28,11 +29,13 @@ static void check_facts(const struct tls_hello *hello, struct span bytes, const 
 	check_inside(hello->groups, bytes, scratch);
 	check_inside(hello->key_share_groups, bytes, scratch);
 	check_inside(hello->signature_schemes, bytes, scratch);
-	MUST(hello->random.len == 32 && hello->session_id.len <= 32 && hello->cipher_suites.len >= 2);
+	MUST(hello->random.len == 32 && hello->session_id.len <= 32 &&
+	     hello->cipher_suites.len >= 2);
 	MUST((hello->name_kind == TLS_NAME_HOST) == (name.len > 0));
 	for (size_t i = 0; i < name.len; i++)
 		MUST((name.ptr[i] >= 'a' && name.ptr[i] <= 'z') || ascii_is_digit(name.ptr[i]) ||
-		     name.ptr[i] == '-' || name.ptr[i] == '_' || (name.ptr[i] == '.' && i > 0 && i + 1 < name.len));
+		     name.ptr[i] == '-' || name.ptr[i] == '_' ||
+		     (name.ptr[i] == '.' && i > 0 && i + 1 < name.len));
 	MUST(hello->has_tls12 || hello->has_tls13 || !(hello->can_rsa || hello->can_ecdsa_p256));
 }
 
@@ -51,8 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	struct tls_hello hello, part;
 	int whole = tls_hello_parse(all, scratch, &hello);
 	int outcome = TLS_HELLO_NEED_MORE;
-	/* Byte by byte, or for long inputs in steps; each part in a block of its own, so that ASan sees a look
-	 * beyond it. */
+	/* Byte by byte, or for long inputs in steps; each part in a block of its own, so that ASan
+	 * sees a look beyond it. */
 	size_t step = size > 2000 ? size / 500 : 1;
 
 	for (size_t len = 0; outcome == TLS_HELLO_NEED_MORE; len += step) {
