@@ -13,6 +13,6 @@ int main(int argc, char **argv)
 	 * that no command line of a user can mean one. */
 	role = span_str(os_environment("PORTCULLIS_ROLE"));
 	if (role.len)
-		return proc_helper_main(role);
+		os_exit(proc_helper_main(role));
 	return command_main(argc, argv);
 }
