@@ -1,0 +1,118 @@
+/* What the files of dial share. From the question down: an attempt (one question) takes its addresses from
+ * a name, a name has them from hosts, from its last answer or from the resolver, which alone knows c-ares. */
+#pragma once
+
+#include "dial/dial.h"
+
+enum {
+	DIAL_ADDRESSES_MAX = 16, /* of one name; more are left out */
+	DIAL_NAME_MAX = 253,
+	DIAL_SERVERS_MAX = 3,	 /* resolv.conf(5): MAXNS */
+	DIAL_DOMAINS_MAX = 8,
+	DIAL_NDOTS_MAX = 15,
+	DIAL_DETAIL_MAX = 256,
+};
+
+struct dial_ip {
+	uint8_t family; /* OS_FAMILY_V4, _V6 */
+	uint8_t ip[16];
+	uint32_t scope;
+};
+struct dial_ips {
+	struct dial_ip list[DIAL_ADDRESSES_MAX];
+	size_t count;
+};
+void dial_ips_add(struct dial_ips *ips, const struct dial_ip *ip); /* once; without room it is left out */
+/* v6 first, then by turns: a dead v6 network must not eat the time of all of v4 (RFC 8305, 4). */
+void dial_ips_interleave(const struct dial_ips *ips, struct dial_ips *ret_ips);
+
+/* ---- text.c: hosts and resolv.conf ------------------------------------------------------------------- */
+
+/* The addresses that the text gives a name (lower case, no dot at the end). */
+void dial_hosts_find(struct span text, struct span name, struct dial_ips *ret_ips);
+
+struct dial_resolver_config {
+	struct os_address servers[DIAL_SERVERS_MAX]; /* port 0: the ordinary one */
+	size_t server_count;
+	struct span domains[DIAL_DOMAINS_MAX]; /* in the text */
+	size_t domain_count;
+	uint32_t ndots;
+};
+void dial_resolver_parse(struct span text, struct dial_resolver_config *ret_config);
+
+/* ---- resolver.c -------------------------------------------------------------------------------------- */
+
+struct dial_resolver;
+struct dial_lookup;
+
+struct dial_reply {
+	const struct dial_ips *ips; /* NULL: `why` says what is wrong */
+	uint32_t ttl_s;
+	bool is_last; /* false: the other family's answer is still to come */
+	bool is_forbidden; /* there are addresses, but none that may be connected to */
+	const char *why;
+};
+
+int dial_resolver_new(struct os_loop *loop, struct dial_resolver **ret_resolver) MUST_CHECK;
+void dial_resolver_free(struct dial_resolver *resolver); /* lookups under way are forgotten */
+/* Lookups under way begin anew with the new servers. -ENOMEM: nothing changed. */
+int dial_resolver_set(struct dial_resolver *resolver, struct span resolv_conf) MUST_CHECK;
+/* `on_reply` is called one or several times, the last one with is_last, never from in here. NULL without
+ * memory. `name` must stay as long. */
+struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct span name,
+				      void (*on_reply)(void *owner, const struct dial_reply *reply),
+				      void *owner);
+void dial_lookup_forget(struct dial_lookup *lookup); /* on_reply is not called any more; NULL is fine */
+
+/* ---- name.c ------------------------------------------------------------------------------------------ */
+
+struct dial_name {
+	struct dial *dial;
+	uint64_t key;
+	struct span text; /* lower case, no dot at the end; its own copy */
+	uint32_t references; /* of origins and of attempts that wait */
+	struct list waiters;
+	struct dial_lookup *lookup;
+	uint64_t hosts_serial; /* of the hosts text that `hosts` is of */
+	struct dial_ips hosts;
+	struct dial_ips good; /* the last answer that had addresses */
+	uint64_t fresh_until_ns, good_until_ns;
+	uint64_t quiet_until_ns; /* after a failure: no new lookup before */
+	enum dial_status failed; /* of the last lookup; 0: it was good */
+	const char *why;
+};
+
+struct dial_name *dial_name_ref(struct dial *dial, struct span text); /* NULL without memory */
+void dial_name_unref(struct dial_name *name);			      /* NULL is fine */
+/* Answers now (0, or a status and its reason) or -EAGAIN: dial_attempt_resolved() will be called. */
+int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt, struct dial_ips *ret_ips,
+		      const char **ret_why) MUST_CHECK;
+/* Waiting was too long: what an older answer said, if there is one. */
+bool dial_name_is_known(const struct dial_name *name, struct dial_ips *ret_ips);
+
+/* ---- attempt.c --------------------------------------------------------------------------------------- */
+
+struct dial_entry { /* an origin */
+	uint64_t id;
+	uint16_t port;
+	bool is_literal;
+	struct os_address address; /* of a literal or a unix path */
+	struct dial_name *name;	   /* else */
+};
+
+/* ips NULL: status and why. */
+void dial_attempt_resolved(struct dial_attempt *attempt, const struct dial_ips *ips, enum dial_status status,
+			   const char *why);
+struct list *dial_attempt_waiting(struct dial_attempt *attempt); /* its node in name->waiters */
+struct dial_attempt *dial_attempt_of(struct list *waiting);
+
+struct dial {
+	struct os_loop *loop;
+	struct dial_resolver *resolver;
+	struct map origins; /* id → struct dial_entry */
+	struct map names;   /* hash of text → struct dial_name */
+	struct list attempts;
+	struct span hosts; /* its own copy */
+	uint64_t hosts_serial;
+};
+const struct dial_entry *dial_entry_find(const struct dial *dial, uint64_t id);
