@@ -88,6 +88,23 @@ static void write_listeners(struct writer *text, const struct command_line *line
 	}
 }
 
+/* A folder is named from here; the text has no place of its own that it could be relative to. */
+static void write_operand(struct writer *text, struct span operand, bool is_folder)
+{
+	char path[4096];
+	struct writer writer = writer_of(path, sizeof(path));
+	struct arena arena;
+	struct span current;
+
+	arena_init(&arena, 0);
+	if (is_folder && operand.ptr[0] != '/' && os_folder_current(&arena, &current) == 0) {
+		write_format(&writer, "%.*s/%.*s", SPAN_ARG(current), SPAN_ARG(operand));
+		operand = writer_done(&writer);
+	}
+	write_word(text, operand);
+	arena_fini(&arena);
+}
+
 static int site_serve(const struct command_line *line, const char *handler)
 {
 	static const char name[] = "command line";
@@ -100,7 +117,7 @@ static int site_serve(const struct command_line *line, const char *handler)
 	write_names(&text, line);
 	write_format(&text, "\t%s ", handler);
 	for (size_t i = 0; i < line->operand_count; i++)
-		write_word(&text, span_str(line->operands[i]));
+		write_operand(&text, span_str(line->operands[i]), line->command == &command_files);
 	write_str(&text, "\n}\n");
 	if (!text.ok) {
 		heap_free(memory);
