@@ -50,8 +50,7 @@ void dial_free(struct dial *dial)
 {
 	if (!dial)
 		return;
-	while (!list_is_empty(&dial->attempts))
-		dial_cancel(dial_attempt_of(dial->attempts.next));
+	dial_attempts_end(dial);
 	entries_free(&dial->origins);
 	MUST(dial->names.used == 0);
 	map_fini(&dial->names);
