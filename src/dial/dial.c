@@ -61,8 +61,11 @@ void dial_free(struct dial *dial)
 
 int dial_set_hosts(struct dial *dial, struct span text)
 {
-	char *copy = heap_alloc(text.len + 1);
+	char *copy;
 
+	if (span_equal(text, dial->hosts))
+		return 0;
+	copy = heap_alloc(text.len + 1);
 	if (!copy)
 		return -ENOMEM;
 	if (text.len)

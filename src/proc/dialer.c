@@ -10,6 +10,7 @@ enum {
 
 struct dialer {
 	struct dial *dial;
+	bool has_origins; /* a newborn may be asked before its first change */
 	const struct snapshot *fresh; /* of the change under way */
 	struct list channels;
 };
@@ -27,7 +28,9 @@ struct dialer_question {
 	struct list link;
 	struct dialer_channel *channel;
 	struct ipc_question name;
-	struct dial_attempt *attempt;
+	struct dial_attempt *attempt; /* NULL: waits for the first list of origins */
+	uint64_t origin;
+	uint32_t timeout_ms;
 };
 
 /* ---- Channels ------------------------------------------------------------------------------------------ */
@@ -50,13 +53,19 @@ static void question_free(struct dialer_question *question)
 	heap_free(question);
 }
 
+static void question_cancel(struct dialer_question *question)
+{
+	if (question->attempt)
+		dial_cancel(question->attempt);
+	question_free(question);
+}
+
 static void channel_free(struct dialer_channel *channel)
 {
 	LIST_EACH(&channel->questions, node) {
 		struct dialer_question *question = LIST_ITEM(node, struct dialer_question, link);
 
-		dial_cancel(question->attempt);
-		question_free(question);
+		question_cancel(question);
 	}
 	list_remove(&channel->link);
 	heap_free(channel);
@@ -139,9 +148,17 @@ static void on_done(void *owner, struct dial_attempt *attempt, const struct dial
 	question_free(question);
 }
 
+static void question_start(struct dialer *dialer, struct dialer_question *question)
+{
+	if (dial_start(dialer->dial, question->origin, question->timeout_ms, on_done, question,
+		       &question->attempt) == 0)
+		return;
+	answer_failed(question->channel->channel, question->name, IPC_DIAL_FAILED, ENOMEM, SPAN("out of memory"));
+	question_free(question);
+}
+
 static void on_dial(struct dialer *dialer, struct dialer_channel *channel, const struct ipc_dial *dial)
 {
-	uint32_t timeout_ms = dial->timeout_ms < TIMEOUT_MAX_MS ? dial->timeout_ms : TIMEOUT_MAX_MS;
 	struct dialer_question *question = NULL;
 
 	if (channel->count < ATTEMPTS_PER_CHANNEL_MAX)
@@ -155,10 +172,21 @@ static void on_dial(struct dialer *dialer, struct dialer_channel *channel, const
 	question->name = dial->question;
 	list_push_back(&channel->questions, &question->link);
 	channel->count++;
-	if (dial_start(dialer->dial, dial->origin, timeout_ms, on_done, question, &question->attempt) == 0)
+	question->origin = dial->origin;
+	question->timeout_ms = dial->timeout_ms < TIMEOUT_MAX_MS ? dial->timeout_ms : TIMEOUT_MAX_MS;
+	if (dialer->has_origins)
+		question_start(dialer, question);
+}
+
+static void start_waiting(struct dialer *dialer)
+{
+	if (dialer->has_origins)
 		return;
-	answer_failed(channel->channel, dial->question, IPC_DIAL_FAILED, ENOMEM, SPAN("out of memory"));
-	question_free(question);
+	dialer->has_origins = true;
+	LIST_EACH(&dialer->channels, channel) {
+		LIST_EACH(&LIST_ITEM(channel, struct dialer_channel, link)->questions, node)
+			question_start(dialer, LIST_ITEM(node, struct dialer_question, link));
+	}
 }
 
 static void on_cancel(struct dialer_channel *channel, const struct ipc_cancel *cancel)
@@ -169,8 +197,7 @@ static void on_cancel(struct dialer_channel *channel, const struct ipc_cancel *c
 		if (question->name.index != cancel->question.index ||
 		    question->name.serial != cancel->question.serial)
 			continue;
-		dial_cancel(question->attempt);
-		question_free(question);
+		question_cancel(question);
 		return;
 	}
 }
@@ -245,15 +272,18 @@ static void on_commit(void *state, struct proc_self *self, uint64_t change)
 	const struct proc_data *resolver = proc_data_find(self, IPC_DATA_RESOLVER, 0);
 	int failed = 0;
 
-	if (hosts && hosts->change == change)
+	(void)change;
+	if (hosts)
 		failed = dial_set_hosts(dialer->dial, hosts->bytes);
-	if (!failed && resolver && resolver->change == change)
+	if (!failed && resolver)
 		failed = dial_set_resolver(dialer->dial, resolver->bytes);
 	if (!failed && dialer->fresh)
 		failed = set_origins(dialer, dialer->fresh, NULL);
 	dialer->fresh = NULL;
 	if (failed)
 		proc_exit(self, PROC_EXIT_FAULT);
+	else
+		start_waiting(dialer);
 }
 
 static void on_abandon(void *state, struct proc_self *self, uint64_t change)
