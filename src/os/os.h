@@ -524,6 +524,7 @@ struct os_sandbox_report {
  * Entering twice tightens. */
 int os_sandbox_enter(const struct os_sandbox *sandbox,
 		     struct os_sandbox_report *ret_report) MUST_CHECK;
+void os_sandbox_library_version(struct writer *out); /* of the library that makes filters */
 const char *os_sandbox_part_name(enum os_sandbox_part part); /* "system calls", …; for `status` */
 
 /* ---- The machine --------------------------------------------------------------------------- */

@@ -615,7 +615,7 @@ static int answer(struct check *check)
 		body.size = check->snapshot->size;
 		failed = send_result(check);
 		if (!failed)
-			failed = seal_bytes("snapshot", span_of(check->snapshot_memory, check->snapshot->size), &fd);
+			failed = seal_bytes("snapshot", arena_bytes(&check->snapshot_arena), &fd);
 	}
 	if (!failed)
 		failed = check_send(check, IPC_MESSAGE_compiled, &body, SPAN_NONE, fd);

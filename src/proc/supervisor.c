@@ -202,7 +202,9 @@ static void on_turn(void *owner)
 	next_ns = lifecycle_deadline_ns(supervisor->lifecycle);
 	if (next_ns > now_ns + TICK_MS * OS_MS)
 		next_ns = now_ns + TICK_MS * OS_MS;
-	os_timer_set(supervisor->loop, &supervisor->tick, next_ns);
+	/* Never later than it is set: turns that come often must not put off looking at heartbeats. */
+	if (!os_timer_is_set(&supervisor->tick) || next_ns < supervisor->tick.deadline_ns)
+		os_timer_set(supervisor->loop, &supervisor->tick, next_ns);
 }
 
 static void on_tick(struct os_timer *timer)

@@ -333,3 +333,11 @@ const char *os_sandbox_part_name(enum os_sandbox_part part)
 	}
 	return "?";
 }
+
+void os_sandbox_library_version(struct writer *out)
+{
+	const struct scmp_version *version = seccomp_version();
+
+	if (version)
+		write_format(out, "%u.%u.%u", version->major, version->minor, version->micro);
+}
