@@ -18,7 +18,8 @@ struct attempt_try {
 };
 
 struct dial_attempt {
-	struct list link; /* of dial->attempts, or of name->waiters while it waits */
+	struct list link;    /* of dial->attempts */
+	struct list waiting; /* of name->waiters */
 	struct dial *dial;
 	struct dial_name *name; /* NULL: a literal; held until the end */
 	void (*on_done)(void *owner, struct dial_attempt *attempt, const struct dial_result *result);
@@ -42,13 +43,18 @@ static void try_next(struct dial_attempt *attempt);
 
 struct list *dial_attempt_waiting(struct dial_attempt *attempt)
 {
-	list_remove(&attempt->link);
-	return &attempt->link;
+	return &attempt->waiting;
 }
 
 struct dial_attempt *dial_attempt_of(struct list *waiting)
 {
-	return LIST_ITEM(waiting, struct dial_attempt, link);
+	return LIST_ITEM(waiting, struct dial_attempt, waiting);
+}
+
+void dial_attempts_end(struct dial *dial)
+{
+	LIST_EACH(&dial->attempts, node)
+		dial_cancel(LIST_ITEM(node, struct dial_attempt, link));
 }
 
 static struct os_address address_of(const struct dial_attempt *attempt, size_t index)
@@ -85,6 +91,7 @@ static void attempt_free(struct dial_attempt *attempt)
 {
 	stop(attempt);
 	list_remove(&attempt->link);
+	list_remove(&attempt->waiting);
 	dial_name_unref(attempt->name);
 	heap_free(attempt);
 }
@@ -309,7 +316,7 @@ static void connect_to(struct dial_attempt *attempt, const struct dial_ips *ips)
 void dial_attempt_resolved(struct dial_attempt *attempt, const struct dial_ips *ips, enum dial_status status,
 			   const char *why)
 {
-	list_push_back(&attempt->dial->attempts, &attempt->link);
+	list_remove(&attempt->waiting);
 	if (ips)
 		connect_to(attempt, ips);
 	else
@@ -325,7 +332,6 @@ static void on_next(struct os_timer *timer)
 	case RESOLVING:
 		if (!dial_name_is_known(attempt->name, &ips))
 			return;
-		list_remove(&attempt->link);
 		dial_attempt_resolved(attempt, &ips, 0, NULL);
 		return;
 	case CONNECTING:

@@ -50,8 +50,7 @@ void dial_free(struct dial *dial)
 {
 	if (!dial)
 		return;
-	while (!list_is_empty(&dial->attempts))
-		dial_cancel(dial_attempt_of(dial->attempts.next));
+	dial_attempts_end(dial);
 	entries_free(&dial->origins);
 	MUST(dial->names.used == 0);
 	map_fini(&dial->names);
@@ -62,8 +61,11 @@ void dial_free(struct dial *dial)
 
 int dial_set_hosts(struct dial *dial, struct span text)
 {
-	char *copy = heap_alloc(text.len + 1);
+	char *copy;
 
+	if (span_equal(text, dial->hosts))
+		return 0;
+	copy = heap_alloc(text.len + 1);
 	if (!copy)
 		return -ENOMEM;
 	if (text.len)

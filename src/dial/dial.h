@@ -35,6 +35,7 @@ struct dial_result {
 	struct span detail; /* for the log; valid during the call */
 };
 
+/* Before the sandbox: c-ares reads what it pleases while it is set up, and nothing after. */
 int dial_new(struct os_loop *loop, struct dial **ret_dial) MUST_CHECK;
 void dial_free(struct dial *dial);
 /* New inputs replace the old ones; both texts may be empty. -ENOMEM. */
@@ -42,8 +43,8 @@ int dial_set_hosts(struct dial *dial, struct span text) MUST_CHECK;
 int dial_set_resolver(struct dial *dial, struct span resolv_conf) MUST_CHECK;
 /* Replaces the list; attempts under way go on. Spans are copied. */
 int dial_set_origins(struct dial *dial, const struct dial_origin *origins, size_t count) MUST_CHECK;
-/* `on_done` is called once, never from inside this call. 0 or -errno; an unknown origin is answered with
- * DIAL_FAILED. */
+/* `on_done` is called once, never from inside this call; the attempt is gone when it returns. 0 or -errno; an
+ * unknown origin is answered with DIAL_FAILED. */
 int dial_start(struct dial *dial, uint64_t origin, uint32_t timeout_ms,
 	       void (*on_done)(void *owner, struct dial_attempt *attempt, const struct dial_result *result),
 	       void *owner, struct dial_attempt **ret_attempt) MUST_CHECK;

@@ -105,6 +105,7 @@ void dial_attempt_resolved(struct dial_attempt *attempt, const struct dial_ips *
 			   const char *why);
 struct list *dial_attempt_waiting(struct dial_attempt *attempt); /* its node in name->waiters */
 struct dial_attempt *dial_attempt_of(struct list *waiting);
+void dial_attempts_end(struct dial *dial); /* cancels all */
 
 struct dial {
 	struct os_loop *loop;

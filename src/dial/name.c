@@ -60,7 +60,6 @@ static void wake_waiters(struct dial_name *name)
 	while (!list_is_empty(&name->waiters)) {
 		struct list *node = name->waiters.next;
 
-		list_remove(node);
 		dial_attempt_resolved(dial_attempt_of(node), is_known ? &ips : NULL, name->failed, name->why);
 	}
 }

@@ -37,6 +37,7 @@ struct dial_resolver {
 	struct list sockets, lookups;
 	struct os_timer timer;
 	char *text; /* of resolv.conf; config points into it */
+	size_t text_len;
 	struct dial_resolver_config config;
 	bool is_noted;	   /* a callback came */
 };
@@ -474,6 +475,25 @@ void dial_resolver_free(struct dial_resolver *resolver)
 	ares_library_cleanup();
 }
 
+/* Their queries were cancelled; the names stay wanted. */
+static void lookups_begin_anew(struct dial_resolver *resolver)
+{
+	LIST_EACH(&resolver->lookups, node) {
+		struct dial_lookup *lookup = LIST_ITEM(node, struct dial_lookup, link);
+
+		lookup->queries[V6].is_noted = lookup->queries[V4].is_noted = false;
+		lookup->candidate = 0;
+		if (!lookup->on_reply)
+			lookup_free(lookup);
+		else
+			MUST(lookup_ask(lookup));
+	}
+	if (resolver->is_noted)
+		os_timer_set(resolver->loop, &resolver->timer, os_loop_now_ns(resolver->loop));
+	else
+		arm_timer(resolver);
+}
+
 static int set_servers(struct dial_resolver *resolver, const struct dial_resolver_config *config)
 {
 	char text[DIAL_SERVERS_MAX * OS_ADDRESS_TEXT_MAX];
@@ -494,10 +514,14 @@ static int set_servers(struct dial_resolver *resolver, const struct dial_resolve
 
 int dial_resolver_set(struct dial_resolver *resolver, struct span resolv_conf)
 {
-	char *text = heap_alloc(resolv_conf.len + 1);
 	struct dial_resolver_config config;
+	char *text;
 	int failed;
 
+	/* The same again must not disturb lookups under way. */
+	if (resolver->text && span_equal(resolv_conf, span_of(resolver->text, resolver->text_len)))
+		return 0;
+	text = heap_alloc(resolv_conf.len + 1);
 	if (!text)
 		return -ENOMEM;
 	if (resolv_conf.len)
@@ -505,24 +529,16 @@ int dial_resolver_set(struct dial_resolver *resolver, struct span resolv_conf)
 	dial_resolver_parse(span_of(text, resolv_conf.len), &config);
 	/* Servers may not change below queries. What they say to that is no answer. */
 	ares_cancel(resolver->channel);
+	resolver->is_noted = false;
 	failed = set_servers(resolver, &config);
 	if (failed) {
 		heap_free(text);
 	} else {
 		heap_free(resolver->text);
 		resolver->text = text;
+		resolver->text_len = resolv_conf.len;
 		resolver->config = config;
 	}
-	LIST_EACH(&resolver->lookups, node) {
-		struct dial_lookup *lookup = LIST_ITEM(node, struct dial_lookup, link);
-
-		lookup->queries[V6].is_noted = lookup->queries[V4].is_noted = false;
-		lookup->candidate = 0;
-		if (!lookup->on_reply)
-			lookup_free(lookup);
-		else
-			MUST(lookup_ask(lookup));
-	}
-	arm_timer(resolver);
+	lookups_begin_anew(resolver);
 	return failed;
 }

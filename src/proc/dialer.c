@@ -1,0 +1,316 @@
+/* The dialer process: the only one that resolves names or connects. Workers name an origin's id and get a
+ * connected socket; which addresses that may lead to is in the snapshot, not in their message. */
+#include "dial/dial.h"
+#include "proc/proc.h"
+
+enum {
+	ATTEMPTS_PER_CHANNEL_MAX = 4096,
+	TIMEOUT_MAX_MS = 120000,
+};
+
+struct dialer {
+	struct dial *dial;
+	bool has_origins; /* a newborn may be asked before its first change */
+	const struct snapshot *fresh; /* of the change under way */
+	struct list channels;
+};
+
+struct dialer_channel {
+	struct list link;
+	struct ipc_channel *channel;
+	enum ipc_kind kind;
+	uint32_t slot;
+	struct list questions;
+	size_t count;
+};
+
+struct dialer_question {
+	struct list link;
+	struct dialer_channel *channel;
+	struct ipc_question name;
+	struct dial_attempt *attempt; /* NULL: waits for the first list of origins */
+	uint64_t origin;
+	uint32_t timeout_ms;
+};
+
+/* ---- Channels ------------------------------------------------------------------------------------------ */
+
+static struct dialer_channel *channel_find(struct dialer *dialer, enum ipc_kind kind, uint32_t slot)
+{
+	LIST_EACH(&dialer->channels, node) {
+		struct dialer_channel *channel = LIST_ITEM(node, struct dialer_channel, link);
+
+		if (channel->kind == kind && channel->slot == slot)
+			return channel;
+	}
+	return NULL;
+}
+
+static void question_free(struct dialer_question *question)
+{
+	question->channel->count--;
+	list_remove(&question->link);
+	heap_free(question);
+}
+
+static void question_cancel(struct dialer_question *question)
+{
+	if (question->attempt)
+		dial_cancel(question->attempt);
+	question_free(question);
+}
+
+static void channel_free(struct dialer_channel *channel)
+{
+	LIST_EACH(&channel->questions, node) {
+		struct dialer_question *question = LIST_ITEM(node, struct dialer_question, link);
+
+		question_cancel(question);
+	}
+	list_remove(&channel->link);
+	heap_free(channel);
+}
+
+static void on_unlinked(void *state, struct proc_self *self, enum ipc_kind kind, uint32_t slot)
+{
+	struct dialer *dialer = state;
+	struct dialer_channel *channel = channel_find(dialer, kind, slot);
+
+	(void)self;
+	if (channel)
+		channel_free(channel);
+}
+
+/* A new channel of the same worker: what it still wants it asks again. */
+static void on_linked(void *state, struct proc_self *self, struct ipc_channel *ipc)
+{
+	struct dialer *dialer = state;
+	struct dialer_channel *channel;
+
+	on_unlinked(dialer, self, ipc->peer, ipc->peer_slot);
+	channel = heap_alloc(sizeof(*channel));
+	if (!channel) {
+		proc_exit(self, PROC_EXIT_FAULT);
+		return;
+	}
+	channel->channel = ipc;
+	channel->kind = ipc->peer;
+	channel->slot = ipc->peer_slot;
+	list_init(&channel->questions);
+	list_push_back(&dialer->channels, &channel->link);
+}
+
+/* ---- Questions ----------------------------------------------------------------------------------------- */
+
+/* A worker that does not read its answers has given up on them: the descriptor is closed, the question's own
+ * deadline there ends it. */
+static void answer_failed(struct ipc_channel *channel, struct ipc_question name, uint32_t status,
+			  int error_number, struct span detail)
+{
+	struct ipc_dial_failed body = {
+		.question = name,
+		.status = status,
+		.error_number = (uint32_t)error_number,
+	};
+
+	if (ipc_send(channel, IPC_MESSAGE_dial_failed, &body, span_first(detail, 256), NULL, 0))
+		ipc_channel_flush(channel);
+}
+
+static void answer_dialed(struct ipc_channel *channel, struct ipc_question name,
+			  const struct dial_result *result)
+{
+	struct ipc_dialed body = {
+		.question = name,
+		.family = result->peer.family,
+		.port = result->peer.port,
+		.connect_us = result->connect_us,
+	};
+
+	for (size_t i = 0; i < sizeof(body.address); i++)
+		body.address[i] = result->peer.ip[i];
+	if (ipc_send(channel, IPC_MESSAGE_dialed, &body, SPAN_NONE, &result->fd, 1))
+		ipc_channel_flush(channel);
+}
+
+static void on_done(void *owner, struct dial_attempt *attempt, const struct dial_result *result)
+{
+	struct dialer_question *question = owner;
+	struct ipc_channel *channel = question->channel->channel;
+
+	(void)attempt;
+	if (result->status) {
+		answer_failed(channel, question->name, result->status, result->error_number, result->detail);
+	} else {
+		answer_dialed(channel, question->name, result);
+		os_close(result->fd);
+	}
+	question_free(question);
+}
+
+static void question_start(struct dialer *dialer, struct dialer_question *question)
+{
+	if (dial_start(dialer->dial, question->origin, question->timeout_ms, on_done, question,
+		       &question->attempt) == 0)
+		return;
+	answer_failed(question->channel->channel, question->name, IPC_DIAL_FAILED, ENOMEM, SPAN("out of memory"));
+	question_free(question);
+}
+
+static void on_dial(struct dialer *dialer, struct dialer_channel *channel, const struct ipc_dial *dial)
+{
+	struct dialer_question *question = NULL;
+
+	if (channel->count < ATTEMPTS_PER_CHANNEL_MAX)
+		question = heap_alloc(sizeof(*question));
+	if (!question) {
+		answer_failed(channel->channel, dial->question, IPC_DIAL_FAILED, EBUSY,
+			      SPAN("too many attempts at once"));
+		return;
+	}
+	question->channel = channel;
+	question->name = dial->question;
+	list_push_back(&channel->questions, &question->link);
+	channel->count++;
+	question->origin = dial->origin;
+	question->timeout_ms = dial->timeout_ms < TIMEOUT_MAX_MS ? dial->timeout_ms : TIMEOUT_MAX_MS;
+	if (dialer->has_origins)
+		question_start(dialer, question);
+}
+
+static void start_waiting(struct dialer *dialer)
+{
+	if (dialer->has_origins)
+		return;
+	dialer->has_origins = true;
+	LIST_EACH(&dialer->channels, channel) {
+		LIST_EACH(&LIST_ITEM(channel, struct dialer_channel, link)->questions, node)
+			question_start(dialer, LIST_ITEM(node, struct dialer_question, link));
+	}
+}
+
+static void on_cancel(struct dialer_channel *channel, const struct ipc_cancel *cancel)
+{
+	LIST_EACH(&channel->questions, node) {
+		struct dialer_question *question = LIST_ITEM(node, struct dialer_question, link);
+
+		if (question->name.index != cancel->question.index ||
+		    question->name.serial != cancel->question.serial)
+			continue;
+		question_cancel(question);
+		return;
+	}
+}
+
+static void on_message(void *state, struct proc_self *self, struct ipc_channel *ipc, struct ipc_message *message)
+{
+	struct dialer *dialer = state;
+	struct dialer_channel *channel;
+
+	if (ipc == proc_supervisor(self))
+		return;
+	channel = channel_find(dialer, ipc->peer, ipc->peer_slot);
+	if (!channel || channel->channel != ipc)
+		return;
+	if (message->number == IPC_MESSAGE_dial)
+		on_dial(dialer, channel, message->body);
+	else if (message->number == IPC_MESSAGE_cancel)
+		on_cancel(channel, message->body);
+}
+
+/* ---- Changes ------------------------------------------------------------------------------------------- */
+
+static void add_origins(const struct snapshot *snapshot, struct dial_origin *origins, size_t *count)
+{
+	for (size_t i = 0; snapshot && i < snapshot->origin_count; i++) {
+		const struct snapshot_origin *origin = &snapshot->origins[i];
+
+		origins[(*count)++] = (struct dial_origin){
+			.id = origin->id,
+			.host = origin->host,
+			.unix_path = origin->is_unix ? origin->unix_path : SPAN_NONE,
+			.port = origin->port,
+		};
+	}
+}
+
+static int set_origins(struct dialer *dialer, const struct snapshot *first, const struct snapshot *second)
+{
+	size_t count = (first ? first->origin_count : 0) + (second ? second->origin_count : 0), used = 0;
+	struct dial_origin *origins = heap_alloc((count + 1) * sizeof(*origins));
+	int failed;
+
+	if (!origins)
+		return -ENOMEM;
+	add_origins(first, origins, &used);
+	add_origins(second, origins, &used);
+	failed = dial_set_origins(dialer->dial, origins, used);
+	heap_free(origins);
+	return failed;
+}
+
+/* From here on old and new origins are known: a worker may have committed, and ask, before we do. An id is
+ * the same thing in both. */
+static enum proc_prepare_result on_prepare(void *state, struct proc_self *self, uint64_t change,
+					   const struct snapshot *snapshot)
+{
+	struct dialer *dialer = state;
+
+	(void)change;
+	dialer->fresh = snapshot;
+	if (!snapshot || set_origins(dialer, proc_snapshot(self), snapshot) == 0)
+		return PROC_PREPARED;
+	dialer->fresh = NULL;
+	proc_refuse(self, 0, SPAN("the dialer has no memory for these origins"));
+	return PROC_PREPARE_REFUSED;
+}
+
+static void on_commit(void *state, struct proc_self *self, uint64_t change)
+{
+	struct dialer *dialer = state;
+	const struct proc_data *hosts = proc_data_find(self, IPC_DATA_HOSTS, 0);
+	const struct proc_data *resolver = proc_data_find(self, IPC_DATA_RESOLVER, 0);
+	int failed = 0;
+
+	(void)change;
+	if (hosts)
+		failed = dial_set_hosts(dialer->dial, hosts->bytes);
+	if (!failed && resolver)
+		failed = dial_set_resolver(dialer->dial, resolver->bytes);
+	if (!failed && dialer->fresh)
+		failed = set_origins(dialer, dialer->fresh, NULL);
+	dialer->fresh = NULL;
+	if (failed)
+		proc_exit(self, PROC_EXIT_FAULT);
+	else
+		start_waiting(dialer);
+}
+
+static void on_abandon(void *state, struct proc_self *self, uint64_t change)
+{
+	struct dialer *dialer = state;
+
+	(void)change;
+	if (dialer->fresh && set_origins(dialer, proc_snapshot(self), NULL))
+		proc_exit(self, PROC_EXIT_FAULT);
+	dialer->fresh = NULL;
+}
+
+static int on_born(void *state, struct proc_self *self)
+{
+	struct dialer *dialer = state;
+
+	list_init(&dialer->channels);
+	return dial_new(proc_loop(self), &dialer->dial);
+}
+
+const struct proc_kind proc_dialer = {
+	.state_size = sizeof(struct dialer),
+	.born = on_born,
+	.message = on_message,
+	.linked = on_linked,
+	.unlinked = on_unlinked,
+	.prepare = on_prepare,
+	.commit = on_commit,
+	.abandon = on_abandon,
+};
