@@ -244,3 +244,10 @@ bool heap_grow(void **array, size_t *capacity, size_t wanted, size_t item_size)
 	*capacity = count;
 	return true;
 }
+
+struct span arena_bytes(struct arena *arena)
+{
+	MUST(arena->fixed);
+	UNPOISON(arena->fixed, arena_used(arena));
+	return span_of(arena->fixed, arena_used(arena));
+}

@@ -134,6 +134,8 @@ void arena_reset(struct arena *arena); /* keeps the first block */
 void arena_fini(struct arena *arena);
 void *arena_alloc(struct arena *arena, size_t size, size_t align) MUST_CHECK;
 size_t arena_used(const struct arena *arena);
+/* All of a fixed arena's bytes so far, gaps for alignment (zeroes) included: to be copied as a whole. */
+struct span arena_bytes(struct arena *arena);
 #define arena_new(arena, type) ((type *)arena_alloc((arena), sizeof(type), _Alignof(type)))
 #define arena_array(arena, type, count) ((type *)arena_alloc_array((arena), (count), sizeof(type), _Alignof(type)))
 void *arena_alloc_array(struct arena *arena, size_t count, size_t size, size_t align) MUST_CHECK;

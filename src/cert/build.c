@@ -25,15 +25,18 @@ void cert_write_time(int64_t time_s, struct writer *out)
 	int64_t shifted = days + 719468;
 	int64_t era = (shifted >= 0 ? shifted : shifted - 146096) / 146097;
 	int64_t day_of_era = shifted - era * 146097;
-	int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-	int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+	int64_t year_of_era =
+		(day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+	int64_t day_of_year =
+		day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
 	int64_t month = (5 * day_of_year + 2) / 153;
 	int64_t day = day_of_year - (153 * month + 2) / 5 + 1;
 
 	month += month < 10 ? 3 : -9;
 	write_format(out, "%04lld-%02lld-%02lld %02lld:%02lld:%02lld UTC",
-		     (long long)(year_of_era + era * 400 + (month <= 2 ? 1 : 0)), (long long)month, (long long)day,
-		     (long long)(rest / 3600), (long long)(rest / 60 % 60), (long long)(rest % 60));
+		     (long long)(year_of_era + era * 400 + (month <= 2 ? 1 : 0)), (long long)month,
+		     (long long)day, (long long)(rest / 3600), (long long)(rest / 60 % 60),
+		     (long long)(rest % 60));
 }
 
 static X509 *decode(struct span der)
@@ -51,7 +54,8 @@ static int64_t lifetime_of(const struct cert_template *template)
 	case CERT_TEMPLATE_INTERMEDIATE:
 		return (int64_t)CERT_INTERMEDIATE_DAYS * CERT_DAY_S;
 	case CERT_TEMPLATE_LEAF:
-		return template->lifetime_s ? template->lifetime_s : (int64_t)CERT_LEAF_DAYS * CERT_DAY_S;
+		return template->lifetime_s ? template->lifetime_s
+					    : (int64_t)CERT_LEAF_DAYS * CERT_DAY_S;
 	}
 	return 0;
 }
@@ -64,9 +68,11 @@ static bool is_sound(const struct cert_template *template, const struct cert_iss
 		return false;
 	if (template->kind != CERT_TEMPLATE_LEAF)
 		return template->label.len <= 32;
-	return template->name_count > 0 && template->name_count <= CERT_NAMES_MAX && template->lifetime_s >= 0 &&
+	return template->name_count > 0 && template->name_count <= CERT_NAMES_MAX &&
+	       template->lifetime_s >= 0 &&
 	       template->lifetime_s <= (int64_t)CERT_LEAF_DAYS_MAX * CERT_DAY_S &&
-	       (template->usage & (CERT_USAGE_SERVER | CERT_USAGE_CLIENT)) == template->usage && template->usage != 0;
+	       (template->usage & (CERT_USAGE_SERVER | CERT_USAGE_CLIENT)) == template->usage &&
+	       template->usage != 0;
 }
 
 static bool set_serial(X509 *x509, const uint8_t random[CERT_SERIAL_SIZE])
@@ -92,7 +98,8 @@ static bool set_time(X509 *x509, int (*set)(X509 *x509, const ASN1_TIME *time), 
 	return ok;
 }
 
-static bool set_validity(X509 *x509, const struct cert_template *template, X509 *issuer, int64_t now_s)
+static bool set_validity(X509 *x509, const struct cert_template *template, X509 *issuer,
+			 int64_t now_s)
 {
 	int64_t end_s = now_s + lifetime_of(template), issuer_end_s = 0;
 
@@ -108,8 +115,9 @@ static bool set_validity(X509 *x509, const struct cert_template *template, X509 
 
 static bool add_common_name(X509_NAME *name, struct span text)
 {
-	return X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_UTF8, (const uint8_t *)text.ptr,
-					  (ossl_ssize_t)text.len, -1, 0) == 1;
+	return X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_UTF8,
+					  (const uint8_t *)text.ptr, (ossl_ssize_t)text.len, -1,
+					  0) == 1;
 }
 
 static bool set_subject(X509 *x509, const struct cert_template *template)
@@ -119,8 +127,9 @@ static bool set_subject(X509 *x509, const struct cert_template *template)
 	struct writer out = writer_of(buf, sizeof(buf));
 
 	if (template->kind != CERT_TEMPLATE_LEAF) {
-		write_str(&out, template->kind == CERT_TEMPLATE_ROOT ? "Portcullis local CA" :
-								       "Portcullis local intermediate");
+		write_str(&out, template->kind == CERT_TEMPLATE_ROOT
+					? "Portcullis local CA"
+					: "Portcullis local intermediate");
 		if (template->label.len) {
 			write_byte(&out, ' ');
 			write_span(&out, template->label);
@@ -138,7 +147,8 @@ static bool set_subject(X509 *x509, const struct cert_template *template)
 
 static bool add_extension(X509 *x509, int nid, void *value, bool is_critical)
 {
-	return value && X509_add1_ext_i2d(x509, nid, value, is_critical ? 1 : 0, X509V3_ADD_DEFAULT) == 1;
+	return value &&
+	       X509_add1_ext_i2d(x509, nid, value, is_critical ? 1 : 0, X509V3_ADD_DEFAULT) == 1;
 }
 
 static bool add_constraints(X509 *x509, const struct cert_template *template)
@@ -150,7 +160,8 @@ static bool add_constraints(X509 *x509, const struct cert_template *template)
 		constraints->ca = ASN1_BOOLEAN_TRUE;
 		constraints->pathlen = ASN1_INTEGER_new();
 		ok = constraints->pathlen &&
-		     ASN1_INTEGER_set(constraints->pathlen, template->kind == CERT_TEMPLATE_ROOT ? 1 : 0) == 1;
+		     ASN1_INTEGER_set(constraints->pathlen,
+				      template->kind == CERT_TEMPLATE_ROOT ? 1 : 0) == 1;
 	}
 	ok = ok && add_extension(x509, NID_basic_constraints, constraints, true);
 	BASIC_CONSTRAINTS_free(constraints);
@@ -235,7 +246,8 @@ static bool key_id(X509 *x509, uint8_t ret_id[20])
 
 	if (!bits)
 		return false;
-	crypto_sha256(span_of(ASN1_STRING_get0_data(bits), (size_t)ASN1_STRING_length(bits)), digest);
+	crypto_sha256(span_of(ASN1_STRING_get0_data(bits), (size_t)ASN1_STRING_length(bits)),
+		      digest);
 	memcpy(ret_id, digest, 20);
 	return true;
 }
@@ -245,13 +257,15 @@ static bool add_key_ids(X509 *x509, X509 *issuer)
 	uint8_t id[20];
 	ASN1_OCTET_STRING *own = ASN1_OCTET_STRING_new();
 	AUTHORITY_KEYID *authority = AUTHORITY_KEYID_new();
-	bool ok = own && authority && key_id(x509, id) && ASN1_STRING_set(own, id, sizeof(id)) == 1 &&
+	bool ok = own && authority && key_id(x509, id) &&
+		  ASN1_STRING_set(own, id, sizeof(id)) == 1 &&
 		  add_extension(x509, NID_subject_key_identifier, own, false);
 
 	if (ok && issuer) {
 		const ASN1_OCTET_STRING *of_issuer = X509_get0_subject_key_id(issuer);
 		authority->keyid = of_issuer ? ASN1_OCTET_STRING_dup(of_issuer) : NULL;
-		ok = authority->keyid && add_extension(x509, NID_authority_key_identifier, authority, false);
+		ok = authority->keyid &&
+		     add_extension(x509, NID_authority_key_identifier, authority, false);
 	}
 	ASN1_OCTET_STRING_free(own);
 	AUTHORITY_KEYID_free(authority);
@@ -262,14 +276,16 @@ static bool set_public_key(X509 *x509, struct span spki)
 {
 	const uint8_t *at = (const uint8_t *)spki.ptr;
 	EVP_PKEY *key = d2i_PUBKEY(NULL, &at, (long)spki.len);
-	bool ok = key && at == (const uint8_t *)spki.ptr + spki.len && X509_set_pubkey(x509, key) == 1;
+	bool ok = key && at == (const uint8_t *)spki.ptr + spki.len &&
+		  X509_set_pubkey(x509, key) == 1;
 
 	EVP_PKEY_free(key);
 	return ok;
 }
 
 /* Version, names, times, key and extensions: everything but the signature. */
-static bool fill(X509 *x509, const struct cert_template *template, X509 *issuer, struct span spki, int64_t now_s)
+static bool fill(X509 *x509, const struct cert_template *template, X509 *issuer, struct span spki,
+		 int64_t now_s)
 {
 	bool is_leaf = template->kind == CERT_TEMPLATE_LEAF;
 
@@ -291,8 +307,9 @@ static bool is_own_work(X509 *x509, X509 *issuer)
 	return key && X509_verify(x509, key) == 1;
 }
 
-int cert_build(struct arena *arena, const struct cert_template *template, const struct cert_issuer *issuer,
-	       struct span spki, int64_t now_s, struct span *ret_der)
+int cert_build(struct arena *arena, const struct cert_template *template,
+	       const struct cert_issuer *issuer, struct span spki, int64_t now_s,
+	       struct span *ret_der)
 {
 	enum crypto_key_type type;
 
@@ -304,7 +321,8 @@ int cert_build(struct arena *arena, const struct cert_template *template, const 
 	int result = -EINVAL, len = 0;
 	bool ok = x509 && (issuer_x509 || issuer->certificate.len == 0) &&
 		  fill(x509, template, issuer_x509, spki, now_s) &&
-		  X509_sign(x509, crypto_key_native(issuer->key), EVP_sha256()) > 0 && is_own_work(x509, issuer_x509);
+		  X509_sign(x509, crypto_key_native(issuer->key), EVP_sha256()) > 0 &&
+		  is_own_work(x509, issuer_x509);
 
 	if (ok)
 		len = i2d_X509(x509, &der);

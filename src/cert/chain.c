@@ -77,7 +77,8 @@ static struct span name_text(struct arena *arena, const X509_NAME *name)
 
 static bool is_ca(X509 *x509)
 {
-	return (X509_get_extension_flags(x509) & (EXFLAG_BCONS | EXFLAG_CA)) == (EXFLAG_BCONS | EXFLAG_CA);
+	return (X509_get_extension_flags(x509) & (EXFLAG_BCONS | EXFLAG_CA)) ==
+	       (EXFLAG_BCONS | EXFLAG_CA);
 }
 
 static int add_certificate(struct chain_reader *reader, struct span der)
@@ -102,7 +103,8 @@ static int add_certificate(struct chain_reader *reader, struct span der)
 		.der = arena_copy(reader->arena, der),
 		.subject = name_text(reader->arena, X509_get_subject_name(x509)),
 		.is_ca = is_ca(x509),
-		.is_self_signed = X509_NAME_cmp(X509_get_subject_name(x509), X509_get_issuer_name(x509)) == 0,
+		.is_self_signed =
+			X509_NAME_cmp(X509_get_subject_name(x509), X509_get_issuer_name(x509)) == 0,
 	};
 	return link->der.ptr && link->subject.ptr ? 0 : -ENOMEM;
 }
@@ -130,9 +132,12 @@ static int read_blocks(struct chain_reader *reader, struct span pem)
 		    !span_equal(block.label, SPAN("X509 CERTIFICATE")))
 			continue;
 		if (outcome != 0 || is_trusted) {
-			SAY(reader, is_trusted ? "holds a TRUSTED CERTIFICATE block (openssl x509 -in OLD -out NEW makes "
-						 "a plain one): certificate %zu" :
-						 "is damaged: the PEM block of certificate %zu does not decode",
+			SAY(reader,
+			    is_trusted ? "holds a TRUSTED CERTIFICATE block (openssl x509 -in OLD "
+					 "-out NEW makes "
+					 "a plain one): certificate %zu"
+				       : "is damaged: the PEM block of certificate %zu does not "
+					 "decode",
 			    reader->count + 1);
 			return CERT_CHAIN_BROKEN;
 		}
@@ -146,15 +151,17 @@ static int read_blocks(struct chain_reader *reader, struct span pem)
 		SAY(reader, "is not PEM: no line `-----BEGIN CERTIFICATE-----` stands in it");
 		return CERT_CHAIN_NOT_PEM;
 	}
-	SAY(reader, reader->has_private_key ? "holds a private key and no certificate: are the two files swapped?" :
-					      "holds no certificate");
+	SAY(reader, reader->has_private_key
+			    ? "holds a private key and no certificate: are the two files swapped?"
+			    : "holds no certificate");
 	return CERT_CHAIN_NO_CERTIFICATE;
 }
 
 static bool is_signed_by(X509 *x509, X509 *issuer)
 {
 	EVP_PKEY *key = X509_get0_pubkey(issuer);
-	bool ok = key && X509_NAME_cmp(X509_get_issuer_name(x509), X509_get_subject_name(issuer)) == 0 &&
+	bool ok = key &&
+		  X509_NAME_cmp(X509_get_issuer_name(x509), X509_get_subject_name(issuer)) == 0 &&
 		  X509_verify(x509, key) == 1;
 
 	ERR_clear_error();
@@ -172,14 +179,18 @@ static int check_leaf_place(struct chain_reader *reader)
 			leaf = i;
 	}
 	if (leaf_count > 1) {
-		SAY(reader, "holds %zu certificates of servers, and a chain has one: certificate %zu is \"%.*s\"; give "
-			    "each server certificate a file of its own",
+		SAY(reader,
+		    "holds %zu certificates of servers, and a chain has one: certificate %zu is "
+		    "\"%.*s\"; give "
+		    "each server certificate a file of its own",
 		    leaf_count, leaf + 1, SPAN_ARG(reader->links[leaf].subject));
 		return CERT_CHAIN_SEVERAL_LEAVES;
 	}
 	/* None at all: a self-signed one with CA:TRUE, as `openssl req -x509` makes it, serves too. */
 	if (leaf_count == 1 && leaf != 0) {
-		SAY(reader, "is in the wrong order: the server's certificate \"%.*s\" stands at place %zu and must be first",
+		SAY(reader,
+		    "is in the wrong order: the server's certificate \"%.*s\" stands at place %zu "
+		    "and must be first",
 		    SPAN_ARG(reader->links[leaf].subject), leaf + 1);
 		return CERT_CHAIN_ORDER;
 	}
@@ -193,13 +204,17 @@ static int say_wrong_issuer(struct chain_reader *reader, size_t at)
 	for (size_t i = 0; i < reader->count; i++) {
 		if (i == at || i == at + 1 || !is_signed_by(link->x509, reader->links[i].x509))
 			continue;
-		SAY(reader, "is in the wrong order: certificate %zu (\"%.*s\") issued certificate %zu and must follow it",
+		SAY(reader,
+		    "is in the wrong order: certificate %zu (\"%.*s\") issued certificate %zu and "
+		    "must follow it",
 		    i + 1, SPAN_ARG(reader->links[i].subject), at + 1);
 		return CERT_CHAIN_ORDER;
 	}
 	struct span issuer = name_text(reader->arena, X509_get_issuer_name(link->x509));
-	SAY(reader, "is no chain: certificate %zu (\"%.*s\") did not issue certificate %zu (\"%.*s\"), which says its "
-		    "issuer is \"%.*s\"",
+	SAY(reader,
+	    "is no chain: certificate %zu (\"%.*s\") did not issue certificate %zu (\"%.*s\"), "
+	    "which says its "
+	    "issuer is \"%.*s\"",
 	    at + 2, SPAN_ARG(next->subject), at + 1, SPAN_ARG(link->subject), SPAN_ARG(issuer));
 	return CERT_CHAIN_ORDER;
 }
@@ -227,7 +242,8 @@ static bool read_name(struct arena *arena, GENERAL_NAME *general, struct cert_na
 	const ASN1_STRING *value = GENERAL_NAME_get0_value(general, &type);
 
 	if (type == GEN_DNS) {
-		struct span text = span_of(ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value));
+		struct span text =
+			span_of(ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value));
 		/* What is no host name (a NUL inside, blanks) covers nothing. */
 		return cert_name_parse(arena, text, ret_name) == 0 && ret_name->ip_len == 0;
 	}
@@ -259,7 +275,8 @@ static struct span serial_text(struct arena *arena, X509 *x509)
 	char buf[64];
 	struct writer out = writer_of(buf, sizeof(buf));
 	const ASN1_INTEGER *serial = X509_get0_serialNumber(x509);
-	struct span bytes = span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial));
+	struct span bytes =
+		span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial));
 
 	write_hex(&out, span_first(bytes, 24)); /* RFC 5280, 4.1.2.2: 20 octets at most */
 	return arena_copy(arena, writer_done(&out));
@@ -278,7 +295,8 @@ static int read_key(struct chain_reader *reader, X509 *x509, struct cert_chain *
 	OPENSSL_free(spki);
 	if (result <= 0)
 		return result;
-	SAY(reader, "has a key that is not served: it must be ECDSA P-256 or P-384, or RSA with 2048 to 4096 bits");
+	SAY(reader, "has a key that is not served: it must be ECDSA P-256 or P-384, or RSA with "
+		    "2048 to 4096 bits");
 	return CERT_CHAIN_KEY_UNSUPPORTED;
 }
 
@@ -329,8 +347,8 @@ static int check_usage(struct chain_reader *reader)
 	return CERT_CHAIN_USAGE;
 }
 
-static int finish(struct chain_reader *reader, int result, struct cert_chain *chain, struct cert_chain *ret_chain,
-		  struct span *ret_why)
+static int finish(struct chain_reader *reader, int result, struct cert_chain *chain,
+		  struct cert_chain *ret_chain, struct span *ret_why)
 {
 	for (size_t i = 0; i < reader->count; i++)
 		X509_free(reader->links[i].x509);
@@ -341,7 +359,8 @@ static int finish(struct chain_reader *reader, int result, struct cert_chain *ch
 	return result;
 }
 
-int cert_chain_parse(struct arena *arena, struct span pem, struct cert_chain *ret_chain, struct span *ret_why)
+int cert_chain_parse(struct arena *arena, struct span pem, struct cert_chain *ret_chain,
+		     struct span *ret_why)
 {
 	struct chain_reader reader = { .arena = arena };
 	struct cert_chain chain = { .count = 0 };
@@ -356,7 +375,8 @@ int cert_chain_parse(struct arena *arena, struct span pem, struct cert_chain *re
 	return finish(&reader, result, &chain, ret_chain, ret_why);
 }
 
-int cert_parse(struct arena *arena, struct span der, struct cert_chain *ret_chain, struct span *ret_why)
+int cert_parse(struct arena *arena, struct span der, struct cert_chain *ret_chain,
+	       struct span *ret_why)
 {
 	struct chain_reader reader = { .arena = arena };
 	struct cert_chain chain = { .count = 0 };
@@ -384,7 +404,8 @@ bool cert_chain_covers(const struct cert_chain *chain, struct span name)
 
 int64_t cert_renewal_due_s(int64_t not_before_s, int64_t not_after_s)
 {
-	return not_after_s <= not_before_s ? not_before_s : not_before_s + (not_after_s - not_before_s) / 3 * 2;
+	return not_after_s <= not_before_s ? not_before_s
+					   : not_before_s + (not_after_s - not_before_s) / 3 * 2;
 }
 
 bool cert_is_issued_by(struct span der, struct span issuer_der)

@@ -26,7 +26,8 @@ static bool is_host(struct span text)
 			label_len = 0;
 			continue;
 		}
-		if (!ascii_is_alpha(c) && !ascii_is_digit(c) && c != '_' && (c != '-' || label_len == 0))
+		if (!ascii_is_alpha(c) && !ascii_is_digit(c) && c != '_' &&
+		    (c != '-' || label_len == 0))
 			return false;
 		if (++label_len > 63)
 			return false;
@@ -95,7 +96,8 @@ int cert_names_parse(struct arena *arena, const struct span *texts, size_t count
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		struct cert_name name;
-		int result = i < CERT_NAMES_MAX ? cert_name_parse(arena, texts[i], &name) : CERT_NAME_INVALID;
+		int result = i < CERT_NAMES_MAX ? cert_name_parse(arena, texts[i], &name)
+						: CERT_NAME_INVALID;
 		if (result != 0) {
 			if (ret_bad)
 				*ret_bad = i;
@@ -121,11 +123,13 @@ void cert_name_write(const struct cert_name *name, struct writer *out)
 		write_span(out, name->host);
 		return;
 	}
-	struct os_address address = os_address_of(name->ip_len == 4 ? OS_FAMILY_V4 : OS_FAMILY_V6, name->ip, 0);
+	struct os_address address =
+		os_address_of(name->ip_len == 4 ? OS_FAMILY_V4 : OS_FAMILY_V6, name->ip, 0);
 	os_address_write_ip(&address, out);
 }
 
-bool cert_names_equal(const struct cert_name *a, size_t a_count, const struct cert_name *b, size_t b_count)
+bool cert_names_equal(const struct cert_name *a, size_t a_count, const struct cert_name *b,
+		      size_t b_count)
 {
 	if (a_count != b_count)
 		return false;
@@ -148,5 +152,6 @@ bool cert_name_covers(const struct cert_name *pattern, struct span name)
 		return span_equal_nocase(pattern->host, name);
 	size_t dot = span_find_byte(name, '.');
 	/* A name that is a wildcard itself is covered only by the same wildcard: `*` as its first label fits. */
-	return dot > 0 && dot < name.len && span_equal_nocase(span_skip(pattern->host, 1), span_skip(name, dot));
+	return dot > 0 && dot < name.len &&
+	       span_equal_nocase(span_skip(pattern->host, 1), span_skip(name, dot));
 }

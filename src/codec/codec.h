@@ -1,23 +1,25 @@
-/* codec: bytes on a connection to requests and responses, and back. Today HTTP/1.1 (RFC 9112), both
- * sides; HTTP/2, HTTP/3 and the PROXY header come beside it.
+/* codec: bytes on a connection to requests and responses, and back. Today HTTP/1.1 (RFC 9112),
+ * both sides; HTTP/2, HTTP/3 and the PROXY header come beside it.
  *
- * An engine: no I/O, no clock, no log. The caller reads and writes sockets, owns the buffers and both
- * structs, decides time-outs, and passes an arena per exchange in which a head lives. Body bytes are never
- * copied: they are spans into what the caller passed in, valid as long as its buffer is.
+ * An engine: no I/O, no clock, no log. The caller reads and writes sockets, owns the buffers and
+ * both structs, decides time-outs, and passes an arena per exchange in which a head lives. Body
+ * bytes are never copied: they are spans into what the caller passed in, valid as long as its
+ * buffer is.
  *
- * Strict: whatever two readers could understand differently is refused (docs/threats; RFC 9112, 11.2).
- * Outcomes: 0 never; positive enum codec_h1_outcome for what came; -ENOMEM when the arena is full (answer
- * 503 and close). After CODEC_H1_ERROR or a negative result nothing more is parsed. */
+ * Strict: whatever two readers could understand differently is refused (docs/threats; RFC 9112,
+ * 11.2). Outcomes: 0 never; positive enum codec_h1_outcome for what came; -ENOMEM when the arena
+ * is full (answer 503 and close). After CODEC_H1_ERROR or a negative result nothing more is
+ * parsed. */
 #pragma once
 
 #include "base/base.h"
 #include "http/http.h"
 
-/* ---- Limits and outcomes ----------------------------------------------------------------------------- */
+/* ---- Limits and outcomes --------------------------------------------------------------------- */
 
 struct codec_h1_limits {
 	uint32_t line_max;  /* bytes of a request line without CRLF: 414 */
-	uint32_t head_max;  /* bytes of a whole head: 431. Trailers have the same limit of their own */
+	uint32_t head_max;  /* bytes of a whole head: 431. Trailers have the same limit again */
 	uint32_t field_max; /* fields: 431 */
 };
 extern const struct codec_h1_limits codec_h1_request_limits;  /* 8 KiB, 32 KiB, 100 */
@@ -30,9 +32,9 @@ enum codec_h1_outcome {
 	CODEC_H1_INTERIM,       /* client side: a 1xx other than 101; event.response */
 	CODEC_H1_BODY,          /* event.body, 1 to `room` bytes, already taken off the input */
 	CODEC_H1_END,           /* the message is complete (comes after every HEAD, body or not) */
-	CODEC_H1_HELD,          /* behind an upgrade or CONNECT: the input is untouched and not HTTP yet */
-	CODEC_H1_CLOSED,        /* after `Connection: close` or an error: input is swallowed, never parsed */
-	CODEC_H1_ERROR,         /* event.fault; the connection ends after the answer */
+	CODEC_H1_HELD,   /* behind an upgrade or CONNECT: the input is untouched and not HTTP yet */
+	CODEC_H1_CLOSED, /* after `Connection: close` or an error: input is swallowed */
+	CODEC_H1_ERROR,  /* event.fault; the connection ends after the answer */
 };
 
 /* Why a message was refused: status to answer, and a word for the log. Client side: all are 502. */
@@ -88,7 +90,7 @@ struct codec_h1_event {
 	enum codec_h1_fault fault;      /* ERROR */
 };
 
-/* ---- Internal state, here so that the structs can lie inside the caller's ----------------------------- */
+/* ---- Internal state, here so that the structs can lie inside the caller's -------------------- */
 
 enum codec_h1_framing {
 	CODEC_H1_FRAMING_NONE, /* no body at all */
@@ -97,8 +99,8 @@ enum codec_h1_framing {
 	CODEC_H1_FRAMING_CLOSE, /* ends with the connection; responses only */
 };
 
-/* Reads one head, line by line, into one contiguous copy in the arena. What a line shows to be wrong is
- * refused at once: a peer that never ends its head cannot keep a fault pending. */
+/* Reads one head, line by line, into one contiguous copy in the arena. What a line shows to be
+ * wrong is refused at once: a peer that never ends its head cannot keep a fault pending. */
 struct codec_h1_head {
 	char *bytes; /* in the exchange's arena */
 	uint32_t used, capacity, line_start;
@@ -120,7 +122,7 @@ struct codec_h1_reader {
 	uint16_t extension_len; /* of this chunk */
 	uint32_t extension_total, trailer_len, trailer_count;
 	const struct codec_h1_limits *limits; /* of trailers */
-	uint64_t left; /* of the body or of this chunk, bytes */
+	uint64_t left;                        /* of the body or of this chunk, bytes */
 	uint64_t data_total, overhead_total;
 };
 
@@ -131,7 +133,7 @@ struct codec_h1_writer {
 	uint64_t left; /* LENGTH: bytes still owed */
 };
 
-/* ---- Server side: requests in, responses out ----------------------------------------------------------- */
+/* ---- Server side: requests in, responses out ------------------------------------------------- */
 
 struct codec_h1_server {
 	const struct codec_h1_limits *limits;
@@ -144,9 +146,9 @@ struct codec_h1_server {
 	enum http_method method;
 	uint8_t version; /* 10 or 11 */
 	bool is_held;    /* an upgrade or CONNECT stands undecided */
-	/* Whether the connection goes on after this exchange. The caller may clear it at any time before
-	 * the response head is written (drain, unread body); it must close after the response's end when
-	 * it is false then. */
+	/* Whether the connection goes on after this exchange. The caller may clear it at any
+	 * time before the response head is written (drain, unread body); it must close after the
+	 * response's end when it is false then. */
 	bool keep_alive;
 	bool continue_wanted; /* Expect: 100-continue stands unanswered */
 };
@@ -154,42 +156,48 @@ struct codec_h1_server {
 /* `limits` must outlive the server. secure: the connection is TLS. */
 void codec_h1_server_init(struct codec_h1_server *server, const struct codec_h1_limits *limits,
 			  bool secure);
-/* Takes what it can use off the front of *input. Call again until it returns NEED_MORE, NEED_ROOM, HELD,
- * CLOSED or ERROR. `arena` is that of the exchange that is being read: the same one from the first byte
- * of a head until its END; for the next head a fresh one. A pipelined request is parsed as soon as this is
- * called after END: so call it only when the response before has been written.
- * `room`: the most body bytes to give out now. */
+/* Takes what it can use off the front of *input. Call again until it returns NEED_MORE,
+ * NEED_ROOM, HELD, CLOSED or ERROR. `arena` is that of the exchange that is being read: the same
+ * one from the first byte of a head until its END; for the next head a fresh one. A pipelined
+ * request is parsed as soon as this is called after END: so call it only when the response
+ * before has been written. `room`: the most body bytes to give out now. */
 int codec_h1_request_next(struct codec_h1_server *server, struct span *input, size_t room,
 			  struct arena *arena, struct codec_h1_event *ret) MUST_CHECK;
-/* True between exchanges with no byte of a next head read: an idle connection, free to be closed. */
+/* True between exchanges with no byte of a next head read: an idle connection, free to be
+ * closed. */
 bool codec_h1_server_is_idle(const struct codec_h1_server *server);
 /* True while the current request has body bytes (or its end) still to be read. */
 bool codec_h1_server_is_reading(const struct codec_h1_server *server);
-/* Before the response head when an upgrade or CONNECT was not granted. has_input: bytes stand in the input
- * behind it. What the client sent for the other protocol is never read as a request: with such bytes the
- * connection closes after the response; else the next request may follow. */
+/* Before the response head when an upgrade or CONNECT was not granted. has_input: bytes stand in
+ * the input behind it. What the client sent for the other protocol is never read as a request:
+ * with such bytes the connection closes after the response; else the next request may follow.
+ * Where this was not called, a response head other than 101 (2xx to CONNECT) closes it too. */
 void codec_h1_server_refuse_upgrade(struct codec_h1_server *server, bool has_input);
 
-/* Writes the head and chooses the framing:
- * none for HEAD, 1xx, 204, 304; Content-Length where response->content_length >= 0; else chunked for 1.1 and
- * close for 1.0. Connection: close where keep_alive is false, keep-alive for 1.0 clients, upgrade for 101
- * (response->fields then holds Upgrade). Date from date_text where the response has none (empty: none).
- * Fields of the hop and framing in response->fields are skipped. -ENOSPC: the writer is too small
- * (codec_h1_head_size() says how large it must be). -EINVAL: a field that we made holds a control character. */
+/* Writes the head and chooses the framing: none for HEAD, 1xx, 204, 304; Content-Length where
+ * response->content_length >= 0; else chunked for 1.1 and close for 1.0. Connection: close where
+ * keep_alive is false, keep-alive for 1.0 clients, upgrade for 101 (response->fields then holds
+ * Upgrade). Date from date_text where the response has none (empty: none). Fields of the hop and
+ * framing in response->fields are skipped. -ENOSPC: the writer is too small
+ * (codec_h1_head_size() says how large it must be). -EINVAL: a field that we made holds a
+ * control character. */
 int codec_h1_write_response_head(struct codec_h1_server *server, struct writer *writer,
-				 const struct http_response *response, struct span date_text) MUST_CHECK;
+				 const struct http_response *response,
+				 struct span date_text) MUST_CHECK;
 /* An interim response (1xx but 101), 100 without fields. Nothing for a 1.0 client. -ENOSPC. */
 int codec_h1_write_interim(struct codec_h1_server *server, struct writer *writer,
 			   const struct http_response *response) MUST_CHECK;
-/* Writes `HTTP/1.1 100 Continue` if the client waits for it and the response has not begun. -ENOSPC. */
+/* Writes `HTTP/1.1 100 Continue` if the client waits for it and the response has not begun.
+ * -ENOSPC. */
 int codec_h1_write_continue(struct codec_h1_server *server, struct writer *writer) MUST_CHECK;
-/* A whole small answer to a head that was refused: status, plain text body, Connection: close. -ENOSPC. */
+/* A whole small answer to a head that was refused: status, plain text body, Connection: close.
+ * -ENOSPC. */
 int codec_h1_write_refusal(struct codec_h1_server *server, struct writer *writer, uint16_t status,
 			   struct span text, struct span date_text) MUST_CHECK;
 /* The most bytes that a head with these fields takes beside `extra` (target, host, reason …). */
 size_t codec_h1_head_size(const struct http_fields *fields, size_t extra);
 
-/* ---- Bodies out, both sides ---------------------------------------------------------------------------- */
+/* ---- Bodies out, both sides ------------------------------------------------------------------ */
 
 enum { CODEC_H1_FRAME_SIZE = 20 };
 /* What must go out around `len` bytes of a body; the bytes themselves are not copied. */
@@ -204,11 +212,12 @@ enum codec_h1_body_outcome {
 	CODEC_H1_BODY_SHORT,    /* fewer: abort, so that nobody takes it for whole */
 };
 /* len > 0. With framing none (HEAD) nothing may be sent: BODY_LONG. */
-int codec_h1_body_frame(struct codec_h1_writer *body, uint64_t len, struct codec_h1_frame *ret) MUST_CHECK;
+int codec_h1_body_frame(struct codec_h1_writer *body, uint64_t len,
+			struct codec_h1_frame *ret) MUST_CHECK;
 /* The end: prefix is the last chunk, or nothing. */
 int codec_h1_body_end(struct codec_h1_writer *body, struct codec_h1_frame *ret) MUST_CHECK;
 
-/* ---- Client side: requests out to an origin, responses in ------------------------------------------------ */
+/* ---- Client side: requests out to an origin, responses in ------------------------------------ */
 
 struct codec_h1_client {
 	const struct codec_h1_limits *limits;
@@ -219,18 +228,19 @@ struct codec_h1_client {
 	enum http_method method; /* of the request that is out */
 	bool upgrade_wanted;
 	uint8_t interim_count;
-	bool has_started;  /* a byte of this response came: no retry any more */
-	bool keep_alive;   /* what the origin said; see codec_h1_client_is_reusable() */
+	bool has_started;              /* a byte of this response came: no retry any more */
+	bool keep_alive;               /* what the origin said; see codec_h1_client_is_reusable() */
 	uint32_t keep_alive_timeout_s; /* Keep-Alive: timeout=; 0: not said */
 };
 
-/* What to write, decided by dispatch. All spans must hold valid text (the target and host came through
- * http's checks); a control character or blank in one of them is refused with -EINVAL. */
+/* What to write, decided by dispatch. All spans must hold valid text (the target and host came
+ * through http's checks); a control character or blank in one of them is refused with -EINVAL. */
 struct codec_h1_request_out {
 	struct span method;
 	struct span target; /* wire form with query, or `*` */
 	struct span host;   /* the Host field's value */
-	const struct http_fields *fields; /* stripped; framing, Host, Connection … in it are skipped */
+	const struct http_fields
+		*fields;        /* stripped; framing, Host, Connection … in it are skipped */
 	int64_t content_length; /* -1: not known */
 	bool has_body;          /* with content_length -1: chunked */
 	bool expect_continue;
@@ -242,13 +252,13 @@ void codec_h1_client_init(struct codec_h1_client *client, const struct codec_h1_
 /* Starts the next exchange on this connection and writes its head. -ENOSPC, -EINVAL. */
 int codec_h1_write_request_head(struct codec_h1_client *client, struct writer *writer,
 				const struct codec_h1_request_out *request) MUST_CHECK;
-/* Like codec_h1_request_next(). INTERIM up to 8 times, then HEAD, BODY …, END. After a HEAD of 101: HELD, the
- * input is the tunnel's. After END: CLOSED (stray bytes stay in the input). */
+/* Like codec_h1_request_next(). INTERIM up to 8 times, then HEAD, BODY …, END. After a HEAD of
+ * 101: HELD, the input is the tunnel's. After END: CLOSED (stray bytes stay in the input). */
 int codec_h1_response_next(struct codec_h1_client *client, struct span *input, size_t room,
 			   struct arena *arena, struct codec_h1_event *ret) MUST_CHECK;
-/* The origin closed, and all input was given to codec_h1_response_next(): END for a body that ends by close,
- * else ERROR (TRUNCATED). */
+/* The origin closed, and all input was given to codec_h1_response_next(): END for a body that
+ * ends by close, else ERROR (TRUNCATED). */
 int codec_h1_response_eof(struct codec_h1_client *client, struct codec_h1_event *ret) MUST_CHECK;
-/* After END: may the next request go out on this connection? has_input: bytes stand behind the response. Only
- * true when the request was written to its end too. */
+/* After END: may the next request go out on this connection? has_input: bytes stand behind the
+ * response. Only true when the request was written to its end too. */
 bool codec_h1_client_is_reusable(const struct codec_h1_client *client, bool has_input);

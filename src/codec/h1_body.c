@@ -4,14 +4,15 @@ enum {
 	CHUNK_SIZE_DIGITS_MAX = 16,
 	CHUNK_EXTENSION_MAX = 128,
 	CHUNK_EXTENSIONS_MAX = 4096,
-	CHUNK_OVERHEAD_RATIO = 10, /* framing bytes a data byte … */
+	CHUNK_OVERHEAD_RATIO = 10,        /* framing bytes a data byte … */
 	CHUNK_OVERHEAD_FLOOR = 64 * 1024, /* … judged from so many bytes on */
 };
 
 static const uint64_t chunk_size_max = (uint64_t)1 << 60;
 
-/* Where in RFC 9112, 7.1, the next byte stands. Extensions are read by their grammar, so that a quoted line
- * end is a fault and not the end of the line, and dropped. No blanks are taken anywhere. */
+/* Where in RFC 9112, 7.1, the next byte stands. Extensions are read by their grammar, so that a
+ * quoted line end is a fault and not the end of the line, and dropped. No blanks are taken
+ * anywhere. */
 enum chunk_step {
 	CHUNK_SIZE,
 	CHUNK_EXTENSION_NAME_START,
@@ -54,7 +55,8 @@ static enum codec_h1_fault count_extension_byte(struct codec_h1_reader *reader)
 {
 	reader->extension_len++;
 	reader->extension_total++;
-	if (reader->extension_len > CHUNK_EXTENSION_MAX || reader->extension_total > CHUNK_EXTENSIONS_MAX)
+	if (reader->extension_len > CHUNK_EXTENSION_MAX ||
+	    reader->extension_total > CHUNK_EXTENSIONS_MAX)
 		return CODEC_H1_FAULT_CHUNK_EXTENSION;
 	return CODEC_H1_FAULT_NONE;
 }
@@ -127,8 +129,8 @@ static enum codec_h1_fault extension_byte(struct codec_h1_reader *reader, uint8_
 	return count_extension_byte(reader);
 }
 
-/* The LF of a size line: thousands of tiny chunks cost us more than the sender (RFC 9112, 7.1, leaves the
- * limit to us). */
+/* The LF of a size line: thousands of tiny chunks cost us more than the sender (RFC 9112, 7.1,
+ * leaves the limit to us). */
 static enum codec_h1_fault size_line_end(struct codec_h1_reader *reader, uint8_t byte)
 {
 	if (byte != '\n')
@@ -140,8 +142,8 @@ static enum codec_h1_fault size_line_end(struct codec_h1_reader *reader, uint8_t
 	return CODEC_H1_FAULT_NONE;
 }
 
-/* Trailers are held against the grammar of fields and dropped: a field that arrives after the decisions were
- * made must not reach an origin (RFC 9110, 6.5.1). */
+/* Trailers are held against the grammar of fields and dropped: a field that arrives after the
+ * decisions were made must not reach an origin (RFC 9110, 6.5.1). */
 static enum codec_h1_fault trailer_byte(struct codec_h1_reader *reader, uint8_t byte)
 {
 	if (++reader->trailer_len > reader->limits->head_max)

@@ -23,10 +23,9 @@ const struct codec_h1_limits codec_h1_response_limits = {
 static const struct {
 	uint16_t status;
 	const char *text;
-} faults[] = {
-	[CODEC_H1_FAULT_NONE] = { 500, "none" },
+} faults[] = { [CODEC_H1_FAULT_NONE] = { 500, "none" },
 #define X(id, status, text) [CODEC_H1_FAULT_##id] = { status, text },
-	CODEC_H1_FAULTS(X)
+	       CODEC_H1_FAULTS(X)
 #undef X
 };
 
@@ -52,7 +51,8 @@ static void move_span(struct span *span, const char *from, const char *to)
 }
 
 /* Makes room for `more` bytes. The copy moves, and what points into it with it. */
-static int head_reserve(struct codec_h1_head *head, size_t more, size_t input_len, struct arena *arena)
+static int head_reserve(struct codec_h1_head *head, size_t more, size_t input_len,
+			struct arena *arena)
 {
 	size_t wanted = head->used + more;
 	size_t capacity = head->capacity ? head->capacity * 2 : HEAD_CAPACITY_FIRST;
@@ -188,7 +188,8 @@ static enum codec_h1_fault note_coding(struct codec_h1_head *head, struct span v
 }
 
 /* What decides framing and site is looked at when its line came, not when the head ended. */
-static enum codec_h1_fault note_field(struct codec_h1_head *head, enum http_name id, struct span value)
+static enum codec_h1_fault note_field(struct codec_h1_head *head, enum http_name id,
+				      struct span value)
 {
 	if (id == HTTP_NAME_CONTENT_LENGTH)
 		return note_length(head, value);
@@ -229,8 +230,8 @@ static int parse_field(struct codec_h1_head *head, struct span line, uint32_t fi
 	return 0;
 }
 
-/* The faults of line ends, which hold for a line of any kind and come before all others: they are also
- * found in a line that has not ended. */
+/* The faults of line ends, which hold for a line of any kind and come before all others: they
+ * are also found in a line that has not ended. */
 static enum codec_h1_fault line_end_fault(struct span bytes)
 {
 	size_t cr = span_find_byte(bytes, '\r');
@@ -243,8 +244,8 @@ static enum codec_h1_fault line_end_fault(struct span bytes)
 }
 
 /* A line that ended: bytes with its line end. CODEC_H1_HEAD at the empty one, 0 to go on. */
-static int head_line(struct codec_h1_head *head, struct span bytes, const struct codec_h1_limits *limits,
-		     enum codec_h1_fault *ret_fault)
+static int head_line(struct codec_h1_head *head, struct span bytes,
+		     const struct codec_h1_limits *limits, enum codec_h1_fault *ret_fault)
 {
 	struct span line = span_first(bytes, bytes.len - 2);
 	int result = 0;
@@ -261,8 +262,8 @@ static int head_line(struct codec_h1_head *head, struct span bytes, const struct
 	} else if (head->has_line) {
 		result = parse_field(head, line, limits->field_max, ret_fault);
 	} else {
-		*ret_fault = head->is_response ? parse_status_line(head, line) :
-						 parse_request_line(head, line);
+		*ret_fault = head->is_response ? parse_status_line(head, line)
+					       : parse_request_line(head, line);
 		head->has_line = true;
 	}
 	/* No well-formed line holds a CR, so the search for one costs only bad ones. */
@@ -276,8 +277,8 @@ static int head_line(struct codec_h1_head *head, struct span bytes, const struct
 	return result;
 }
 
-int h1_head_next(struct codec_h1_head *head, const struct codec_h1_limits *limits, struct span *input,
-		 struct arena *arena, enum codec_h1_fault *ret_fault)
+int h1_head_next(struct codec_h1_head *head, const struct codec_h1_limits *limits,
+		 struct span *input, struct arena *arena, enum codec_h1_fault *ret_fault)
 {
 	head->fields.arena = arena;
 	while (input->len) {
@@ -312,7 +313,8 @@ int h1_head_next(struct codec_h1_head *head, const struct codec_h1_limits *limit
 			before--;
 		*ret_fault = line_end_fault(span_of(head->bytes + before, head->used - before));
 		if (!*ret_fault && part.len == allowed)
-			*ret_fault = head->has_line ? CODEC_H1_FAULT_HEAD_LONG : CODEC_H1_FAULT_LINE_LONG;
+			*ret_fault = head->has_line ? CODEC_H1_FAULT_HEAD_LONG
+						    : CODEC_H1_FAULT_LINE_LONG;
 		if (*ret_fault)
 			return CODEC_H1_ERROR;
 	}

@@ -1,6 +1,7 @@
 #include "codec/h1_internal.h"
 
-void codec_h1_server_init(struct codec_h1_server *server, const struct codec_h1_limits *limits, bool secure)
+void codec_h1_server_init(struct codec_h1_server *server, const struct codec_h1_limits *limits,
+			  bool secure)
 {
 	*server = (struct codec_h1_server){
 		.limits = limits,
@@ -34,8 +35,8 @@ void codec_h1_server_refuse_upgrade(struct codec_h1_server *server, bool has_inp
 		server->step = server->keep_alive ? H1_READY : H1_CLOSED;
 }
 
-/* RFC 9112, 3.2, 3.3: absolute-form wins over Host, but then both must say the same, else two readers choose
- * two sites. */
+/* RFC 9112, 3.2, 3.3: absolute-form wins over Host, but then both must say the same, else two
+ * readers choose two sites. */
 static enum codec_h1_fault check_authority(const struct http_request *request,
 					   const struct http_authority *host)
 {
@@ -51,7 +52,8 @@ static enum codec_h1_fault check_authority(const struct http_request *request,
 }
 
 /* -ENOMEM, or 0 with *ret_fault. */
-static int read_authority(struct http_request *request, struct arena *arena, enum codec_h1_fault *ret_fault)
+static int read_authority(struct http_request *request, struct arena *arena,
+			  enum codec_h1_fault *ret_fault)
 {
 	bool has_authority = request->authority.kind != HTTP_HOST_NONE;
 	struct http_authority host;
@@ -63,7 +65,8 @@ static int read_authority(struct http_request *request, struct arena *arena, enu
 			*ret_fault = CODEC_H1_FAULT_HOST_MISSING;
 		return 0;
 	}
-	result = http_authority_parse(arena, http_fields_value(&request->fields, HTTP_NAME_HOST), &host);
+	result = http_authority_parse(arena, http_fields_value(&request->fields, HTTP_NAME_HOST),
+				      &host);
 	if (result < 0)
 		return result;
 	if (result)
@@ -75,12 +78,14 @@ static int read_authority(struct http_request *request, struct arena *arena, enu
 	return 0;
 }
 
-/* What Connection, Upgrade and Expect say. A 1.0 client cannot be sent 1xx: its Expect and Upgrade are not
- * looked at (RFC 9110, 7.8, 10.1.1). */
-static enum codec_h1_fault read_options(struct codec_h1_server *server, struct http_request *request)
+/* What Connection, Upgrade and Expect say. A 1.0 client cannot be sent 1xx: its Expect and
+ * Upgrade are not looked at (RFC 9110, 7.8, 10.1.1). */
+static enum codec_h1_fault read_options(struct codec_h1_server *server,
+					struct http_request *request)
 {
 	const struct http_fields *fields = &request->fields;
-	bool has_connection = http_fields_has(fields, HTTP_NAME_CONNECTION), close = false, keep = false;
+	bool has_connection = http_fields_has(fields, HTTP_NAME_CONNECTION), close = false,
+	     keep = false;
 	struct span protocols = http_fields_value(fields, HTTP_NAME_UPGRADE);
 	struct span expect = http_fields_value(fields, HTTP_NAME_EXPECT);
 
@@ -106,8 +111,8 @@ static enum codec_h1_fault read_options(struct codec_h1_server *server, struct h
 }
 
 /* The head is whole. -ENOMEM, or 0 with *ret_fault and *ret. */
-static int finish_head(struct codec_h1_server *server, struct arena *arena, struct http_request **ret,
-		       enum codec_h1_fault *ret_fault)
+static int finish_head(struct codec_h1_server *server, struct arena *arena,
+		       struct http_request **ret, enum codec_h1_fault *ret_fault)
 {
 	const struct codec_h1_head *head = &server->head;
 	struct http_request *request = arena_new(arena, struct http_request);
@@ -139,12 +144,12 @@ static int finish_head(struct codec_h1_server *server, struct arena *arena, stru
 
 static void begin_exchange(struct codec_h1_server *server, const struct http_request *request)
 {
-	enum codec_h1_framing framing = server->head.is_chunked ? CODEC_H1_FRAMING_CHUNKED :
-					request->has_body	? CODEC_H1_FRAMING_LENGTH :
-								  CODEC_H1_FRAMING_NONE;
+	enum codec_h1_framing framing = server->head.is_chunked ? CODEC_H1_FRAMING_CHUNKED
+					: request->has_body     ? CODEC_H1_FRAMING_LENGTH
+								: CODEC_H1_FRAMING_NONE;
 
-	h1_reader_init(&server->reader, framing, request->has_body ? (uint64_t)request->content_length : 0,
-		       server->limits);
+	h1_reader_init(&server->reader, framing,
+		       request->has_body ? (uint64_t)request->content_length : 0, server->limits);
 	server->writer = (struct codec_h1_writer){ .framing = CODEC_H1_FRAMING_NONE };
 	server->method = request->method;
 	server->version = request->version;
@@ -161,6 +166,20 @@ static int server_fail(struct codec_h1_server *server, int result)
 	return result;
 }
 
+/* The answer to a head that was refused is framed for this request, not for the one before: without
+ * that a 400 after a HEAD would have no body. */
+static int head_fail(struct codec_h1_server *server, int result)
+{
+	const struct codec_h1_head *head = &server->head;
+	bool has_method = head->has_line && head->first[0].len > 0;
+
+	server->method = has_method ? http_method_of(head->first[0]) : HTTP_GET;
+	server->version = has_method && head->first[2].ptr[7] == '0' ? 10 : 11;
+	server->continue_wanted = false;
+	server->reader = (struct codec_h1_reader){ .framing = CODEC_H1_FRAMING_NONE };
+	return server_fail(server, result);
+}
+
 static int next_head(struct codec_h1_server *server, struct span *input, struct arena *arena,
 		     struct codec_h1_event *ret)
 {
@@ -169,12 +188,12 @@ static int next_head(struct codec_h1_server *server, struct span *input, struct 
 	if (result == CODEC_H1_NEED_MORE)
 		return result;
 	if (result != CODEC_H1_HEAD)
-		return server_fail(server, result);
+		return head_fail(server, result);
 	result = finish_head(server, arena, &ret->request, &ret->fault);
 	if (result < 0)
-		return server_fail(server, result);
+		return head_fail(server, result);
 	if (ret->fault)
-		return server_fail(server, CODEC_H1_ERROR);
+		return head_fail(server, CODEC_H1_ERROR);
 	begin_exchange(server, ret->request);
 	return CODEC_H1_HEAD;
 }

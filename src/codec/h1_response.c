@@ -4,7 +4,8 @@ enum { INTERIM_MAX = 8 };
 
 void codec_h1_client_init(struct codec_h1_client *client, const struct codec_h1_limits *limits)
 {
-	*client = (struct codec_h1_client){ .limits = limits, .step = H1_CLOSED, .keep_alive = true };
+	*client =
+		(struct codec_h1_client){ .limits = limits, .step = H1_CLOSED, .keep_alive = true };
 }
 
 bool codec_h1_client_is_reusable(const struct codec_h1_client *client, bool has_input)
@@ -75,8 +76,8 @@ static int final_head(struct codec_h1_client *client, struct http_response *resp
 
 	read_persistence(client, response);
 	response->has_body = framing != CODEC_H1_FRAMING_NONE;
-	/* Framing where no body may be: some origins send one all the same, which the next response must
-	 * not be read from. HEAD and 304 may name the length that GET would have. */
+	/* Framing where no body may be: some origins send one all the same, which the next
+	 * response must not be read from. HEAD and 304 may name the length that GET would have. */
 	if (response->status == 204 && (client->head.is_chunked || response->content_length > 0))
 		client->keep_alive = false;
 	if (framing == CODEC_H1_FRAMING_CLOSE)
@@ -103,8 +104,9 @@ static int next_head(struct codec_h1_client *client, struct span *input, struct 
 	if (!response)
 		return client_fail(client, -ENOMEM);
 	response->version = head->first[0].ptr[7] == '1' ? 11 : 10;
-	response->status = (uint16_t)((head->first[1].ptr[0] - '0') * 100 +
-				      (head->first[1].ptr[1] - '0') * 10 + (head->first[1].ptr[2] - '0'));
+	response->status =
+		(uint16_t)((head->first[1].ptr[0] - '0') * 100 +
+			   (head->first[1].ptr[1] - '0') * 10 + (head->first[1].ptr[2] - '0'));
 	response->reason = head->first[2];
 	response->fields = head->fields;
 	response->content_length = head->content_length;
@@ -146,8 +148,9 @@ int codec_h1_response_next(struct codec_h1_client *client, struct span *input, s
 
 int codec_h1_response_eof(struct codec_h1_client *client, struct codec_h1_event *ret)
 {
-	bool is_whole = client->step == H1_AT_END ||
-			(client->step == H1_IN_BODY && client->reader.framing == CODEC_H1_FRAMING_CLOSE);
+	bool is_whole =
+		client->step == H1_AT_END ||
+		(client->step == H1_IN_BODY && client->reader.framing == CODEC_H1_FRAMING_CLOSE);
 
 	*ret = (struct codec_h1_event){ 0 };
 	client->keep_alive = false;

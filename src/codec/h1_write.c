@@ -6,14 +6,15 @@
 static bool is_ours(enum http_name id)
 {
 	return id == HTTP_NAME_CONTENT_LENGTH || id == HTTP_NAME_TRANSFER_ENCODING ||
-	       id == HTTP_NAME_CONNECTION || id == HTTP_NAME_KEEP_ALIVE || id == HTTP_NAME_UPGRADE ||
-	       id == HTTP_NAME_PROXY_CONNECTION || id == HTTP_NAME_TRAILER;
+	       id == HTTP_NAME_CONNECTION || id == HTTP_NAME_KEEP_ALIVE ||
+	       id == HTTP_NAME_UPGRADE || id == HTTP_NAME_PROXY_CONNECTION ||
+	       id == HTTP_NAME_TRAILER;
 }
 
 static bool is_ours_in_request(enum http_name id)
 {
-	return is_ours(id) || id == HTTP_NAME_HOST || id == HTTP_NAME_EXPECT || id == HTTP_NAME_TE ||
-	       id == HTTP_NAME_HTTP2_SETTINGS;
+	return is_ours(id) || id == HTTP_NAME_HOST || id == HTTP_NAME_EXPECT ||
+	       id == HTTP_NAME_TE || id == HTTP_NAME_HTTP2_SETTINGS;
 }
 
 static void write_field(struct writer *writer, struct span name, struct span value)
@@ -31,8 +32,8 @@ static void write_length(struct writer *writer, int64_t length)
 	write_span(writer, SPAN("\r\n"));
 }
 
-/* The last door against response splitting: peers' fields were checked when they were read, those that
- * configuration or a rewrite made are checked here. */
+/* The last door against response splitting: peers' fields were checked when they were read,
+ * those that configuration or a rewrite made are checked here. */
 static bool field_is_sound(const struct http_field *field)
 {
 	return http_is_field_value(field->value) &&
@@ -63,7 +64,8 @@ static void write_status_line(struct writer *writer, uint16_t status, struct spa
 	write_byte(writer, (char)('0' + status / 10 % 10));
 	write_byte(writer, (char)('0' + status % 10));
 	write_byte(writer, ' ');
-	write_span(writer, reason.len && http_is_field_value(reason) ? reason : http_status_reason(status));
+	write_span(writer,
+		   reason.len && http_is_field_value(reason) ? reason : http_status_reason(status));
 	write_span(writer, SPAN("\r\n"));
 }
 
@@ -113,7 +115,12 @@ int codec_h1_write_response_head(struct codec_h1_server *server, struct writer *
 				 const struct http_response *response, struct span date_text)
 {
 	bool has_date = false;
+	bool is_granted = response->status == 101 ||
+			  (server->method == HTTP_CONNECT && response->status < 300);
 
+	/* Not granted, and nobody said whether bytes stand behind: suppose so. */
+	if (server->is_held && !is_granted)
+		codec_h1_server_refuse_upgrade(server, true);
 	server->continue_wanted = false;
 	server->writer = (struct codec_h1_writer){ .framing = choose_framing(server, response) };
 	if (server->writer.framing == CODEC_H1_FRAMING_LENGTH && response->content_length > 0)
@@ -123,7 +130,8 @@ int codec_h1_write_response_head(struct codec_h1_server *server, struct writer *
 	for (uint32_t i = 0; i < response->fields.count; i++) {
 		const struct http_field *field = &response->fields.items[i];
 
-		if (is_ours(field->id) && !(field->id == HTTP_NAME_UPGRADE && response->status == 101))
+		if (is_ours(field->id) &&
+		    !(field->id == HTTP_NAME_UPGRADE && response->status == 101))
 			continue;
 		if (!field_is_sound(field))
 			return -EINVAL;
@@ -173,7 +181,8 @@ int codec_h1_write_refusal(struct codec_h1_server *server, struct writer *writer
 {
 	server->keep_alive = false;
 	server->continue_wanted = false;
-	server->writer = (struct codec_h1_writer){ .framing = CODEC_H1_FRAMING_NONE, .ended = true };
+	server->writer =
+		(struct codec_h1_writer){ .framing = CODEC_H1_FRAMING_NONE, .ended = true };
 	write_status_line(writer, status, SPAN_NONE);
 	write_field(writer, SPAN("Content-Type"), SPAN("text/plain; charset=utf-8"));
 	if (date_text.len)
@@ -184,8 +193,8 @@ int codec_h1_write_refusal(struct codec_h1_server *server, struct writer *writer
 	return writer->ok ? 0 : -ENOSPC;
 }
 
-/* Methods whose requests an origin expects to have a body: without a length some wait for one (RFC 9110,
- * 8.6). */
+/* Methods whose requests an origin expects to have a body: without a length some wait for one
+ * (RFC 9110, 8.6). */
 static bool wants_length(enum http_method method)
 {
 	return method == HTTP_POST || method == HTTP_PUT || method == HTTP_PATCH;
@@ -214,8 +223,8 @@ static void write_request_framing(struct codec_h1_client *client, struct writer 
 int codec_h1_write_request_head(struct codec_h1_client *client, struct writer *writer,
 				const struct codec_h1_request_out *request)
 {
-	if (!http_is_token(request->method) || !is_visible(request->target) || !is_visible(request->host) ||
-	    !http_is_field_value(request->upgrade))
+	if (!http_is_token(request->method) || !is_visible(request->target) ||
+	    !is_visible(request->host) || !http_is_field_value(request->upgrade))
 		return -EINVAL;
 	client->method = http_method_of(request->method);
 	client->upgrade_wanted = request->upgrade.len > 0;

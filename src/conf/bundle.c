@@ -1,7 +1,7 @@
 /* bundle: a configuration with everything that was asked while it was read.
  *
- * `PCB1`, then rows {kind u8, result be32 (negated errno), identity be64, name, value, count be32, names}
- * where a text is be32 length and bytes. The first row is the first file itself. */
+ * `PCB1`, then rows {kind u8, result be32 (negated errno), identity be64, name, value, count be32,
+ * names} where a text is be32 length and bytes. The first row is the first file itself. */
 #include "conf/conf_internal.h"
 
 static const struct span magic = { "PCB1", 4 };
@@ -56,7 +56,7 @@ struct span conf_bundle(const struct conf_tree *tree, struct arena *arena)
 	return writer_done(&writer);
 }
 
-/* ---- Reading it back -------------------------------------------------------------------------------- */
+/* ---- Reading it back ------------------------------------------------------------------------- */
 
 static struct span read_text(struct reader *reader)
 {
@@ -72,11 +72,13 @@ static int read_row(struct arena *arena, struct reader *reader, struct conf_answ
 	answer->name = read_text(reader);
 	answer->value = read_text(reader);
 	answer->name_count = read_be32(reader);
-	if (!reader->ok || kind < CONF_ANSWER_FILE || kind > CONF_ANSWER_ENVIRONMENT || result > 4095)
+	if (!reader->ok || kind < CONF_ANSWER_FILE || kind > CONF_ANSWER_ENVIRONMENT ||
+	    result > 4095)
 		return -EBADMSG;
 	answer->kind = (enum conf_answer_kind)kind;
 	answer->result = -(int)result;
-	/* Each name takes at least its length: a count beyond that is a lie, and no reason to allocate. */
+	/* Each name takes at least its length: a count beyond that is a lie, and no reason to
+	 * allocate. */
 	if (answer->name_count > reader_left(reader) / 4)
 		return -EBADMSG;
 	if (!answer->name_count)
@@ -91,7 +93,7 @@ static int read_row(struct arena *arena, struct reader *reader, struct conf_answ
 }
 
 static const struct conf_answer *find_answer(const struct conf_answer *answers,
-	enum conf_answer_kind kind, struct span name)
+					     enum conf_answer_kind kind, struct span name)
 {
 	for (; answers; answers = answers->next) {
 		if (answers->kind == kind && span_equal(answers->name, name))
@@ -112,7 +114,7 @@ static int bundle_read(void *owner, struct span path, struct span *ret_text, uin
 }
 
 static int bundle_list(void *owner, struct span pattern, const struct span **ret_names,
-	size_t *ret_count)
+		       size_t *ret_count)
 {
 	const struct conf_answer *answer = find_answer(owner, CONF_ANSWER_LIST, pattern);
 
@@ -134,7 +136,7 @@ static bool bundle_environment(void *owner, struct span name, struct span *ret_v
 }
 
 int conf_parse_bundle(struct arena *arena, struct span bundle, struct conf_errors *errors,
-	struct conf_tree **ret_tree)
+		      struct conf_tree **ret_tree)
 {
 	struct reader reader = reader_of(bundle);
 	struct conf_answer *answers = NULL, **tail = &answers;

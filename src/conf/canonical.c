@@ -12,15 +12,18 @@ static bool needs_quotes(const struct conf_word *word)
 	for (size_t i = 0; i < text.len; i++) {
 		unsigned char byte = (unsigned char)text.ptr[i];
 		if (byte <= ' ' || byte == '{' || byte == '}' || byte == ';' || byte == '"' ||
-			byte == '$' || byte == 0x7f)
+		    byte == '$' || byte == 0x7f)
 			return true;
 	}
 	return false;
 }
 
-static void write_word(const struct conf_word *word, struct writer *writer)
+static void write_word(const struct conf_word *word, bool is_first, struct writer *writer)
 {
-	if (!needs_quotes(word)) {
+	/* A quoted `include` is an ordinary statement and has to stay one. */
+	bool is_include = is_first && span_equal(word->text, SPAN("include"));
+
+	if (!is_include && !needs_quotes(word)) {
 		write_span(writer, word->text);
 		return;
 	}
@@ -36,12 +39,12 @@ static void write_word(const struct conf_word *word, struct writer *writer)
 
 /* Recursion ends at CONF_BLOCK_DEPTH_MAX, which the parser holds. */
 static void write_statement(const struct conf_statement *statement, bool with_block,
-	struct writer *writer)
+			    struct writer *writer)
 {
 	for (size_t i = 0; i < statement->word_count; i++) {
 		if (i)
 			write_byte(writer, ' ');
-		write_word(&statement->words[i], writer);
+		write_word(&statement->words[i], i == 0, writer);
 	}
 	if (!with_block || !statement->has_block)
 		return;
@@ -67,7 +70,7 @@ static size_t canonical_size(const struct conf_statement *statement, bool with_b
 }
 
 struct span conf_canonical(const struct conf_statement *statement, bool with_block,
-	struct arena *arena)
+			   struct arena *arena)
 {
 	size_t size = canonical_size(statement, with_block);
 	char *line = arena_array(arena, char, size);

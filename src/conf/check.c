@@ -10,7 +10,7 @@ struct checker {
 	bool is_out_of_memory;
 };
 
-/* ---- Rows ------------------------------------------------------------------------------------------- */
+/* ---- Rows ------------------------------------------------------------------------------------ */
 
 static bool stands_in(const struct conf_schema *row, struct span block)
 {
@@ -52,7 +52,7 @@ static const struct conf_schema *next_row(const struct conf_language *language, 
 }
 
 const struct conf_schema *conf_schema_find(const struct conf_language *language, const char *name,
-	const char *inside)
+					   const char *inside)
 {
 	size_t cursor = 0;
 	const struct conf_schema *row;
@@ -65,7 +65,7 @@ const struct conf_schema *conf_schema_find(const struct conf_language *language,
 }
 
 static const struct conf_schema *find_row(const struct checker *checker,
-	const struct conf_statement *statement, struct span block)
+					  const struct conf_statement *statement, struct span block)
 {
 	size_t cursor = 0;
 	const struct conf_schema *row;
@@ -73,7 +73,8 @@ static const struct conf_schema *find_row(const struct checker *checker,
 	while ((row = next_row(checker->language, &cursor))) {
 		struct span second = second_word(row);
 
-		if (!stands_in(row, block) || !span_equal(first_word(row), statement->words[0].text))
+		if (!stands_in(row, block) ||
+		    !span_equal(first_word(row), statement->words[0].text))
 			continue;
 		if (!second.len)
 			return row;
@@ -85,7 +86,7 @@ static const struct conf_schema *find_row(const struct checker *checker,
 
 /* No row fits: say the most useful of four things. */
 static void report_unknown(struct checker *checker, const struct conf_statement *statement,
-	struct span block)
+			   struct span block)
 {
 	const struct conf_word *word = &statement->words[0];
 	struct conf_nearest first, second, anywhere;
@@ -95,9 +96,10 @@ static void report_unknown(struct checker *checker, const struct conf_statement 
 	conf_nearest_init(&first, word->text);
 	conf_nearest_init(&anywhere, word->text);
 	conf_nearest_init(&second,
-		statement->word_count > 1 ? statement->words[1].text : SPAN_NONE);
+			  statement->word_count > 1 ? statement->words[1].text : SPAN_NONE);
 	while ((row = next_row(checker->language, &cursor))) {
-		bool is_here = stands_in(row, block), is_same = span_equal(first_word(row), word->text);
+		bool is_here = stands_in(row, block),
+		     is_same = span_equal(first_word(row), word->text);
 
 		conf_nearest_offer(is_here ? &first : &anywhere, first_word(row));
 		if (is_here && is_same) {
@@ -109,8 +111,8 @@ static void report_unknown(struct checker *checker, const struct conf_statement 
 	}
 	if (partial) {
 		bool has_second = statement->word_count > 1;
-		struct conf_error *error = conf_error_add(checker->errors,
-			statement->words[has_second ? 1 : 0].place,
+		struct conf_error *error = conf_error_add(
+			checker->errors, statement->words[has_second ? 1 : 0].place,
 			has_second ? "`%.*s` knows no `%.*s`" : "`%.*s` needs one more word%.*s",
 			SPAN_ARG(word->text),
 			SPAN_ARG(has_second ? statement->words[1].text : SPAN("")));
@@ -119,18 +121,19 @@ static void report_unknown(struct checker *checker, const struct conf_statement 
 		struct span inside = span_str(elsewhere->inside), name = SPAN_NONE;
 		(void)conf_list_next(&inside, ',', &name);
 		conf_error_add(checker->errors, word->place, "`%.*s` stands in a `%.*s` block",
-			SPAN_ARG(word->text), SPAN_ARG(name));
+			       SPAN_ARG(word->text), SPAN_ARG(name));
 	} else if (elsewhere) {
 		conf_error_add(checker->errors, word->place, "`%.*s` stands outside of all blocks",
-			SPAN_ARG(word->text));
+			       SPAN_ARG(word->text));
 	} else {
-		struct conf_error *error = conf_error_add(checker->errors, word->place,
-			"unknown statement `%.*s`", SPAN_ARG(span_first(word->text, 64)));
+		struct conf_error *error =
+			conf_error_add(checker->errors, word->place, "unknown statement `%.*s`",
+				       SPAN_ARG(span_first(word->text, 64)));
 		error->nearest = first.best.len ? first.best : anywhere.best;
 	}
 }
 
-/* ---- Arguments and options -------------------------------------------------------------------------- */
+/* ---- Arguments and options ------------------------------------------------------------------- */
 
 struct words {
 	struct checker *checker;
@@ -171,10 +174,11 @@ static struct span row_form(const struct words *words)
 }
 
 static void report_value(struct words *words, const struct conf_argument *argument,
-	const struct conf_word *word, const char *reason)
+			 const struct conf_word *word, const char *reason)
 {
-	struct conf_error *error = conf_error_add(words->checker->errors, word->place,
-		"`%.*s` is no %s: %s", SPAN_ARG(span_first(word->text, 64)), argument->name, reason);
+	struct conf_error *error =
+		conf_error_add(words->checker->errors, word->place, "`%.*s` is no %s: %s",
+			       SPAN_ARG(span_first(word->text, 64)), argument->name, reason);
 	struct conf_nearest nearest;
 
 	words->is_faulty = true;
@@ -198,7 +202,7 @@ static void take_value(struct words *words, const struct conf_argument *argument
 	struct conf_value *value = &words->values[words->value_count];
 	const char *reason = "";
 	int result = conf_value_parse(checker->tree->arena, argument, folder, word->text, value,
-		&reason);
+				      &reason);
 
 	if (result < 0) {
 		checker->is_out_of_memory = true;
@@ -218,7 +222,7 @@ static void report_missing(struct words *words, const struct conf_argument *argu
 
 	words->is_faulty = true;
 	conf_error_add(words->checker->errors, statement->words[index].place,
-		"%s is missing: write `%.*s`", argument->name, SPAN_ARG(row_form(words)));
+		       "%s is missing: write `%.*s`", argument->name, SPAN_ARG(row_form(words)));
 }
 
 static void take_arguments(struct words *words, const struct conf_argument *arguments, size_t max)
@@ -228,8 +232,8 @@ static void take_arguments(struct words *words, const struct conf_argument *argu
 	for (size_t i = 0; i < max && arguments[i].type != CONF_NO_TYPE; i++) {
 		bool is_end = words->at == word_count;
 
-		if (is_end || ((arguments[i].is_optional || arguments[i].is_repeated) &&
-				      at_option(words))) {
+		if (is_end ||
+		    ((arguments[i].is_optional || arguments[i].is_repeated) && at_option(words))) {
 			if (!arguments[i].is_optional)
 				report_missing(words, &arguments[i]);
 			return;
@@ -240,18 +244,33 @@ static void take_arguments(struct words *words, const struct conf_argument *argu
 	}
 }
 
-static void report_surplus(struct words *words, const struct conf_word *word)
+static struct span nearest_option(const struct words *words, const struct conf_word *word)
 {
 	struct conf_nearest nearest;
 
-	words->is_faulty = true;
 	conf_nearest_init(&nearest, word->text);
 	for (size_t i = 0; i < CONF_OPTIONS_MAX && words->row->options[i].name; i++)
 		conf_nearest_offer(&nearest, span_str(words->row->options[i].name));
-	struct conf_error *error = conf_error_add(words->checker->errors, word->place,
-		"`%.*s` does not belong here: write `%.*s`", SPAN_ARG(span_first(word->text, 64)),
-		SPAN_ARG(row_form(words)));
-	error->nearest = nearest.best;
+	return nearest.best;
+}
+
+static void report_surplus(struct words *words, const struct conf_word *word)
+{
+	struct span nearest = nearest_option(words, word);
+	size_t name_words = second_word(words->row).len ? 2 : 1;
+
+	words->is_faulty = true;
+	/* `respond 200 onn /x`: an optional argument swallowed the misspelt option, and its value
+	 * is left over. */
+	if (!nearest.len && words->at > name_words && !word[-1].is_quoted &&
+	    !find_option(words->row, word[-1].text)) {
+		nearest = nearest_option(words, &word[-1]);
+		word -= nearest.len ? 1 : 0;
+	}
+	struct conf_error *error = conf_error_add(
+		words->checker->errors, word->place, "`%.*s` does not belong here: write `%.*s`",
+		SPAN_ARG(span_first(word->text, 64)), SPAN_ARG(row_form(words)));
+	error->nearest = nearest;
 }
 
 static void take_option(struct words *words, struct conf_given *options, size_t *option_count)
@@ -270,8 +289,8 @@ static void take_option(struct words *words, struct conf_given *options, size_t 
 		if (options[i].option != option || option->is_repeated)
 			continue;
 		words->is_faulty = true;
-		conf_error_add(words->checker->errors, word->place, "`%s` stands twice in this line",
-			option->name)
+		conf_error_add(words->checker->errors, word->place,
+			       "`%s` stands twice in this line", option->name)
 			->other = options[i].word->place;
 	}
 	struct conf_given *given = &options[(*option_count)++];
@@ -285,7 +304,7 @@ static void take_option(struct words *words, struct conf_given *options, size_t 
 }
 
 static void check_words(struct checker *checker, struct conf_statement *statement,
-	const struct conf_schema *row)
+			const struct conf_schema *row)
 {
 	struct arena *arena = checker->tree->arena;
 	struct words words = { .checker = checker, .row = row, .statement = statement };
@@ -309,13 +328,13 @@ static void check_words(struct checker *checker, struct conf_statement *statemen
 		statement->row = row;
 }
 
-/* ---- Blocks ----------------------------------------------------------------------------------------- */
+/* ---- Blocks ---------------------------------------------------------------------------------- */
 
 static void check_block(struct checker *checker, struct conf_statement **first, struct span block);
 
 /* All words of a block in order, however its lines were broken. NULL: a fault, or no memory. */
 static struct conf_word *flatten(struct checker *checker, const struct conf_statement *statement,
-	size_t *ret_count)
+				 size_t *ret_count)
 {
 	size_t count = 0, at = 0;
 
@@ -323,7 +342,7 @@ static struct conf_word *flatten(struct checker *checker, const struct conf_stat
 		count += line->word_count;
 		if (line->has_block) {
 			conf_error_add(checker->errors, line->place, "`%s` holds words, no blocks",
-				statement->row ? statement->row->name : "");
+				       statement->row ? statement->row->name : "");
 			return NULL;
 		}
 	}
@@ -367,7 +386,7 @@ static void check_pairs(struct checker *checker, struct conf_statement *statemen
 }
 
 static void check_list(struct checker *checker, struct conf_statement *statement,
-	const struct conf_schema *row)
+		       const struct conf_schema *row)
 {
 	struct conf_statement line = { .place = statement->place };
 	struct words words = { .checker = checker, .row = row, .statement = &line };
@@ -389,13 +408,13 @@ static void check_list(struct checker *checker, struct conf_statement *statement
 }
 
 static void check_inside(struct checker *checker, struct conf_statement *statement,
-	const struct conf_schema *row)
+			 const struct conf_schema *row)
 {
 	bool needs_block = row->block != CONF_BLOCK_NONE && row->block != CONF_BLOCK_OPTIONAL;
 
 	if (needs_block && !statement->has_block) {
 		conf_error_add(checker->errors, statement->place, "`%s` needs a block: `%s { … }`",
-			row->name, row->name);
+			       row->name, row->name);
 		statement->row = NULL;
 		return;
 	}
@@ -420,12 +439,14 @@ static void check_inside(struct checker *checker, struct conf_statement *stateme
 }
 
 static void check_single(struct checker *checker, struct conf_statement *first,
-	struct conf_statement *statement, const struct conf_schema *row)
+			 struct conf_statement *statement, const struct conf_schema *row)
 {
-	for (struct conf_statement *earlier = first; earlier != statement; earlier = earlier->next) {
+	for (struct conf_statement *earlier = first; earlier != statement;
+	     earlier = earlier->next) {
 		if (earlier->row != row)
 			continue;
-		conf_error_add(checker->errors, statement->place, "`%s` stands once here", row->name)
+		conf_error_add(checker->errors, statement->place, "`%s` stands once here",
+			       row->name)
 			->other = earlier->place;
 		/* Whoever compiles counts on one. */
 		statement->row = NULL;
@@ -452,7 +473,7 @@ static void check_block(struct checker *checker, struct conf_statement **first, 
 }
 
 int conf_check(struct conf_tree *tree, const struct conf_language *language,
-	struct conf_errors *errors)
+	       struct conf_errors *errors)
 {
 	struct checker checker = { .tree = tree, .language = language, .errors = errors };
 	size_t errors_before = errors->error_count;

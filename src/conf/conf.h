@@ -1,36 +1,36 @@
-/* conf: the configuration's language. Text becomes a tree of statements, and a table of rows (a schema)
- * says which statements may stand where and turns their words into typed values.
+/* conf: the configuration's language. Text becomes a tree of statements, and a table of rows (a
+ * schema) says which statements may stand where and turns their words into typed values.
  *
- * It knows no statement but `portcullis` and `include`: the rows come from above (snapshot). It reads no
- * file and no environment: both come through struct conf_functions. It decides nothing about what a
- * configuration means; it can only say that a text is no sentence of the language.
+ * It knows no statement but `portcullis` and `include`: the rows come from above (snapshot). It
+ * reads no file and no environment: both come through struct conf_functions. It decides nothing
+ * about what a configuration means; it can only say that a text is no sentence of the language.
  *
- * Everything that it makes lies in the arena of the caller and is gone with it. Spans of words point
- * into the arena too, never into the caller's text.
+ * Everything that it makes lies in the arena of the caller and is gone with it. Spans of words
+ * point into the arena too, never into the caller's text.
  *
- * Faults are collected, not returned: struct conf_errors holds up to CONF_ERRORS_MAX of them and counts
- * the rest. Functions return 0, CONF_FAULTY (at least one error was added) or -ENOMEM. */
+ * Faults are collected, not returned: struct conf_errors holds up to CONF_ERRORS_MAX of them and
+ * counts the rest. Functions return 0, CONF_FAULTY (at least one error was added) or -ENOMEM. */
 #pragma once
 
 #include "base/base.h"
 
 enum {
 	CONF_FAULTY = 1,
-	CONF_VERSION = 1,           /* `portcullis 1` */
+	CONF_VERSION = 1, /* `portcullis 1` */
 	CONF_ERRORS_MAX = 20,
 	CONF_INCLUDE_DEPTH_MAX = 16,
 	CONF_BLOCK_DEPTH_MAX = 16,
-	CONF_FILES_MAX = 1024,      /* 16 levels of globs could otherwise multiply without end */
-	CONF_TEXT_MAX = 16 << 20,   /* bytes of all files together */
-	CONF_WORD_MAX = 64 << 10,   /* bytes of one word after $NAME was resolved */
-	CONF_ARGUMENTS_MAX = 4,     /* of one row */
+	CONF_FILES_MAX = 1024,    /* 16 levels of globs could otherwise multiply without end */
+	CONF_TEXT_MAX = 16 << 20, /* bytes of all files together */
+	CONF_WORD_MAX = 64 << 10, /* bytes of one word after $NAME was resolved */
+	CONF_ARGUMENTS_MAX = 4,   /* of one row */
 	CONF_OPTIONS_MAX = 8,
 };
 
-/* ---- Places and faults ----------------------------------------------------------------------------- */
+/* ---- Places and faults ----------------------------------------------------------------------- */
 
-/* Where a word stands. `file` is an index of tree->files; line and column count from 1, the column in
- * characters (UTF-8), offset and len in bytes of that file's text. line 0: no place. */
+/* Where a word stands. `file` is an index of tree->files; line and column count from 1, the column
+ * in characters (UTF-8), offset and len in bytes of that file's text. line 0: no place. */
 struct conf_place {
 	uint32_t file, line, column, offset, len;
 };
@@ -40,37 +40,39 @@ struct conf_error {
 	struct conf_place place;
 	struct conf_place other; /* "first here"; line 0 where there is none */
 	struct span message;
-	struct span nearest;     /* the nearest right word, or empty */
+	struct span nearest; /* the nearest right word, or empty */
 };
 
 /* Warnings and errors share the list; one that no longer fits is only counted. */
 struct conf_errors {
 	struct arena *arena; /* for the messages */
 	struct conf_error list[CONF_ERRORS_MAX];
-	struct conf_error overflow;         /* the row that nobody prints */
-	size_t count;                       /* of list */
-	size_t error_count, warning_count;  /* of all, also those that did not fit */
+	struct conf_error overflow;        /* the row that nobody prints */
+	size_t count;                      /* of list */
+	size_t error_count, warning_count; /* of all, also those that did not fit */
 };
 
 void conf_errors_init(struct conf_errors *errors, struct arena *arena);
-/* Adds one. Returns it, so that `other` and `nearest` can be set; never NULL (what does not fit lands in
- * a row that nobody prints). */
+/* Adds one. Returns it, so that `other` and `nearest` can be set; never NULL (what does not fit
+ * lands in a row that nobody prints). */
 struct conf_error *conf_error_add(struct conf_errors *errors, struct conf_place place,
-	const char *format, ...) PRINTF_LIKE(3, 4);
+				  const char *format, ...) PRINTF_LIKE(3, 4);
 struct conf_error *conf_warning_add(struct conf_errors *errors, struct conf_place place,
-	const char *format, ...) PRINTF_LIKE(3, 4);
+				    const char *format, ...) PRINTF_LIKE(3, 4);
 
 struct conf_tree;
-/* `file:line:col: error: message`, the line, a caret below the word, `did you mean "…"?` and, where there
- * is one, the other place. Control bytes of the file are printed as `?`: a terminal obeys none of them. */
+/* `file:line:col: error: message`, the line, a caret below the word, `did you mean "…"?` and, where
+ * there is one, the other place. Control bytes of the file are printed as `?`: a terminal obeys
+ * none of them. */
 void conf_error_write(const struct conf_tree *tree, const struct conf_error *error,
-	struct writer *writer);
+		      struct writer *writer);
 /* All of them, and `… and N more`. */
 void conf_errors_write(const struct conf_tree *tree, const struct conf_errors *errors,
-	struct writer *writer);
+		       struct writer *writer);
 
-/* The nearest word by edit distance (an exchange of neighbours counts once), for faults that a schema does
- * not know about. Feed candidates, then read `best`; empty where none is near enough. */
+/* The nearest word by edit distance (an exchange of neighbours counts once), for faults that a
+ * schema does not know about. Feed candidates, then read `best`; empty where none is near enough.
+ */
 struct conf_nearest {
 	struct span wanted, best;
 	size_t distance;
@@ -78,7 +80,7 @@ struct conf_nearest {
 void conf_nearest_init(struct conf_nearest *nearest, struct span wanted);
 void conf_nearest_offer(struct conf_nearest *nearest, struct span candidate);
 
-/* ---- Text to tree ---------------------------------------------------------------------------------- */
+/* ---- Text to tree ---------------------------------------------------------------------------- */
 
 struct conf_word {
 	struct span text; /* without quotes, escapes and $NAME resolved; also NUL-terminated */
@@ -119,16 +121,18 @@ struct conf_comment {
 };
 
 struct conf_file {
-	struct span name, text; /* the text without BOM */
+	struct span name, text;        /* the text without BOM */
 	struct conf_place included_at; /* line 0 for the first */
 };
 
-/* What was asked of struct conf_functions, so that the same text can be read again without asking. */
+/* What was asked of struct conf_functions, so that the same text can be read again without asking.
+ */
 struct conf_answer;
 
 struct conf_tree {
 	struct arena *arena;
-	struct conf_statement *first; /* includes are expanded in place, `portcullis 1` is left out */
+	struct conf_statement
+		*first; /* includes are expanded in place, `portcullis 1` is left out */
 	struct conf_comment *comments;
 	struct conf_file *files;
 	size_t file_count;
@@ -139,53 +143,59 @@ struct conf_tree {
 /* All answers must live until conf_parse returns; it copies. */
 struct conf_functions {
 	void *owner;
-	/* The bytes of one file. `path` is absolute or relative to what the first file's name is relative to.
-	 * *ret_identity is the same for the same file under any name (device and inode), or 0. 0 or -errno. */
+	/* The bytes of one file. `path` is absolute or relative to what the first file's name is
+	 * relative to. *ret_identity is the same for the same file under any name (device and
+	 * inode), or 0. 0 or -errno. */
 	int (*read)(void *owner, struct span path, struct span *ret_text, uint64_t *ret_identity);
-	/* The file names that match a glob pattern, sorted bytewise; none is 0 with *ret_count 0. */
-	int (*list)(void *owner, struct span pattern, const struct span **ret_names, size_t *ret_count);
+	/* The file names that match a glob pattern, sorted bytewise; none is 0 with *ret_count 0.
+	 */
+	int (*list)(void *owner, struct span pattern, const struct span **ret_names,
+		    size_t *ret_count);
 	/* false: unset. */
 	bool (*environment)(void *owner, struct span name, struct span *ret_value);
 };
 
-/* Reads `text`, the contents of the file `name`, and what it includes. *ret_tree is set whenever the
- * result is not negative: errors need it to be printed. */
+/* Reads `text`, the contents of the file `name`, and what it includes. *ret_tree is set whenever
+ * the result is not negative: errors need it to be printed. */
 int conf_parse(struct arena *arena, struct span name, struct span text,
-	const struct conf_functions *functions, struct conf_errors *errors,
-	struct conf_tree **ret_tree) MUST_CHECK;
+	       const struct conf_functions *functions, struct conf_errors *errors,
+	       struct conf_tree **ret_tree) MUST_CHECK;
 
-/* The whole input, resolved: files, globs and environment as they were answered. conf_parse_bundle reads
- * it back with the same places, so a running text can be compiled again although files changed. The
- * bytes are ours, yet a broken bundle is -EBADMSG and nothing worse. */
+/* The whole input, resolved: files, globs and environment as they were answered. conf_parse_bundle
+ * reads it back with the same places, so a running text can be compiled again although files
+ * changed. The bytes are ours, yet a broken bundle is -EBADMSG and nothing worse. */
 struct span conf_bundle(const struct conf_tree *tree, struct arena *arena); /* ptr NULL: no room */
 int conf_parse_bundle(struct arena *arena, struct span bundle, struct conf_errors *errors,
-	struct conf_tree **ret_tree) MUST_CHECK;
+		      struct conf_tree **ret_tree) MUST_CHECK;
 
-/* One way to write a statement: words as they were resolved, one blank between, quotes only where needed,
- * a block as `{ a; b }` if asked for. Two statements that mean the same words have the same line: ids are
- * made of it. ptr NULL: no room. */
+/* One way to write a statement: words as they were resolved, one blank between, quotes only where
+ * needed, a block as `{ a; b }` if asked for. Two statements that mean the same words have the same
+ * line: ids are made of it. ptr NULL: no room. */
 struct span conf_canonical(const struct conf_statement *statement, bool with_block,
-	struct arena *arena) MUST_CHECK;
+			   struct arena *arena) MUST_CHECK;
 
-/* ---- Schema ---------------------------------------------------------------------------------------- */
+/* ---- Schema ---------------------------------------------------------------------------------- */
 
 enum conf_type {
-	CONF_NO_TYPE,  /* ends a row's arguments */
-	CONF_WORD,     /* any word */
-	CONF_TEXT,     /* any text, empty too */
-	CONF_NAME,     /* a letter or digit, then letters, digits, - _ . */
-	CONF_HOST,     /* a host name or address; `*.name` too. value.text: lower case, A-labels, no dot at the end */
+	CONF_NO_TYPE, /* ends a row's arguments */
+	CONF_WORD,    /* any word */
+	CONF_TEXT,    /* any text, empty too */
+	CONF_NAME,    /* a letter or digit, then letters, digits, - _ . */
+	CONF_HOST, /* a host name or address; `*.name` too. value.text: lower case, A-labels, no dot
+		      at the end */
 	CONF_LISTEN,   /* ADDR:PORT, [v6]:PORT, *:PORT. value.address */
 	CONF_ORIGIN,   /* PORT, HOST:PORT, [v6]:PORT, http(s)://…, unix:PATH. value.origin */
 	CONF_DURATION, /* 250ms 10s 5m 1h 30d. value.number: nanoseconds */
 	CONF_SIZE,     /* 512B 32KB 1MB 2GB, powers of 1024. value.number: bytes */
 	CONF_RATE,     /* 20/s 5/min 100/h. value.number per value.period_ns */
 	CONF_NUMBER,   /* decimal. value.number */
-	CONF_PATH,     /* of a file or folder; relative to the file that the word stands in: value.text is joined */
-	CONF_PATTERN,  /* of a request's path: starts with `/`; `*` only where the row's reader allows */
-	CONF_URL,      /* http:// or https:// or an absolute path, for a redirect */
-	CONF_CHOICE,   /* one of argument.choices. value.number: its index */
-	CONF_TABLE,    /* <name>. value.text: name */
+	CONF_PATH, /* of a file or folder; relative to the file that the word stands in: value.text
+		      is joined */
+	CONF_PATTERN, /* of a request's path: starts with `/`; `*` only where the row's reader
+			 allows */
+	CONF_URL,     /* http:// or https:// or an absolute path, for a redirect */
+	CONF_CHOICE,  /* one of argument.choices. value.number: its index */
+	CONF_TABLE,   /* <name>. value.text: name */
 };
 
 /* An IP address, or any (`*`), with a port. Plain bytes, so that it can lie in a snapshot. */
@@ -201,7 +211,7 @@ struct conf_origin {
 	enum conf_scheme scheme;
 	struct span host; /* as CONF_HOST; empty for unix */
 	struct span unix_path;
-	bool is_address;  /* then `address` holds it, with the port */
+	bool is_address; /* then `address` holds it, with the port */
 	struct conf_address address;
 	uint16_t port;
 };
@@ -219,14 +229,14 @@ struct conf_value {
 struct conf_argument {
 	enum conf_type type;
 	bool is_optional;
-	bool is_repeated;        /* the last of its list only: one or more */
-	const char *name;        /* as the manual writes it: "ADDR:PORT" */
-	const char *choices;     /* CONF_CHOICE: "json combined" */
+	bool is_repeated;          /* the last of its list only: one or more */
+	const char *name;          /* as the manual writes it: "ADDR:PORT" */
+	const char *choices;       /* CONF_CHOICE: "json combined" */
 	uint64_t minimum, maximum; /* CONF_NUMBER, _DURATION, _SIZE; maximum 0: none */
 };
 
-/* `retry-after TIME`, or a flag without arguments. Options stand after the arguments, in any order; a word
- * that is an option's name ends a repeated argument before it. */
+/* `retry-after TIME`, or a flag without arguments. Options stand after the arguments, in any order;
+ * a word that is an option's name ends a repeated argument before it. */
 struct conf_option {
 	const char *name; /* NULL ends the list */
 	bool is_repeated;
@@ -243,17 +253,18 @@ struct conf_given {
 
 enum conf_block {
 	CONF_BLOCK_NONE,
-	CONF_BLOCK_STATEMENTS,         /* rows whose `inside` names this row */
-	CONF_BLOCK_OPTIONAL,           /* the same, and may be left out */
-	CONF_BLOCK_LIST,               /* words, each checked as `list` */
-	CONF_BLOCK_PAIRS,              /* NAME VALUE NAME VALUE, each checked by a row like a statement */
+	CONF_BLOCK_STATEMENTS, /* rows whose `inside` names this row */
+	CONF_BLOCK_OPTIONAL,   /* the same, and may be left out */
+	CONF_BLOCK_LIST,       /* words, each checked as `list` */
+	CONF_BLOCK_PAIRS,      /* NAME VALUE NAME VALUE, each checked by a row like a statement */
 };
 
 struct conf_schema {
-	const char *name;   /* one word, or two: "log access" */
-	const char *inside; /* names of the blocks where it may stand, a comma between; "" is the top */
+	const char *name; /* one word, or two: "log access" */
+	const char *
+		inside; /* names of the blocks where it may stand, a comma between; "" is the top */
 	enum conf_block block;
-	bool is_single;     /* once per block */
+	bool is_single; /* once per block */
 	struct conf_argument arguments[CONF_ARGUMENTS_MAX];
 	struct conf_option options[CONF_OPTIONS_MAX];
 	struct conf_argument list; /* CONF_BLOCK_LIST */
@@ -270,32 +281,37 @@ struct conf_language {
 	size_t table_count;
 };
 
-/* Checks the whole tree against the rows and writes row, arguments and options into each statement. */
+/* Checks the whole tree against the rows and writes row, arguments and options into each statement.
+ */
 int conf_check(struct conf_tree *tree, const struct conf_language *language,
-	struct conf_errors *errors) MUST_CHECK;
+	       struct conf_errors *errors) MUST_CHECK;
 
-/* NULL when the option was not given; with several, the first. Rows name them, so a misspelt name here is
- * our bug: MUST. */
+/* NULL when the option was not given; with several, the first. Rows name them, so a misspelt name
+ * here is our bug: MUST. */
 const struct conf_given *conf_option(const struct conf_statement *statement, const char *name);
 /* True when the statement was checked and its row has this name. */
 bool conf_is(const struct conf_statement *statement, const char *row_name);
-/* After conf_check a block of pairs has one statement a pair below `first`, and a list's words are values of
- * `list`: loops need not know how lines were broken. */
+/* After conf_check a block of pairs has one statement a pair below `first`, and a list's words are
+ * values of `list`: loops need not know how lines were broken. */
 
 /* `respond CODE ["TEXT"] [retry-after TIME] [on PATH]`: a row's form for manual and messages. */
 void conf_schema_write_form(const struct conf_schema *row, struct writer *writer);
 /* The manual's entry of a row, as Markdown. */
 void conf_schema_write_manual(const struct conf_schema *row, struct writer *writer);
 const struct conf_schema *conf_schema_find(const struct conf_language *language, const char *name,
-	const char *inside);
+					   const char *inside);
 
-/* ---- Values, for callers that have no statement (command lines) -------------------------------------- */
+/* ---- Values, for callers that have no statement (command lines) ------------------------------ */
 
-/* Checks one word by itself. 0, or CONF_FAULTY with *ret_reason a sentence for the user. Texts of the value
- * lie in the arena. `folder` is what CONF_PATH is relative to. */
+/* Checks one word by itself. 0, or CONF_FAULTY with *ret_reason a sentence for the user. Texts of
+ * the value lie in the arena. `folder` is what CONF_PATH is relative to. */
 int conf_value_parse(struct arena *arena, const struct conf_argument *argument, struct span folder,
-	struct span text, struct conf_value *ret_value, const char **ret_reason) MUST_CHECK;
-bool conf_address_parse(struct span text, struct conf_address *ret_address); /* no port; [v6] or v6 */
-void conf_address_write(const struct conf_address *address, struct writer *writer); /* port if not 0 */
+		     struct span text, struct conf_value *ret_value,
+		     const char **ret_reason) MUST_CHECK;
+bool conf_address_parse(struct span text,
+			struct conf_address *ret_address); /* no port; [v6] or v6 */
+void conf_address_write(const struct conf_address *address,
+			struct writer *writer); /* port if not 0 */
 bool conf_address_is_loopback(const struct conf_address *address);
-bool conf_address_is_private(const struct conf_address *address); /* or loopback, link-local, unique local */
+bool conf_address_is_private(
+	const struct conf_address *address); /* or loopback, link-local, unique local */

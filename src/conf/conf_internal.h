@@ -3,8 +3,8 @@
 
 #include "conf/conf.h"
 
-/* One open file of the include stack. `counted_at` and `counted_column` make columns cheap: characters are
- * counted once, from the last place that was asked for. */
+/* One open file of the include stack. `counted_at` and `counted_column` make columns cheap:
+ * characters are counted once, from the last place that was asked for. */
 struct lexer {
 	struct parser *parser;
 	uint32_t file;
@@ -55,17 +55,20 @@ struct conf_place lexer_place(struct lexer *lexer, size_t offset, size_t len);
 bool lexer_accepts(struct lexer *lexer);
 
 /* parse.c */
-struct conf_answer *parser_answer(struct parser *parser, enum conf_answer_kind kind, struct span name);
+struct conf_answer *parser_answer(struct parser *parser, enum conf_answer_kind kind,
+				  struct span name);
 struct span conf_folder_of(struct span name); /* with its slash; empty for a plain name */
-struct span conf_join(struct arena *arena, struct span folder, struct span path); /* ptr NULL: no room */
+struct span conf_join(struct arena *arena, struct span folder,
+		      struct span path); /* ptr NULL: no room */
 
-/* host.c: lower case, A-labels, without a dot at the end, NUL-terminated. NULL: fine, else the reason. */
+/* host.c: lower case, A-labels, without a dot at the end, NUL-terminated. NULL: fine, else the
+ * reason. */
 const char *conf_host_parse(struct arena *arena, struct span text, bool allow_wildcard,
-	struct conf_value *value);
+			    struct conf_value *value);
 /* origin.c */
 const char *conf_listen_parse(struct span text, struct conf_value *value);
 const char *conf_origin_parse(struct arena *arena, struct span folder, struct span text,
-	struct conf_value *value);
+			      struct conf_value *value);
 bool conf_port_parse(struct span text, uint16_t *ret_port);
 
 /* One word of a list that blanks or commas separate; false at the end. */

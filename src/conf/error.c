@@ -18,7 +18,7 @@ void conf_errors_init(struct conf_errors *errors, struct arena *arena)
 
 PRINTF_LIKE(4, 0)
 static struct conf_error *add(struct conf_errors *errors, bool is_warning, struct conf_place place,
-	const char *format, va_list arguments)
+			      const char *format, va_list arguments)
 {
 	struct conf_error *error = &errors->list[errors->count];
 	char text[MESSAGE_LEN_MAX];
@@ -42,7 +42,7 @@ static struct conf_error *add(struct conf_errors *errors, bool is_warning, struc
 }
 
 struct conf_error *conf_error_add(struct conf_errors *errors, struct conf_place place,
-	const char *format, ...)
+				  const char *format, ...)
 {
 	va_list arguments;
 
@@ -53,7 +53,7 @@ struct conf_error *conf_error_add(struct conf_errors *errors, struct conf_place 
 }
 
 struct conf_error *conf_warning_add(struct conf_errors *errors, struct conf_place place,
-	const char *format, ...)
+				    const char *format, ...)
 {
 	va_list arguments;
 
@@ -63,15 +63,16 @@ struct conf_error *conf_warning_add(struct conf_errors *errors, struct conf_plac
 	return error;
 }
 
-/* ---- Printing --------------------------------------------------------------------------------------- */
+/* ---- Printing -------------------------------------------------------------------------------- */
 
 static bool is_continuation(char byte)
 {
 	return ((unsigned char)byte & 0xc0) == 0x80;
 }
 
-/* A file may hold escape sequences for the terminal of whoever checks it. C1 controls hide in UTF-8 as
- * 0xc2 0x80..0x9f; marks that reorder a line are left alone, the caret still stands below the word. */
+/* A file may hold escape sequences for the terminal of whoever checks it. C1 controls hide in UTF-8
+ * as 0xc2 0x80..0x9f; marks that reorder a line are left alone, the caret still stands below the
+ * word. */
 static void write_plain(struct writer *writer, struct span text)
 {
 	for (size_t i = 0; i < text.len; i++) {
@@ -104,7 +105,7 @@ static struct span line_around(struct span text, size_t offset, size_t *ret_star
 }
 
 static void write_line_and_caret(const struct conf_tree *tree, struct conf_place place,
-	struct writer *writer)
+				 struct writer *writer)
 {
 	size_t start, shown_from = 0;
 	struct span line = line_around(tree->files[place.file].text, place.offset, &start);
@@ -133,14 +134,15 @@ static void write_line_and_caret(const struct conf_tree *tree, struct conf_place
 	write_byte(writer, '\n');
 }
 
-static void write_place(const struct conf_tree *tree, struct conf_place place, struct writer *writer)
+static void write_place(const struct conf_tree *tree, struct conf_place place,
+			struct writer *writer)
 {
 	write_plain(writer, tree->files[place.file].name);
 	write_format(writer, ":%u:%u", place.line, place.column);
 }
 
 void conf_error_write(const struct conf_tree *tree, const struct conf_error *error,
-	struct writer *writer)
+		      struct writer *writer)
 {
 	const char *kind = error->is_warning ? "warning" : "error";
 
@@ -166,7 +168,7 @@ void conf_error_write(const struct conf_tree *tree, const struct conf_error *err
 }
 
 void conf_errors_write(const struct conf_tree *tree, const struct conf_errors *errors,
-	struct writer *writer)
+		       struct writer *writer)
 {
 	size_t all = errors->error_count + errors->warning_count;
 
@@ -176,14 +178,15 @@ void conf_errors_write(const struct conf_tree *tree, const struct conf_errors *e
 		write_format(writer, "… and %zu more\n", all - errors->count);
 }
 
-/* ---- The nearest word ------------------------------------------------------------------------------- */
+/* ---- The nearest word ------------------------------------------------------------------------ */
 
 static size_t min_size(size_t a, size_t b)
 {
 	return a < b ? a : b;
 }
 
-/* Optimal string alignment: insert, remove, replace, or exchange two neighbours. Case counts nothing. */
+/* Optimal string alignment: insert, remove, replace, or exchange two neighbours. Case counts
+ * nothing. */
 static size_t edit_distance(struct span a, struct span b)
 {
 	size_t rows[3][NEAREST_LEN_MAX + 1];
@@ -199,7 +202,7 @@ static size_t edit_distance(struct span a, struct span b)
 
 			best = min_size(best, last[j - 1] + (x == y ? 0 : 1));
 			if (i > 1 && j > 1 && x == ascii_lower(b.ptr[j - 2]) &&
-				y == ascii_lower(a.ptr[i - 2]))
+			    y == ascii_lower(a.ptr[i - 2]))
 				best = min_size(best, before[j - 2] + 1);
 			now[j] = best;
 		}
@@ -213,7 +216,8 @@ static size_t edit_distance(struct span a, struct span b)
 
 void conf_nearest_init(struct conf_nearest *nearest, struct span wanted)
 {
-	/* Two edits in three letters make any word of any other: allow one edit a third of the length. */
+	/* Two edits in three letters make any word of any other: allow one edit a third of the
+	 * length. */
 	*nearest = (struct conf_nearest){
 		.wanted = wanted,
 		.distance = (wanted.len < 3 ? 1 : wanted.len / 3) + 1,
@@ -225,7 +229,7 @@ void conf_nearest_init(struct conf_nearest *nearest, struct span wanted)
 void conf_nearest_offer(struct conf_nearest *nearest, struct span candidate)
 {
 	if (!nearest->wanted.len || nearest->wanted.len > NEAREST_LEN_MAX ||
-		candidate.len > NEAREST_LEN_MAX)
+	    candidate.len > NEAREST_LEN_MAX)
 		return;
 	size_t distance = edit_distance(nearest->wanted, candidate);
 	/* A word that shares no letter with what was written is no help. */

@@ -9,7 +9,7 @@ enum {
 	LABEL_LEN_MAX = 63,
 };
 
-/* ---- Addresses -------------------------------------------------------------------------------------- */
+/* ---- Addresses ------------------------------------------------------------------------------- */
 
 bool conf_address_parse(struct span text, struct conf_address *ret_address)
 {
@@ -86,15 +86,15 @@ bool conf_address_is_private(const struct conf_address *address)
 		return true;
 	if (v4)
 		return v4[0] == 10 || (v4[0] == 172 && (v4[1] & 0xf0) == 16) ||
-			(v4[0] == 192 && v4[1] == 168) || (v4[0] == 169 && v4[1] == 254) ||
-			(v4[0] == 100 && (v4[1] & 0xc0) == 64);
+		       (v4[0] == 192 && v4[1] == 168) || (v4[0] == 169 && v4[1] == 254) ||
+		       (v4[0] == 100 && (v4[1] & 0xc0) == 64);
 	if (address->family != 6)
 		return false;
 	return (address->bytes[0] & 0xfe) == 0xfc ||
-		(address->bytes[0] == 0xfe && (address->bytes[1] & 0xc0) == 0x80);
+	       (address->bytes[0] == 0xfe && (address->bytes[1] & 0xc0) == 0x80);
 }
 
-/* ---- Labels ----------------------------------------------------------------------------------------- */
+/* ---- Labels ---------------------------------------------------------------------------------- */
 
 /* One code point of UTF-8 (RFC 3629: no surrogates, no overlong forms). 0 at a fault. */
 static uint32_t next_code_point(struct span *text)
@@ -118,8 +118,8 @@ static uint32_t next_code_point(struct span *text)
 	return code;
 }
 
-/* The capitals that people type: Latin-1, Latin Extended-A, Greek, Cyrillic. Others must be written as the
- * browser sends them; a full table would be larger than the rest of this module. */
+/* The capitals that people type: Latin-1, Latin Extended-A, Greek, Cyrillic. Others must be written
+ * as the browser sends them; a full table would be larger than the rest of this module. */
 static uint32_t lower_code_point(uint32_t code)
 {
 	if (code < 0x80)
@@ -263,7 +263,8 @@ static const char *write_host(struct writer *writer, struct span text, bool allo
 			write_byte(writer, '.');
 		if (span_equal(label, SPAN("*"))) {
 			if (!is_first || !allow_wildcard)
-				return "`*` stands for the whole first label of a name, and only there";
+				return "`*` stands for the whole first label of a name, and only "
+				       "there";
 			write_byte(writer, '*');
 			is_first = false;
 			continue;
@@ -277,7 +278,8 @@ static const char *write_host(struct writer *writer, struct span text, bool allo
 		for (size_t i = 0; i < label.len; i++)
 			is_numeric &= ascii_is_digit(label.ptr[i]);
 	}
-	/* A last label of digits would be read as an address by others (WHATWG URL, 3.5): a typing error. */
+	/* A last label of digits would be read as an address by others (WHATWG URL, 3.5): a typing
+	 * error. */
 	if (is_numeric)
 		return "this is neither a host name nor an address";
 	if (text.len && text.ptr[0] == '*' && label_count < 1)
@@ -286,7 +288,7 @@ static const char *write_host(struct writer *writer, struct span text, bool allo
 }
 
 const char *conf_host_parse(struct arena *arena, struct span text, bool allow_wildcard,
-	struct conf_value *value)
+			    struct conf_value *value)
 {
 	char name[HOST_LEN_MAX];
 	struct writer writer = writer_of(name, sizeof(name));
@@ -300,9 +302,9 @@ const char *conf_host_parse(struct arena *arena, struct span text, bool allow_wi
 		if (!text.len)
 			return "a host name is not empty";
 		if (span_find_byte(text, ':') < text.len)
-			return span_find(text, SPAN("://")) < text.len ?
-				"a host name without http:// or https://" :
-				"a host name without a port, or an IPv6 address";
+			return span_find(text, SPAN("://")) < text.len
+				       ? "a host name without http:// or https://"
+				       : "a host name without a port, or an IPv6 address";
 		const char *reason = write_host(&writer, text, allow_wildcard);
 		if (reason)
 			return reason;

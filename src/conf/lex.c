@@ -37,8 +37,8 @@ static void start_line(struct lexer *lexer)
 	lexer->counted_column = 1;
 }
 
-/* Looked at before anything else is read, so that words never hold a byte that a terminal, a log or a C
- * string would understand differently from us. */
+/* Looked at before anything else is read, so that words never hold a byte that a terminal, a log or
+ * a C string would understand differently from us. */
 bool lexer_accepts(struct lexer *lexer)
 {
 	struct lexer scan = *lexer;
@@ -46,7 +46,7 @@ bool lexer_accepts(struct lexer *lexer)
 	for (; scan.at < scan.text.len; scan.at++) {
 		unsigned char byte = (unsigned char)scan.text.ptr[scan.at];
 		bool is_line_end = byte == '\r' && scan.at + 1 < scan.text.len &&
-			scan.text.ptr[scan.at + 1] == '\n';
+				   scan.text.ptr[scan.at + 1] == '\n';
 
 		if (byte == '\n') {
 			scan.at++;
@@ -58,10 +58,11 @@ bool lexer_accepts(struct lexer *lexer)
 			continue;
 		struct conf_place place = lexer_place(&scan, scan.at, 1);
 		if (byte == 0)
-			conf_error_add(scan.parser->errors, place, "a NUL byte: this is no text file");
+			conf_error_add(scan.parser->errors, place,
+				       "a NUL byte: this is no text file");
 		else if (byte == '\r')
 			conf_error_add(scan.parser->errors, place,
-				"a carriage return without a line feed");
+				       "a carriage return without a line feed");
 		else
 			conf_error_add(scan.parser->errors, place, "a control byte (0x%02x)", byte);
 		return false;
@@ -77,7 +78,7 @@ static bool is_blank(char byte)
 static bool ends_word(char byte)
 {
 	return is_blank(byte) || byte == '\n' || byte == '{' || byte == '}' || byte == ';' ||
-		byte == '"';
+	       byte == '"';
 }
 
 static bool is_name_byte(char byte, bool is_first)
@@ -116,12 +117,13 @@ static void read_variable(struct lexer *lexer, struct writer *writer)
 	size_t start = lexer->at++;
 
 	while (lexer->at < lexer->text.len &&
-		is_name_byte(lexer->text.ptr[lexer->at], lexer->at == start + 1))
+	       is_name_byte(lexer->text.ptr[lexer->at], lexer->at == start + 1))
 		lexer->at++;
 	struct span name = span_of(lexer->text.ptr + start + 1, lexer->at - start - 1);
 	struct conf_place place = lexer_place(lexer, start, name.len + 1);
 	if (!name.len) {
-		conf_error_add(parser->errors, place,
+		conf_error_add(
+			parser->errors, place,
 			"`$` needs a variable's name; in quotes \"\\$\" is the character itself");
 		return;
 	}
@@ -130,7 +132,7 @@ static void read_variable(struct lexer *lexer, struct writer *writer)
 		return;
 	if (answer->result) {
 		conf_error_add(parser->errors, place, "$%.*s is not set in the environment",
-			SPAN_ARG(name));
+			       SPAN_ARG(name));
 		return;
 	}
 	for (size_t i = 0; i < answer->value.len; i++) {
@@ -138,7 +140,7 @@ static void read_variable(struct lexer *lexer, struct writer *writer)
 		if (byte >= 0x20 && byte != 0x7f)
 			continue;
 		conf_error_add(parser->errors, place, "$%.*s holds a control byte (0x%02x)",
-			SPAN_ARG(name), byte);
+			       SPAN_ARG(name), byte);
 		return;
 	}
 	write_span(writer, answer->value);
@@ -153,7 +155,8 @@ static void read_escape(struct lexer *lexer, struct writer *writer)
 	} else if (byte == '"' || byte == '\\' || byte == '$') {
 		write_byte(writer, byte);
 	} else {
-		conf_error_add(lexer->parser->errors, lexer_place(lexer, lexer->at, 1),
+		conf_error_add(
+			lexer->parser->errors, lexer_place(lexer, lexer->at, 1),
 			"quotes know \\\" \\\\ \\n \\$ and no other escape; a backslash is \\\\");
 		lexer->at++;
 		return;
@@ -184,7 +187,7 @@ static void read_quoted(struct lexer *lexer, size_t start, struct writer *writer
 		}
 	}
 	conf_error_add(lexer->parser->errors, place,
-		"this quote is not closed on its line (a line break in a text is \\n)");
+		       "this quote is not closed on its line (a line break in a text is \\n)");
 }
 
 static void read_plain(struct lexer *lexer, struct writer *writer)
@@ -224,7 +227,7 @@ static void read_word(struct lexer *lexer, struct conf_word *ret_word)
 	ret_word->place.len = (uint32_t)(lexer->at - start);
 	if (!writer.ok)
 		conf_error_add(parser->errors, ret_word->place, "a word of more than %d bytes",
-			CONF_WORD_MAX);
+			       CONF_WORD_MAX);
 	struct span text = writer_done(&writer);
 	char *copy = arena_cstr(parser->tree->arena, text);
 	if (!copy) {

@@ -34,9 +34,9 @@ void conf_schema_write_form(const struct conf_schema *row, struct writer *writer
 
 		write_str(writer, " [");
 		write_str(writer, option->name);
-		for (size_t j = 0; j < ARRAY_LEN(option->arguments) &&
-			option->arguments[j].type != CONF_NO_TYPE;
-			j++)
+		for (size_t j = 0;
+		     j < ARRAY_LEN(option->arguments) && option->arguments[j].type != CONF_NO_TYPE;
+		     j++)
 			write_argument(&option->arguments[j], writer);
 		write_byte(writer, ']');
 	}

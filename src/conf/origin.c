@@ -23,7 +23,8 @@ static const char *split_port(struct span text, struct span *ret_host, struct sp
 		colon = close + 1;
 		if (colon < text.len && text.ptr[colon] != ':')
 			return "an IPv6 address with a port is written [::1]:8080";
-	} else if (span_find_byte(span_skip(text, colon + 1), ':') < span_skip(text, colon + 1).len) {
+	} else if (span_find_byte(span_skip(text, colon + 1), ':') <
+		   span_skip(text, colon + 1).len) {
 		return "an IPv6 address with a port is written [::1]:8080";
 	}
 	*ret_host = span_first(text, colon);
@@ -50,7 +51,7 @@ const char *conf_listen_parse(struct span text, struct conf_value *value)
 }
 
 static const char *parse_authority(struct arena *arena, struct span text, uint16_t default_port,
-	struct conf_value *value)
+				   struct conf_value *value)
 {
 	struct conf_origin *origin = &value->origin;
 	struct span host, port;
@@ -77,7 +78,7 @@ static const char *parse_authority(struct arena *arena, struct span text, uint16
 }
 
 const char *conf_origin_parse(struct arena *arena, struct span folder, struct span text,
-	struct conf_value *value)
+			      struct conf_value *value)
 {
 	struct conf_origin *origin = &value->origin;
 	uint16_t default_port = 0;
@@ -90,7 +91,8 @@ const char *conf_origin_parse(struct arena *arena, struct span folder, struct sp
 		/* struct sockaddr_un holds 107 bytes and a NUL. */
 		return origin->unix_path.len < 108 ? NULL : "a socket's path has at most 107 bytes";
 	}
-	if (text.len && span_find_byte(text, ':') == text.len && conf_port_parse(text, &origin->port)) {
+	if (text.len && span_find_byte(text, ':') == text.len &&
+	    conf_port_parse(text, &origin->port)) {
 		origin->host = SPAN("localhost");
 		return NULL;
 	}

@@ -13,7 +13,7 @@ struct nesting {
 };
 
 static void parse_file(struct parser *parser, uint32_t file, struct conf_statement *outer,
-	struct conf_statement ***tail, size_t outer_depth);
+		       struct conf_statement ***tail, size_t outer_depth);
 
 struct span conf_folder_of(struct span name)
 {
@@ -60,16 +60,17 @@ static void ask(struct parser *parser, struct conf_answer *answer)
 		answer->result = -ENOENT;
 		if (functions && functions->read)
 			answer->result = functions->read(functions->owner, answer->name, &value,
-				&answer->identity);
+							 &answer->identity);
 		break;
 	case CONF_ANSWER_LIST:
 		if (functions && functions->list)
-			answer->result = functions->list(functions->owner, answer->name, &names, &count);
+			answer->result =
+				functions->list(functions->owner, answer->name, &names, &count);
 		break;
 	case CONF_ANSWER_ENVIRONMENT:
 		answer->result = -ENOENT;
 		if (functions && functions->environment &&
-			functions->environment(functions->owner, answer->name, &value))
+		    functions->environment(functions->owner, answer->name, &value))
 			answer->result = 0;
 		break;
 	}
@@ -94,8 +95,10 @@ static void ask(struct parser *parser, struct conf_answer *answer)
 	answer->name_count = count;
 }
 
-/* Each question is asked once: a variable or file that changes while we read must not mean two things. */
-struct conf_answer *parser_answer(struct parser *parser, enum conf_answer_kind kind, struct span name)
+/* Each question is asked once: a variable or file that changes while we read must not mean two
+ * things. */
+struct conf_answer *parser_answer(struct parser *parser, enum conf_answer_kind kind,
+				  struct span name)
 {
 	for (struct conf_answer *old = parser->tree->answers; old; old = old->next) {
 		if (old->kind == kind && span_equal(old->name, name))
@@ -115,7 +118,7 @@ struct conf_answer *parser_answer(struct parser *parser, enum conf_answer_kind k
 }
 
 static bool add_file(struct parser *parser, struct span name, struct span text,
-	struct conf_place included_at, uint32_t *ret_file)
+		     struct conf_place included_at, uint32_t *ret_file)
 {
 	struct conf_tree *tree = parser->tree;
 
@@ -139,7 +142,8 @@ static bool add_file(struct parser *parser, struct span name, struct span text,
 }
 
 static void include_one(struct parser *parser, struct conf_statement *parent,
-	struct conf_statement ***tail, size_t block_depth, struct conf_place place, struct span path)
+			struct conf_statement ***tail, size_t block_depth, struct conf_place place,
+			struct span path)
 {
 	struct conf_errors *errors = parser->errors;
 	struct conf_answer *answer = parser_answer(parser, CONF_ANSWER_FILE, path);
@@ -149,17 +153,18 @@ static void include_one(struct parser *parser, struct conf_statement *parent,
 		return;
 	if (answer->result == -EFBIG) {
 		conf_error_add(errors, place, "more than %d MB of configuration",
-			CONF_TEXT_MAX >> 20);
+			       CONF_TEXT_MAX >> 20);
 		return;
 	}
 	if (answer->result) {
 		conf_error_add(errors, place, "cannot read %.*s: %s", SPAN_ARG(path),
-			strerror(-answer->result));
+			       strerror(-answer->result));
 		return;
 	}
 	for (size_t i = 0; i <= parser->include_depth; i++) {
 		struct conf_file *open = &parser->tree->files[parser->include_files[i]];
-		bool is_same = answer->identity && answer->identity == parser->include_identities[i];
+		bool is_same =
+			answer->identity && answer->identity == parser->include_identities[i];
 
 		if (!is_same && !span_equal(open->name, path))
 			continue;
@@ -184,7 +189,7 @@ static void include_one(struct parser *parser, struct conf_statement *parent,
 }
 
 static void include(struct parser *parser, struct nesting *nesting, const struct conf_word *words,
-	size_t word_count)
+		    size_t word_count)
 {
 	struct conf_statement *parent =
 		nesting->depth ? nesting->open[nesting->depth - 1] : nesting->outer;
@@ -193,7 +198,8 @@ static void include(struct parser *parser, struct nesting *nesting, const struct
 	struct conf_place place = words[word_count > 1 ? 1 : 0].place;
 
 	if (word_count != 2 || !words[1].text.len) {
-		conf_error_add(parser->errors, words[0].place, "write `include FILE`: one name or glob");
+		conf_error_add(parser->errors, words[0].place,
+			       "write `include FILE`: one name or glob");
 		return;
 	}
 	struct span folder = conf_folder_of(parser->tree->files[place.file].name);
@@ -203,14 +209,14 @@ static void include(struct parser *parser, struct nesting *nesting, const struct
 		return;
 	}
 	if (span_find_byte(path, '*') == path.len && span_find_byte(path, '?') == path.len &&
-		span_find_byte(path, '[') == path.len) {
+	    span_find_byte(path, '[') == path.len) {
 		include_one(parser, parent, tail, block_depth, place, path);
 		return;
 	}
 	struct conf_answer *answer = parser_answer(parser, CONF_ANSWER_LIST, path);
 	if (answer && answer->result)
 		conf_error_add(parser->errors, place, "cannot list %.*s: %s", SPAN_ARG(path),
-			strerror(-answer->result));
+			       strerror(-answer->result));
 	for (size_t i = 0; answer && i < answer->name_count && !parser->is_out_of_memory; i++)
 		include_one(parser, parent, tail, block_depth, place, answer->names[i]);
 }
@@ -223,24 +229,28 @@ static bool read_version(struct parser *parser, const struct conf_word *words, s
 
 	if (span_equal(words[0].text, SPAN("portcullis")) && !is_first) {
 		conf_error_add(parser->errors, words[0].place,
-			"`portcullis %d` stands once, on the first line of the first file", CONF_VERSION);
+			       "`portcullis %d` stands once, on the first line of the first file",
+			       CONF_VERSION);
 		return true;
 	}
 	if (!is_first)
 		return false;
 	parser->has_version = true;
 	if (span_equal(words[0].text, SPAN("portcullis"))) {
-		if (word_count != 2 || !parse_u64(words[1].text, UINT64_MAX, &parser->tree->version))
+		if (word_count != 2 ||
+		    !parse_u64(words[1].text, UINT64_MAX, &parser->tree->version))
 			conf_error_add(parser->errors, words[word_count > 1 ? 1 : 0].place,
-				"the first line is `portcullis %d`", CONF_VERSION);
+				       "the first line is `portcullis %d`", CONF_VERSION);
 		else if (parser->tree->version != CONF_VERSION)
 			conf_error_add(parser->errors, words[1].place,
-				"this program knows version %d of the language", CONF_VERSION);
+				       "this program knows version %d of the language",
+				       CONF_VERSION);
 		return true;
 	}
 	conf_nearest_init(&nearest, words[0].text);
 	conf_nearest_offer(&nearest, SPAN("portcullis"));
-	struct conf_error *error = conf_error_add(parser->errors, words[0].place,
+	struct conf_error *error = conf_error_add(
+		parser->errors, words[0].place,
 		"the first line names the language's version: `portcullis %d`", CONF_VERSION);
 	error->nearest = nearest.best;
 	return nearest.best.len > 0;
@@ -248,7 +258,7 @@ static bool read_version(struct parser *parser, const struct conf_word *words, s
 
 /* Makes a statement of the words that were read. NULL: there is none, or it was one of ours. */
 static struct conf_statement *finish_statement(struct parser *parser, struct nesting *nesting,
-	bool has_block)
+					       bool has_block)
 {
 	size_t count = parser->word_count;
 	struct conf_tree *tree = parser->tree;
@@ -290,7 +300,7 @@ static bool open_block(struct parser *parser, struct nesting *nesting, struct co
 		statement = finish_statement(parser, nesting, true);
 	} else {
 		conf_error_add(parser->errors, place,
-			"`{` stands on the line of its statement, after its words");
+			       "`{` stands on the line of its statement, after its words");
 		/* What it holds is read for its own faults and then left out. */
 		statement = arena_new(parser->tree->arena, struct conf_statement);
 		parser->is_out_of_memory |= !statement;
@@ -298,7 +308,8 @@ static bool open_block(struct parser *parser, struct nesting *nesting, struct co
 	if (!statement)
 		return false;
 	if (nesting->outer_depth + nesting->depth == CONF_BLOCK_DEPTH_MAX) {
-		conf_error_add(parser->errors, place, "blocks deeper than %d", CONF_BLOCK_DEPTH_MAX);
+		conf_error_add(parser->errors, place, "blocks deeper than %d",
+			       CONF_BLOCK_DEPTH_MAX);
 		return false;
 	}
 	statement->block_end = place;
@@ -311,7 +322,8 @@ static void push_word(struct parser *parser, const struct conf_word *word)
 {
 	if (parser->word_count == parser->word_capacity) {
 		size_t capacity = parser->word_capacity ? parser->word_capacity * 2 : 16;
-		struct conf_word *words = arena_array(parser->tree->arena, struct conf_word, capacity);
+		struct conf_word *words =
+			arena_array(parser->tree->arena, struct conf_word, capacity);
 		if (!words) {
 			parser->is_out_of_memory = true;
 			return;
@@ -353,8 +365,8 @@ static void parse_statements(struct lexer *lexer, struct nesting *nesting)
 			(void)finish_statement(parser, nesting, false);
 			if (nesting->depth && !parser->is_out_of_memory)
 				conf_error_add(parser->errors,
-					nesting->open[nesting->depth - 1]->block_end,
-					"this block is never closed");
+					       nesting->open[nesting->depth - 1]->block_end,
+					       "this block is never closed");
 			return;
 		}
 		if (parser->is_out_of_memory)
@@ -363,7 +375,7 @@ static void parse_statements(struct lexer *lexer, struct nesting *nesting)
 }
 
 static void parse_file(struct parser *parser, uint32_t file, struct conf_statement *outer,
-	struct conf_statement ***tail, size_t outer_depth)
+		       struct conf_statement ***tail, size_t outer_depth)
 {
 	struct nesting nesting = { .outer_depth = outer_depth, .outer = outer };
 	struct lexer lexer;
@@ -377,7 +389,8 @@ static void parse_file(struct parser *parser, uint32_t file, struct conf_stateme
 }
 
 int conf_parse(struct arena *arena, struct span name, struct span text,
-	const struct conf_functions *functions, struct conf_errors *errors, struct conf_tree **ret_tree)
+	       const struct conf_functions *functions, struct conf_errors *errors,
+	       struct conf_tree **ret_tree)
 {
 	struct conf_tree *tree = arena_new(arena, struct conf_tree);
 	struct parser parser = { .tree = tree, .functions = functions, .errors = errors };
@@ -396,11 +409,13 @@ int conf_parse(struct arena *arena, struct span name, struct span text,
 	struct conf_statement **tail = &tree->first;
 	struct conf_place start = { .file = file, .line = 1, .column = 1 };
 	if (text.len > CONF_TEXT_MAX) {
-		conf_error_add(errors, start, "more than %d MB of configuration", CONF_TEXT_MAX >> 20);
+		conf_error_add(errors, start, "more than %d MB of configuration",
+			       CONF_TEXT_MAX >> 20);
 	} else {
 		parse_file(&parser, file, NULL, &tail, 0);
 		if (!parser.has_version && errors->error_count == errors_before)
-			conf_error_add(errors, start,
+			conf_error_add(
+				errors, start,
 				"the first line names the language's version: `portcullis %d`",
 				CONF_VERSION);
 	}

@@ -1,4 +1,5 @@
-/* value: one word to one typed value. Each parser returns NULL, or the reason why the word is none. */
+/* value: one word to one typed value. Each parser returns NULL, or the reason why the word is none.
+ */
 #include "conf/conf_internal.h"
 
 #include <string.h>
@@ -24,7 +25,7 @@ static const char *parse_name(struct span text)
 	return text.len ? NULL : "a name is not empty";
 }
 
-/* ---- Numbers with units ----------------------------------------------------------------------------- */
+/* ---- Numbers with units ---------------------------------------------------------------------- */
 
 struct unit {
 	const char *name;
@@ -63,7 +64,7 @@ static size_t digits_len(struct span text)
 
 /* A number and the unit that follows it. false: no number, no such unit, or too large. */
 static bool parse_with_unit(struct span text, const struct unit *units, size_t unit_count,
-	uint64_t *ret_value)
+			    uint64_t *ret_value)
 {
 	size_t len = digits_len(text);
 	uint64_t number;
@@ -81,7 +82,7 @@ static bool parse_with_unit(struct span text, const struct unit *units, size_t u
 static const char *parse_duration(struct span text, struct conf_value *value)
 {
 	if (parse_with_unit(text, duration_units, ARRAY_LEN(duration_units), &value->number) &&
-		value->number <= INT64_MAX)
+	    value->number <= INT64_MAX)
 		return NULL;
 	if (text.len && digits_len(text) == text.len)
 		return "a time needs its unit: ms, s, m, h or d, as in 10s";
@@ -91,7 +92,7 @@ static const char *parse_duration(struct span text, struct conf_value *value)
 static const char *parse_size(struct span text, struct conf_value *value)
 {
 	if (parse_with_unit(text, size_units, ARRAY_LEN(size_units), &value->number) &&
-		value->number <= INT64_MAX)
+	    value->number <= INT64_MAX)
 		return NULL;
 	if (text.len && digits_len(text) == text.len)
 		return "a size needs its unit: B, KB, MB, GB or TB, as in 32KB";
@@ -118,7 +119,7 @@ static const char *parse_rate(struct span text, struct conf_value *value)
 }
 
 static const char *check_range(struct arena *arena, const struct conf_argument *argument,
-	const struct conf_value *value)
+			       const struct conf_value *value)
 {
 	uint64_t maximum = argument->maximum ? argument->maximum : UINT64_MAX;
 
@@ -127,15 +128,16 @@ static const char *check_range(struct arena *arena, const struct conf_argument *
 	if (argument->type != CONF_NUMBER || !argument->maximum)
 		return "out of range";
 	struct span reason = arena_format(arena, "%s is %llu to %llu", argument->name,
-		(unsigned long long)argument->minimum, (unsigned long long)argument->maximum);
+					  (unsigned long long)argument->minimum,
+					  (unsigned long long)argument->maximum);
 	char *text = reason.ptr ? arena_cstr(arena, reason) : NULL;
 	return text ? text : "out of range";
 }
 
-/* ---- Words ------------------------------------------------------------------------------------------ */
+/* ---- Words ----------------------------------------------------------------------------------- */
 
 static const char *parse_choice(struct arena *arena, const struct conf_argument *argument,
-	struct span text, struct conf_value *value)
+				struct span text, struct conf_value *value)
 {
 	struct span rest = span_str(argument->choices), choice;
 	uint64_t index = 0;
@@ -151,8 +153,8 @@ static const char *parse_choice(struct arena *arena, const struct conf_argument 
 	return copy ? copy : "not one of the choices";
 }
 
-/* Requests are matched by their normalised path, so a pattern that is not normal can never match: say so
- * instead of leaving a dead line. */
+/* Requests are matched by their normalised path, so a pattern that is not normal can never match:
+ * say so instead of leaving a dead line. */
 static const char *parse_pattern(struct span text)
 {
 	if (!text.len || text.ptr[0] != '/')
@@ -162,15 +164,17 @@ static const char *parse_pattern(struct span text)
 		if (c == '?' || c == '#')
 			return "a path without query or fragment";
 		if (c == '^' || c == '|' || c == '\\' || c == '[' || c == ']')
-			return "paths are no regular expressions: exact, or * for a part of the path";
+			return "paths are no regular expressions: exact, or * for a part of the "
+			       "path";
 		if ((unsigned char)c <= ' ' || c == 0x7f)
 			return "a path without blanks and control bytes";
 	}
 	bool is_dotted = span_find(text, SPAN("/../")) < text.len ||
-		span_find(text, SPAN("/./")) < text.len || span_ends_with(text, SPAN("/..")) ||
-		span_ends_with(text, SPAN("/."));
+			 span_find(text, SPAN("/./")) < text.len ||
+			 span_ends_with(text, SPAN("/..")) || span_ends_with(text, SPAN("/."));
 	if (is_dotted || span_find(text, SPAN("//")) < text.len)
-		return "a path without //, /. and /..: requests are matched after these are resolved";
+		return "a path without //, /. and /..: requests are matched after these are "
+		       "resolved";
 	if (span_find(text, SPAN("**")) < text.len)
 		return "one * is enough";
 	return NULL;
@@ -178,15 +182,15 @@ static const char *parse_pattern(struct span text)
 
 static const char *parse_url(struct span text)
 {
-	bool is_absolute = span_starts_with(text, SPAN("http://")) ||
-		span_starts_with(text, SPAN("https://"));
+	bool is_absolute =
+		span_starts_with(text, SPAN("http://")) || span_starts_with(text, SPAN("https://"));
 
 	if (!is_absolute && (!text.len || text.ptr[0] != '/' || span_starts_with(text, SPAN("//"))))
 		return "a URL starts with https://, http:// or, for this host, one /";
 	for (size_t i = 0; i < text.len; i++) {
 		unsigned char c = (unsigned char)text.ptr[i];
-		if (c <= ' ' || c >= 0x7f || c == '"' || c == '<' || c == '>' || c == '\\' || c == '^' ||
-			c == '`' || c == '{' || c == '|' || c == '}')
+		if (c <= ' ' || c >= 0x7f || c == '"' || c == '<' || c == '>' || c == '\\' ||
+		    c == '^' || c == '`' || c == '{' || c == '|' || c == '}')
 			return "a URL of plain ASCII; write other bytes as %XX";
 	}
 	if (is_absolute) {
@@ -201,7 +205,7 @@ static const char *parse_url(struct span text)
 }
 
 static const char *parse_path(struct arena *arena, struct span folder, struct span text,
-	struct conf_value *value)
+			      struct conf_value *value)
 {
 	if (!text.len)
 		return "a path is not empty";
@@ -221,7 +225,7 @@ static const char *parse_table(struct span text, struct conf_value *value)
 }
 
 static const char *parse(struct arena *arena, const struct conf_argument *argument,
-	struct span folder, struct span text, struct conf_value *value)
+			 struct span folder, struct span text, struct conf_value *value)
 {
 	switch (argument->type) {
 	case CONF_NO_TYPE:
@@ -261,13 +265,13 @@ static const char *parse(struct arena *arena, const struct conf_argument *argume
 }
 
 int conf_value_parse(struct arena *arena, const struct conf_argument *argument, struct span folder,
-	struct span text, struct conf_value *ret_value, const char **ret_reason)
+		     struct span text, struct conf_value *ret_value, const char **ret_reason)
 {
 	struct conf_value value = { .type = argument->type, .text = text };
 	const char *reason = parse(arena, argument, folder, text, &value);
 
 	if (!reason && (argument->type == CONF_NUMBER || argument->type == CONF_DURATION ||
-			       argument->type == CONF_SIZE))
+			argument->type == CONF_SIZE))
 		reason = check_range(arena, argument, &value);
 	if (reason) {
 		*ret_reason = reason;

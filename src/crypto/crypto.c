@@ -38,7 +38,8 @@ bool crypto_equal(struct span a, struct span b)
 
 int crypto_set_memory(const struct crypto_memory *memory)
 {
-	return CRYPTO_set_mem_functions(memory->alloc, memory->resize, memory->free) == 1 ? 0 : -EPERM;
+	return CRYPTO_set_mem_functions(memory->alloc, memory->resize, memory->free) == 1 ? 0
+											  : -EPERM;
 }
 
 void crypto_sha256(struct span bytes, uint8_t ret_digest[CRYPTO_SHA256_SIZE])
@@ -51,8 +52,9 @@ const char *crypto_version(void)
 	return "AWS-LC " AWSLC_VERSION_NUMBER_STRING;
 }
 
-int crypto_aead_seal(const uint8_t key[CRYPTO_AEAD_KEY_SIZE], const uint8_t nonce[CRYPTO_AEAD_NONCE_SIZE],
-		     struct span plain, struct span associated, uint8_t *out)
+int crypto_aead_seal(const uint8_t key[CRYPTO_AEAD_KEY_SIZE],
+		     const uint8_t nonce[CRYPTO_AEAD_NONCE_SIZE], struct span plain,
+		     struct span associated, uint8_t *out)
 {
 	size_t out_len = 0;
 	EVP_AEAD_CTX aead;
@@ -67,8 +69,9 @@ int crypto_aead_seal(const uint8_t key[CRYPTO_AEAD_KEY_SIZE], const uint8_t nonc
 	return ok && out_len == plain.len + CRYPTO_AEAD_TAG_SIZE ? 0 : -EINVAL;
 }
 
-bool crypto_aead_open(const uint8_t key[CRYPTO_AEAD_KEY_SIZE], const uint8_t nonce[CRYPTO_AEAD_NONCE_SIZE],
-		      struct span sealed, struct span associated, uint8_t *out)
+bool crypto_aead_open(const uint8_t key[CRYPTO_AEAD_KEY_SIZE],
+		      const uint8_t nonce[CRYPTO_AEAD_NONCE_SIZE], struct span sealed,
+		      struct span associated, uint8_t *out)
 {
 	size_t out_len = 0;
 	EVP_AEAD_CTX aead;

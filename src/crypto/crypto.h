@@ -32,11 +32,13 @@ const char *crypto_version(void);
 /* ---- AEAD: AES-256-GCM with a random or counted nonce given by the caller. --------------------------- */
 enum { CRYPTO_AEAD_KEY_SIZE = 32, CRYPTO_AEAD_NONCE_SIZE = 12, CRYPTO_AEAD_TAG_SIZE = 16 };
 /* out holds plain.len + CRYPTO_AEAD_TAG_SIZE. */
-int crypto_aead_seal(const uint8_t key[CRYPTO_AEAD_KEY_SIZE], const uint8_t nonce[CRYPTO_AEAD_NONCE_SIZE],
-		     struct span plain, struct span associated, uint8_t *out) MUST_CHECK;
+int crypto_aead_seal(const uint8_t key[CRYPTO_AEAD_KEY_SIZE],
+		     const uint8_t nonce[CRYPTO_AEAD_NONCE_SIZE], struct span plain,
+		     struct span associated, uint8_t *out) MUST_CHECK;
 /* out holds sealed.len - CRYPTO_AEAD_TAG_SIZE. false: not genuine. */
-bool crypto_aead_open(const uint8_t key[CRYPTO_AEAD_KEY_SIZE], const uint8_t nonce[CRYPTO_AEAD_NONCE_SIZE],
-		      struct span sealed, struct span associated, uint8_t *out) MUST_CHECK;
+bool crypto_aead_open(const uint8_t key[CRYPTO_AEAD_KEY_SIZE],
+		      const uint8_t nonce[CRYPTO_AEAD_NONCE_SIZE], struct span sealed,
+		      struct span associated, uint8_t *out) MUST_CHECK;
 
 /* ---- Private keys ------------------------------------------------------------------------------------ */
 enum crypto_key_type { CRYPTO_KEY_P256, CRYPTO_KEY_P384, CRYPTO_KEY_RSA };
@@ -60,15 +62,18 @@ struct crypto_pem_block {
 };
 /* Takes the block off *text and appends its DER to `der`; a writer of 3/4 of the text's size always has
  * room. After CRYPTO_PEM_BROKEN ret_block->label is set and *text goes on behind the broken line. */
-int crypto_pem_next(struct span *text, struct crypto_pem_block *ret_block, struct writer *der) MUST_CHECK;
+int crypto_pem_next(struct span *text, struct crypto_pem_block *ret_block,
+		    struct writer *der) MUST_CHECK;
 /* Appends a block: 64 columns, one newline at the end. */
 void crypto_pem_write(struct writer *out, const char *label, struct span der);
 
 struct crypto_key;
-int crypto_key_parse_pem(struct span pem, struct crypto_key **ret_key) MUST_CHECK; /* 0, outcome, -ENOMEM */
+int crypto_key_parse_pem(struct span pem,
+			 struct crypto_key **ret_key) MUST_CHECK; /* 0, outcome, -ENOMEM */
 int crypto_key_parse_der(struct span pkcs8, struct crypto_key **ret_key) MUST_CHECK;
-int crypto_key_generate(enum crypto_key_type type, struct crypto_key **ret_key) MUST_CHECK; /* RSA: 2048 */
-void crypto_key_free(struct crypto_key *key); /* wipes; NULL is fine */
+int crypto_key_generate(enum crypto_key_type type,
+			struct crypto_key **ret_key) MUST_CHECK; /* RSA: 2048 */
+void crypto_key_free(struct crypto_key *key);                    /* wipes; NULL is fine */
 enum crypto_key_type crypto_key_kind(const struct crypto_key *key);
 unsigned crypto_key_bits(const struct crypto_key *key);
 /* PKCS#8, unencrypted, as PEM or DER; into the caller's buffer, who wipes it. 4 KiB hold every key that we
@@ -78,10 +83,12 @@ int crypto_key_write_pem(const struct crypto_key *key, struct writer *out) MUST_
 int crypto_key_write_der(const struct crypto_key *key, struct writer *out) MUST_CHECK;
 /* SubjectPublicKeyInfo, DER, and its SHA-256: the key's handle. */
 int crypto_key_write_spki(const struct crypto_key *key, struct writer *out) MUST_CHECK;
-int crypto_key_spki_hash(const struct crypto_key *key, uint8_t ret_hash[CRYPTO_SHA256_SIZE]) MUST_CHECK;
+int crypto_key_spki_hash(const struct crypto_key *key,
+			 uint8_t ret_hash[CRYPTO_SHA256_SIZE]) MUST_CHECK;
 
 /* Whose public key is this? 0, an outcome (never NOT_PEM or ENCRYPTED). ret_bits may be NULL. */
-int crypto_spki_inspect(struct span spki, enum crypto_key_type *ret_type, unsigned *ret_bits) MUST_CHECK;
+int crypto_spki_inspect(struct span spki, enum crypto_key_type *ret_type,
+			unsigned *ret_bits) MUST_CHECK;
 /* One sentence's end for an outcome: "is encrypted: …". Static text. */
 const char *crypto_key_outcome_text(int outcome);
 
@@ -101,6 +108,7 @@ enum { CRYPTO_SIGNATURE_MAX = 512 };
  * means its hash only: that it binds the curve too is TLS 1.3's rule, which keys enforces. */
 int crypto_key_sign(const struct crypto_key *key, uint16_t scheme, struct span message,
 		    uint8_t ret_signature[CRYPTO_SIGNATURE_MAX], size_t *ret_len) MUST_CHECK;
-bool crypto_spki_verify(struct span spki, uint16_t scheme, struct span message, struct span signature) MUST_CHECK;
+bool crypto_spki_verify(struct span spki, uint16_t scheme, struct span message,
+			struct span signature) MUST_CHECK;
 /* The library's own object, for cert (X.509 signing). Valid as long as the key. */
 struct evp_pkey_st *crypto_key_native(const struct crypto_key *key);

@@ -25,17 +25,20 @@ const char *crypto_key_outcome_text(int outcome)
 	case CRYPTO_KEY_NOT_PEM:
 		return "holds no private key (a PEM block BEGIN PRIVATE KEY is expected)";
 	case CRYPTO_KEY_ENCRYPTED:
-		return "is encrypted: nobody could type its pass phrase at a restart; store it decrypted with "
+		return "is encrypted: nobody could type its pass phrase at a restart; store it "
+		       "decrypted with "
 		       "mode 0600 (openssl pkey -in OLD -out NEW)";
 	case CRYPTO_KEY_UNSUPPORTED:
-		return "is of a kind that is not served: ECDSA P-256 or P-384, or RSA with 2048 to 4096 bits";
+		return "is of a kind that is not served: ECDSA P-256 or P-384, or RSA with 2048 to "
+		       "4096 bits";
 	case CRYPTO_KEY_BROKEN:
 		return "is damaged: its private key block does not decode";
 	}
 	return "cannot be used";
 }
 
-static int inspect_native(const EVP_PKEY *native, enum crypto_key_type *ret_type, unsigned *ret_bits)
+static int inspect_native(const EVP_PKEY *native, enum crypto_key_type *ret_type,
+			  unsigned *ret_bits)
 {
 	int kind = EVP_PKEY_id(native);
 	int bits = EVP_PKEY_bits(native);
@@ -88,7 +91,8 @@ static int parse_failure(void)
 	ERR_clear_error();
 	if (library == ERR_LIB_EVP && reason == EVP_R_UNSUPPORTED_ALGORITHM)
 		return CRYPTO_KEY_UNSUPPORTED;
-	if (library == ERR_LIB_EC && (reason == EC_R_UNKNOWN_GROUP || reason == EC_R_MISSING_PARAMETERS))
+	if (library == ERR_LIB_EC &&
+	    (reason == EC_R_UNKNOWN_GROUP || reason == EC_R_MISSING_PARAMETERS))
 		return CRYPTO_KEY_UNSUPPORTED;
 	if (library == ERR_LIB_RSA && reason == RSA_R_MODULUS_TOO_LARGE)
 		return CRYPTO_KEY_UNSUPPORTED;
@@ -139,7 +143,8 @@ static EVP_PKEY *parse_rsa(CBS *bytes)
 }
 
 /* The formats of before PKCS#8, which openssl's own commands still write (RFC 5915, RFC 8017 A.1.2). */
-static int parse_traditional(struct span der, EVP_PKEY *(*parse)(CBS *bytes), struct crypto_key **ret_key)
+static int parse_traditional(struct span der, EVP_PKEY *(*parse)(CBS *bytes),
+			     struct crypto_key **ret_key)
 {
 	CBS bytes;
 
@@ -154,7 +159,8 @@ static int parse_traditional(struct span der, EVP_PKEY *(*parse)(CBS *bytes), st
 	return wrap_native(native, ret_key);
 }
 
-static int parse_block(const struct crypto_pem_block *block, struct span der, struct crypto_key **ret_key)
+static int parse_block(const struct crypto_pem_block *block, struct span der,
+		       struct crypto_key **ret_key)
 {
 	if (span_equal(block->label, SPAN("ENCRYPTED PRIVATE KEY")) || block->is_encrypted)
 		return CRYPTO_KEY_ENCRYPTED;
@@ -184,7 +190,8 @@ int crypto_key_parse_pem(struct span pem, struct crypto_key **ret_key)
 		/* Certificates and "EC PARAMETERS" may stand in the same file. */
 		if (!span_ends_with(block.label, SPAN("PRIVATE KEY")))
 			continue;
-		result = outcome ? CRYPTO_KEY_BROKEN : parse_block(&block, writer_done(&der), ret_key);
+		result = outcome ? CRYPTO_KEY_BROKEN
+				 : parse_block(&block, writer_done(&der), ret_key);
 		break;
 	}
 	OPENSSL_cleanse(buf, size);
@@ -277,8 +284,9 @@ static int marshal(const struct crypto_key *key, int (*write)(CBB *out, const EV
 	return ok ? 0 : -ENOSPC;
 }
 
-static int marshal_to_writer(const struct crypto_key *key, int (*write)(CBB *out, const EVP_PKEY *native),
-			     const char *pem_label, struct writer *out)
+static int marshal_to_writer(const struct crypto_key *key,
+			     int (*write)(CBB *out, const EVP_PKEY *native), const char *pem_label,
+			     struct writer *out)
 {
 	uint8_t der[CRYPTO_KEY_TEXT_MAX];
 	size_t len = 0;
@@ -374,15 +382,18 @@ static const struct scheme_row *find_scheme(uint16_t scheme, const EVP_PKEY *nat
 {
 	for (size_t i = 0; i < ARRAY_LEN(scheme_rows); i++)
 		if (scheme_rows[i].scheme == scheme)
-			return scheme_rows[i].is_rsa == (EVP_PKEY_id(native) == EVP_PKEY_RSA) ? &scheme_rows[i] : NULL;
+			return scheme_rows[i].is_rsa == (EVP_PKEY_id(native) == EVP_PKEY_RSA)
+				       ? &scheme_rows[i]
+				       : NULL;
 	return NULL;
 }
 
 static bool set_padding(EVP_PKEY_CTX *operation, const struct scheme_row *row)
 {
 	/* RFC 8446, 4.2.3: the salt is as long as the digest, which is what -1 means. */
-	return !row->is_pss || (EVP_PKEY_CTX_set_rsa_padding(operation, RSA_PKCS1_PSS_PADDING) == 1 &&
-				EVP_PKEY_CTX_set_rsa_pss_saltlen(operation, -1) == 1);
+	return !row->is_pss ||
+	       (EVP_PKEY_CTX_set_rsa_padding(operation, RSA_PKCS1_PSS_PADDING) == 1 &&
+		EVP_PKEY_CTX_set_rsa_pss_saltlen(operation, -1) == 1);
 }
 
 int crypto_key_sign(const struct crypto_key *key, uint16_t scheme, struct span message,
@@ -398,7 +409,8 @@ int crypto_key_sign(const struct crypto_key *key, uint16_t scheme, struct span m
 	EVP_MD_CTX_init(&digest);
 	bool ok = EVP_DigestSignInit(&digest, &operation, row->digest(), NULL, key->native) == 1 &&
 		  set_padding(operation, row) &&
-		  EVP_DigestSign(&digest, ret_signature, &len, (const uint8_t *)message.ptr, message.len) == 1;
+		  EVP_DigestSign(&digest, ret_signature, &len, (const uint8_t *)message.ptr,
+				 message.len) == 1;
 	EVP_MD_CTX_cleanup(&digest);
 	ERR_clear_error();
 	if (!ok)
@@ -407,7 +419,8 @@ int crypto_key_sign(const struct crypto_key *key, uint16_t scheme, struct span m
 	return 0;
 }
 
-bool crypto_spki_verify(struct span spki, uint16_t scheme, struct span message, struct span signature)
+bool crypto_spki_verify(struct span spki, uint16_t scheme, struct span message,
+			struct span signature)
 {
 	EVP_PKEY *native = parse_spki(spki);
 	const struct scheme_row *row = native ? find_scheme(scheme, native) : NULL;
@@ -415,7 +428,8 @@ bool crypto_spki_verify(struct span spki, uint16_t scheme, struct span message, 
 	EVP_MD_CTX digest;
 
 	EVP_MD_CTX_init(&digest);
-	bool ok = row && EVP_DigestVerifyInit(&digest, &operation, row->digest(), NULL, native) == 1 &&
+	bool ok = row &&
+		  EVP_DigestVerifyInit(&digest, &operation, row->digest(), NULL, native) == 1 &&
 		  set_padding(operation, row) &&
 		  EVP_DigestVerify(&digest, (const uint8_t *)signature.ptr, signature.len,
 				   (const uint8_t *)message.ptr, message.len) == 1;

@@ -81,7 +81,8 @@ static bool marked_label(struct span line, const char *mark, struct span *ret_la
 {
 	struct span start = span_str(mark), end = span_str(dashes);
 
-	if (line.len < start.len + end.len || !span_starts_with(line, start) || !span_ends_with(line, end))
+	if (line.len < start.len + end.len || !span_starts_with(line, start) ||
+	    !span_ends_with(line, end))
 		return false;
 	*ret_label = span_of(line.ptr + start.len, line.len - start.len - end.len);
 	return true;
@@ -132,7 +133,8 @@ int crypto_pem_next(struct span *text, struct crypto_pem_block *ret_block, struc
 
 static void write_base64_group(struct writer *out, const uint8_t *bytes, size_t len)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	uint32_t bits = (uint32_t)bytes[0] << 16;
 
 	if (len > 1)

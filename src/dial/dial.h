@@ -49,3 +49,5 @@ int dial_start(struct dial *dial, uint64_t origin, uint32_t timeout_ms,
 	       void (*on_done)(void *owner, struct dial_attempt *attempt, const struct dial_result *result),
 	       void *owner, struct dial_attempt **ret_attempt) MUST_CHECK;
 void dial_cancel(struct dial_attempt *attempt); /* on_done is not called any more */
+
+const char *dial_library_version(void); /* c-ares, for `portcullis version` */

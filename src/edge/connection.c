@@ -183,7 +183,7 @@ static enum deadline_kind exchange_deadline(const struct connection *connection,
 		*ret_ns = connection->last_ns + limits[SNAPSHOT_LIMIT_TUNNEL];
 		return DEADLINE_TUNNEL;
 	}
-	if (exchange->question) {
+	if (exchange->question || list_is_linked(&exchange->waiting)) {
 		*ret_ns = exchange->dispatched_ns + 30 * OS_SECOND;
 		return DEADLINE_QUESTION;
 	}

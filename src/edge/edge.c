@@ -39,7 +39,8 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 {
 	struct edge *edge = heap_alloc(sizeof(*edge));
 	struct list *lists[] = { &edge->listeners, &edge->connections, &edge->active, &edge->doomed, &edge->later,
-				 &edge->ready, &edge->later_exchanges, &edge->finished, &edge->file_waiters };
+				 &edge->ready, &edge->later_exchanges, &edge->finished, &edge->file_waiters,
+				 &edge->documents_wanted };
 
 	if (!edge)
 		return -ENOMEM;
@@ -122,6 +123,7 @@ void edge_free(struct edge *edge)
 		list_remove(&listener->link);
 		heap_free(listener);
 	}
+	documents_wanted_fini(edge);
 	upstream_free(edge->upstream);
 	files_cache_free(edge->cache);
 	question_fini(edge);
@@ -293,6 +295,7 @@ int edge_data(struct edge *edge, enum ipc_data_kind kind, uint64_t id, struct sp
 		return stage_roots(edge, id, text);
 	case IPC_DATA_HOSTS:
 	case IPC_DATA_RESOLVER:
+	case IPC_DATA_TEXT:
 		break;
 	}
 	return 0;

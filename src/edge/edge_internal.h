@@ -190,6 +190,7 @@ struct exchange {
 	struct edge_snapshot *snapshot;
 	struct arena arena;
 	enum exchange_stage_index stage;
+	uint32_t trail; /* bits: the stages that ran */
 	int step; /* of the stage that runs; each stage has its enum step */
 	bool began, head_committed, is_aborting, is_recorded, wants_turn;
 	bool is_tunnel;
@@ -245,6 +246,7 @@ void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct 
 void exchange_pumps_run(struct exchange *exchange);
 void exchange_wake_at(struct exchange *exchange, uint64_t deadline_ns);
 void exchanges_free_finished(struct edge *edge);
+void documents_wanted_fini(struct edge *edge);
 void record_write(struct exchange *exchange);
 enum exchange_verdict dispatch_files(struct exchange *exchange);
 enum exchange_verdict dispatch_proxy(struct exchange *exchange);
@@ -287,6 +289,7 @@ struct edge {
 	struct list listeners, connections, active, doomed; /* of connections */
 	struct list later; /* connections whose share of this turn is used up */
 	struct list ready, later_exchanges, finished, file_waiters;
+	struct list documents_wanted; /* open questions of stage_files */
 	bool adopted[OS_CPU_MAX];
 	struct slab connection_slab;
 	struct block_pool blocks;

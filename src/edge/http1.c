@@ -62,7 +62,8 @@ static void h1_progress(struct connection *connection)
 			h1_fault(connection, event.fault);
 			return;
 		case CODEC_H1_CLOSED:
-			connection_finish(connection, true);
+		case CODEC_H1_HELD: /* bytes for a protocol that nobody speaks here */
+			h1_input_ended(connection);
 			return;
 		case -ENOMEM:
 			exchange_refuse(connection->exchange, 503, TELEMETRY_END_NO_ROOM, "head");

@@ -130,6 +130,7 @@ void exchange_run(struct exchange *exchange)
 
 	do {
 		exchange->wants_turn = false;
+		exchange->trail |= 1u << exchange->stage;
 		exchange_pumps_run(exchange);
 		if (exchange->interrupt != EXCHANGE_NEXT)
 			verdict = take_interrupt(exchange);

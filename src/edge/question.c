@@ -22,8 +22,7 @@ static struct ipc_channel **question_channel(struct edge *edge, enum ipc_kind pe
 	case IPC_KIND_COUNT:
 		break;
 	}
-	MUST(!"a kind that is asked");
-	return NULL;
+	base_fail(__FILE__, __LINE__, "a kind that is asked");
 }
 
 static struct edge_question *question_find(struct edge *edge, struct ipc_question wanted)

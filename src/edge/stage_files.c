@@ -1,57 +1,99 @@
 /* Stage 13, files: a document from the cache, or asked of the `files` process. */
 #include "edge/edge_internal.h"
 
+#include <string.h>
+
 enum dispatch_files_step { FILES_LOOK, FILES_ASKED };
 
-/* ---- The question: one per document, however many exchanges wait for it --------------------------------- */
+/* ---- The question: one per document, however many exchanges wait for it -------------------------------------
+ * It belongs to the document, not to the exchange that came first: that one may be answered from the old
+ * bytes, or be gone, long before the answer comes. */
 
-/* The exchange that asked owns the question; others that want the same document wait in edge->file_waiters. */
+struct document_wanted {
+	struct list link; /* of edge->documents_wanted */
+	uint64_t root, question;
+	struct span path; /* behind this struct */
+};
+
 static int open_ask(struct edge *edge, struct edge_question *question)
 {
-	struct exchange *exchange = question->owner;
-	struct ipc_open body = { .question = { question->index, question->serial },
-				 .root = exchange->route->root->id };
+	const struct document_wanted *wanted = question->owner;
+	struct ipc_open body = { .question = { question->index, question->serial }, .root = wanted->root };
 
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_ASKED);
-	return ipc_send(edge->files, IPC_MESSAGE_open, &body, exchange->request->path.text, NULL, 0);
+	return ipc_send(edge->files, IPC_MESSAGE_open, &body, wanted->path, NULL, 0);
 }
 
-static void wake_waiters(struct edge *edge)
+static void wanted_free(struct document_wanted *wanted)
 {
-	LIST_EACH(&edge->file_waiters, node) {
+	list_remove(&wanted->link);
+	heap_free(wanted);
+}
+
+/* Those who wait for it look into the cache again, or hear that there will be nothing. */
+static void wake_waiters(struct edge *edge, const struct document_wanted *wanted, bool is_failed)
+{
+	LIST_EACH(&edge->file_waiters, node)
+	{
 		struct exchange *exchange = LIST_ITEM(node, struct exchange, waiting);
 
+		if (exchange->route->root->id != wanted->root ||
+		    !span_equal(exchange->request->path.text, wanted->path))
+			continue;
 		list_remove(&exchange->waiting);
+		exchange->is_file_failed = is_failed;
 		exchange_wake(exchange);
 	}
 }
 
 static void open_answer(struct edge *edge, void *owner, struct ipc_message *message)
 {
-	struct exchange *exchange = owner;
-	uint64_t root = exchange->route->root->id;
-	struct span path = exchange->request->path.text;
+	struct document_wanted *wanted = owner;
 	struct files_document *document = NULL;
 
-	exchange->question = 0;
 	if (message && message->number == IPC_MESSAGE_opened) {
 		int fd = message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1;
 
-		document = files_cache_store(edge->cache, root, path, edge->now_ns, message->body, message->tail, fd);
+		document = files_cache_store(edge->cache, wanted->root, wanted->path, edge->now_ns, message->body,
+					     message->tail, fd);
 	}
-	if (!document) {
-		files_cache_failed(edge->cache, root, path);
-		exchange->is_file_failed = true;
-	} else if (exchange->document) {
-		files_document_unref(document); /* it was served from the old one: this was the look again */
-	} else {
-		exchange->document = document;
-	}
-	wake_waiters(edge);
-	exchange_wake(exchange);
+	if (!document)
+		files_cache_failed(edge->cache, wanted->root, wanted->path);
+	wake_waiters(edge, wanted, !document);
+	files_document_unref(document);
+	wanted_free(wanted);
 }
 
 static const struct edge_question_kind open_question = { IPC_FILES, open_ask, open_answer };
+
+static int document_ask(struct exchange *exchange)
+{
+	struct edge *edge = exchange->edge;
+	struct span path = exchange->request->path.text;
+	struct document_wanted *wanted = heap_alloc(sizeof(*wanted) + path.len);
+
+	if (!wanted)
+		return -ENOMEM;
+	wanted->root = exchange->route->root->id;
+	memcpy(wanted + 1, path.ptr, path.len);
+	wanted->path = span_of(wanted + 1, path.len);
+	list_push_back(&edge->documents_wanted, &wanted->link);
+	if (question_ask(edge, &open_question, wanted, &wanted->question) == 0)
+		return 0;
+	wanted_free(wanted);
+	return -EAGAIN;
+}
+
+void documents_wanted_fini(struct edge *edge)
+{
+	LIST_EACH(&edge->documents_wanted, node)
+	{
+		struct document_wanted *wanted = LIST_ITEM(node, struct document_wanted, link);
+
+		question_cancel(edge, wanted->question);
+		wanted_free(wanted);
+	}
+}
 
 /* ---- The answer -------------------------------------------------------------------------------------------- */
 
@@ -172,7 +214,7 @@ static enum exchange_verdict look(struct exchange *exchange)
 						  exchange->request->path.text, edge->now_ns,
 						  &exchange->document, &ask);
 
-	if (ask && question_ask(edge, &open_question, exchange, &exchange->question)) {
+	if (ask && document_ask(exchange)) {
 		files_cache_failed(edge->cache, exchange->route->root->id, exchange->request->path.text);
 		if (found == FILES_ABSENT)
 			return exchange_answer(exchange, 503, TELEMETRY_END_NO_ROOM);
@@ -181,8 +223,7 @@ static enum exchange_verdict look(struct exchange *exchange)
 		telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_CACHED);
 		return answer_opened(exchange);
 	}
-	if (!exchange->question)
-		list_push_back(&edge->file_waiters, &exchange->waiting);
+	list_push_back(&edge->file_waiters, &exchange->waiting);
 	exchange->step = FILES_ASKED;
 	return EXCHANGE_WAIT;
 }
@@ -201,13 +242,9 @@ enum exchange_verdict dispatch_files(struct exchange *exchange)
 	case FILES_LOOK:
 		return look(exchange);
 	case FILES_ASKED:
-		if (exchange->document)
-			return answer_opened(exchange);
 		if (exchange->is_file_failed)
 			return exchange_answer(exchange, 503, TELEMETRY_END_HELPER_GONE);
-		if (exchange->question || list_is_linked(&exchange->waiting))
-			return EXCHANGE_WAIT;
-		return look(exchange); /* the one that we waited with has its answer */
+		return list_is_linked(&exchange->waiting) ? EXCHANGE_WAIT : look(exchange);
 	}
 	return exchange_answer(exchange, 500, TELEMETRY_END_INTERNAL);
 }

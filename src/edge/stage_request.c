@@ -105,8 +105,7 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 enum exchange_verdict stage_route_run(struct exchange *exchange)
 {
 	exchange->route = snapshot_find_route(exchange->site, exchange->request->path.text);
-	if (exchange->route)
-		exchange->limits = exchange->route->limits;
+	exchange->limits = snapshot_find_limits(exchange->site, exchange->request->path.text);
 	return EXCHANGE_NEXT;
 }
 

@@ -14,7 +14,8 @@ static bool is_v4(struct span host)
 		uint64_t value;
 
 		/* A leading zero is octal to some readers. */
-		if (part.len > 3 || (part.len > 1 && part.ptr[0] == '0') || !parse_u64(part, 255, &value))
+		if (part.len > 3 || (part.len > 1 && part.ptr[0] == '0') ||
+		    !parse_u64(part, 255, &value))
 			return false;
 		parts++;
 	}
@@ -83,7 +84,8 @@ static int parse_v6(struct arena *arena, struct span literal, struct http_author
 	if (literal.len == 0 || literal.len >= sizeof(text))
 		return HTTP_BAD;
 	for (size_t i = 0; i < literal.len; i++)
-		if (ascii_hex_value(literal.ptr[i]) < 0 && literal.ptr[i] != ':' && literal.ptr[i] != '.')
+		if (ascii_hex_value(literal.ptr[i]) < 0 && literal.ptr[i] != ':' &&
+		    literal.ptr[i] != '.')
 			return HTTP_BAD;
 	memcpy(text, literal.ptr, literal.len);
 	text[literal.len] = '\0';
@@ -139,7 +141,8 @@ int http_authority_parse(struct arena *arena, struct span raw, struct http_autho
 	return result;
 }
 
-bool http_authority_equal(const struct http_authority *a, const struct http_authority *b, bool secure)
+bool http_authority_equal(const struct http_authority *a, const struct http_authority *b,
+			  bool secure)
 {
 	uint16_t standard = secure ? 443 : 80;
 

@@ -27,8 +27,8 @@ static bool etag_split(struct span text, struct etag *ret)
 	       ret->opaque.ptr[ret->opaque.len - 1] == '"';
 }
 
-/* Takes the next entity-tag off a list. Commas may stand inside the quotes. False at the end or when what
- * follows is no entity-tag. */
+/* Takes the next entity-tag off a list. Commas may stand inside the quotes. False at the end or
+ * when what follows is no entity-tag. */
 static bool etag_next(struct span *rest, struct etag *ret)
 {
 	struct span text = *rest;
@@ -49,9 +49,10 @@ static bool etag_next(struct span *rest, struct etag *ret)
 	return true;
 }
 
-/* Does one of the tags in all fields of that name match? RFC 9110, 8.8.3.2: strong comparison needs two
- * strong tags. `*` matches what exists. */
-static bool etag_matches(const struct http_fields *fields, enum http_name id, struct span etag, bool strong)
+/* Does one of the tags in all fields of that name match? RFC 9110, 8.8.3.2: strong comparison
+ * needs two strong tags. `*` matches what exists. */
+static bool etag_matches(const struct http_fields *fields, enum http_name id, struct span etag,
+			 bool strong)
 {
 	struct etag ours = { .opaque = SPAN_NONE };
 	bool has_etag = etag.len && etag_split(etag, &ours);
@@ -71,9 +72,11 @@ static bool etag_matches(const struct http_fields *fields, enum http_name id, st
 	return false;
 }
 
-/* False where the field is missing, is no date, or we have no date to compare with: then it is ignored. */
+/* False where the field is missing, is no date, or we have no date to compare with: then it is
+ * ignored. */
 static bool changed_since(const struct http_fields *fields, enum http_name id,
-			  const struct http_validators *validators, int64_t now_s, bool *ret_changed)
+			  const struct http_validators *validators, int64_t now_s,
+			  bool *ret_changed)
 {
 	int64_t since_s;
 
@@ -85,7 +88,8 @@ static bool changed_since(const struct http_fields *fields, enum http_name id,
 }
 
 enum http_condition http_conditions_evaluate(const struct http_request *request,
-					     const struct http_validators *validators, int64_t now_s)
+					     const struct http_validators *validators,
+					     int64_t now_s)
 {
 	const struct http_fields *fields = &request->fields;
 	bool is_read = request->method == HTTP_GET || request->method == HTTP_HEAD;
@@ -94,7 +98,8 @@ enum http_condition http_conditions_evaluate(const struct http_request *request,
 	if (http_fields_has(fields, HTTP_NAME_IF_MATCH)) {
 		if (!etag_matches(fields, HTTP_NAME_IF_MATCH, validators->etag, true))
 			return HTTP_PRECONDITION_FAILED;
-	} else if (changed_since(fields, HTTP_NAME_IF_UNMODIFIED_SINCE, validators, now_s, &changed) &&
+	} else if (changed_since(fields, HTTP_NAME_IF_UNMODIFIED_SINCE, validators, now_s,
+				 &changed) &&
 		   changed) {
 		return HTTP_PRECONDITION_FAILED;
 	}
@@ -102,7 +107,8 @@ enum http_condition http_conditions_evaluate(const struct http_request *request,
 		if (etag_matches(fields, HTTP_NAME_IF_NONE_MATCH, validators->etag, false))
 			return is_read ? HTTP_NOT_MODIFIED : HTTP_PRECONDITION_FAILED;
 	} else if (is_read &&
-		   changed_since(fields, HTTP_NAME_IF_MODIFIED_SINCE, validators, now_s, &changed) &&
+		   changed_since(fields, HTTP_NAME_IF_MODIFIED_SINCE, validators, now_s,
+				 &changed) &&
 		   !changed) {
 		return HTTP_NOT_MODIFIED;
 	}

@@ -11,8 +11,8 @@ struct civil {
 	unsigned month, day; /* 1 to 12, 1 to 31 */
 };
 
-/* The Gregorian calendar has 146097 days in 400 years; years are counted from March, so that the leap day
- * is the last one. Days are counted from 1970-01-01. */
+/* The Gregorian calendar has 146097 days in 400 years; years are counted from March, so that the
+ * leap day is the last one. Days are counted from 1970-01-01. */
 static int64_t civil_to_days(struct civil civil)
 {
 	int64_t year = civil.month <= 2 ? civil.year - 1 : civil.year;
@@ -32,7 +32,8 @@ static struct civil civil_of_days(int64_t day)
 	int64_t day_of_era = shifted - era * 146097;
 	int64_t year_of_era =
 		(day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-	int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+	int64_t day_of_year =
+		day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
 	int64_t month = (5 * day_of_year + 2) / 153;
 	struct civil civil;
 
@@ -173,7 +174,8 @@ static int64_t read_comma_form(struct date_reader *reader, struct civil *ret, bo
 	return second;
 }
 
-/* RFC 9110, 5.6.7: a two-digit year that seems over 50 years ahead is the last one in the past that ends so. */
+/* RFC 9110, 5.6.7: a two-digit year that seems over 50 years ahead is the last one in the past
+ * that ends so. */
 static int64_t full_year(int64_t short_year, int64_t now_s)
 {
 	int64_t now_year = civil_of_days(now_s / 86400).year;
@@ -185,7 +187,8 @@ static int64_t full_year(int64_t short_year, int64_t now_s)
 bool http_date_parse(struct span text, int64_t now_s, int64_t *ret_epoch_s)
 {
 	static const unsigned month_days[12] = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-	static const char *const rests[7] = { "day", "day", "sday", "nesday", "rsday", "day", "urday" };
+	static const char *const rests[7] = { "day",   "day", "sday", "nesday",
+					      "rsday", "day", "urday" };
 	struct date_reader reader = { text.ptr, text.ptr + text.len, true };
 	struct civil civil = { 0 };
 	int64_t second;
@@ -209,7 +212,8 @@ bool http_date_parse(struct span text, int64_t now_s, int64_t *ret_epoch_s)
 		if (short_year)
 			civil.year = full_year(civil.year, now_s);
 	}
-	if (!reader.ok || reader.at != reader.end || civil.day < 1 || civil.day > month_days[civil.month - 1])
+	if (!reader.ok || reader.at != reader.end || civil.day < 1 ||
+	    civil.day > month_days[civil.month - 1])
 		return false;
 	*ret_epoch_s = civil_to_days(civil) * 86400 + second;
 	return true;

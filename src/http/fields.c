@@ -28,14 +28,16 @@ static int fields_append(struct http_fields *fields, struct http_field field)
 
 int http_fields_add(struct http_fields *fields, struct span name, struct span value)
 {
-	return fields_append(fields,
-			     (struct http_field){ .name = name, .value = value, .id = http_name_of(name) });
+	return fields_append(
+		fields,
+		(struct http_field){ .name = name, .value = value, .id = http_name_of(name) });
 }
 
 int http_fields_add_id(struct http_fields *fields, enum http_name id, struct span value)
 {
 	return fields_append(
-		fields, (struct http_field){ .name = http_name_text(id), .value = value, .id = id });
+		fields,
+		(struct http_field){ .name = http_name_text(id), .value = value, .id = id });
 }
 
 int http_fields_set(struct http_fields *fields, struct span name, struct span value)
@@ -47,11 +49,9 @@ int http_fields_set(struct http_fields *fields, struct span name, struct span va
 const struct http_field *http_fields_next(const struct http_fields *fields, enum http_name id,
 					  const struct http_field *after)
 {
-	const struct http_field *end = fields->items + fields->count;
-
-	for (const struct http_field *field = after ? after + 1 : fields->items; field < end; field++)
-		if (field->id == id)
-			return field;
+	for (uint32_t i = after ? (uint32_t)(after - fields->items) + 1 : 0; i < fields->count; i++)
+		if (fields->items[i].id == id)
+			return &fields->items[i];
 	return NULL;
 }
 

@@ -1,10 +1,10 @@
 /* http: RFC 9110 as values. Methods, field names, fields, requests, responses, the one URI
  * normalisation, hosts, dates, validators, ranges, conditions, hop-by-hop fields, media types.
  *
- * It knows no version's framing (codec does), no configuration, no I/O, no clock and no log: where a
- * date needs "now" the caller passes it. Nothing here owns memory: spans point into the exchange's
- * arena (or a constant) and live as long as it does. Functions take what peers sent; none of them
- * fails a MUST because of a peer's bytes.
+ * It knows no version's framing (codec does), no configuration, no I/O, no clock and no log:
+ * where a date needs "now" the caller passes it. Nothing here owns memory: spans point into the
+ * exchange's arena (or a constant) and live as long as it does. Functions take what peers sent;
+ * none of them fails a MUST because of a peer's bytes.
  *
  * Outcomes: 0 done, -ENOMEM when the arena is full, HTTP_BAD when the peer's bytes are refused. */
 #pragma once
@@ -15,7 +15,7 @@ enum http_outcome {
 	HTTP_BAD = 1, /* answer 400 */
 };
 
-/* ---- Methods (RFC 9110, 9; 5789) ------------------------------------------------------------------- */
+/* ---- Methods (RFC 9110, 9; 5789) ------------------------------------------------------------- */
 
 enum http_method {
 	HTTP_OTHER, /* any other token; its text is in method_text */
@@ -31,24 +31,24 @@ enum http_method {
 	HTTP_METHOD_COUNT,
 };
 
-enum http_method http_method_of(struct span text); /* case matters */
-struct span http_method_text(enum http_method method); /* empty for HTTP_OTHER */
+enum http_method http_method_of(struct span text);       /* case matters */
+struct span http_method_text(enum http_method method);   /* empty for HTTP_OTHER */
 bool http_method_is_idempotent(enum http_method method); /* RFC 9110, 9.2.2 */
 
 /* What a byte may be part of, for parsers on the hot path. */
 enum http_char_class {
-	HTTP_CHAR_TOKEN = 1, /* RFC 9110, 5.6.2 */
-	HTTP_CHAR_VALUE = 2, /* of a field value: visible, blank, HTAB and 0x80-0xff (5.5) */
+	HTTP_CHAR_TOKEN = 1,  /* RFC 9110, 5.6.2 */
+	HTTP_CHAR_VALUE = 2,  /* of a field value: visible, blank, HTAB and 0x80-0xff (5.5) */
 	HTTP_CHAR_TARGET = 4, /* of a request target: visible ASCII but `#`, and 0x80-0xff */
-	HTTP_CHAR_PATH = 8,  /* of a path, meaning itself: TARGET without `%`, backslash, `?`, `/` and 0x80-0xff */
-	HTTP_CHAR_HOST = 16, /* of a registered name, see http_authority_parse() */
-	HTTP_CHAR_UNESCAPED = 32, /* of a path that we write: unreserved, sub-delims, `:`, `@`, `/` */
+	HTTP_CHAR_PATH = 8,   /* of a path, as itself: TARGET but `%`, `\`, `?`, `/`, 0x80-0xff */
+	HTTP_CHAR_HOST = 16,  /* of a registered name, see http_authority_parse() */
+	HTTP_CHAR_UNESCAPED = 32, /* of a path we write: unreserved, sub-delims, `:`, `@`, `/` */
 };
 extern const uint8_t http_char_class[256];
-bool http_is_token(struct span text); /* RFC 9110, 5.6.2; the empty text is none */
+bool http_is_token(struct span text);       /* RFC 9110, 5.6.2; the empty text is none */
 bool http_is_field_value(struct span text); /* no NUL, CR, LF or other control but HTAB (5.5) */
 
-/* ---- Field names ----------------------------------------------------------------------------------- */
+/* ---- Field names ----------------------------------------------------------------------------- */
 
 /* The names that code asks for. Others have the id HTTP_NAME_OTHER and are found by text. */
 #define HTTP_NAMES(X) \
@@ -114,13 +114,13 @@ enum http_name {
 #define X(id, text) HTTP_NAME_##id,
 	HTTP_NAMES(X)
 #undef X
-	HTTP_NAME_COUNT,
+		HTTP_NAME_COUNT,
 };
 
 enum http_name http_name_of(struct span text); /* without case */
 struct span http_name_text(enum http_name id); /* as registered; empty for HTTP_NAME_OTHER */
 
-/* ---- Fields ---------------------------------------------------------------------------------------- */
+/* ---- Fields ---------------------------------------------------------------------------------- */
 
 struct http_field {
 	struct span name;  /* as it came or as we write it */
@@ -142,7 +142,8 @@ int http_fields_add(struct http_fields *fields, struct span name, struct span va
 int http_fields_add_id(struct http_fields *fields, enum http_name id, struct span value) MUST_CHECK;
 /* Removes all of that name, then adds one. -ENOMEM. */
 int http_fields_set(struct http_fields *fields, struct span name, struct span value) MUST_CHECK;
-/* The first such field after `after` (NULL: from the start), or NULL. A removal moves the fields behind. */
+/* The first such field after `after` (NULL: from the start), or NULL. A removal moves the fields
+ * behind. */
 const struct http_field *http_fields_next(const struct http_fields *fields, enum http_name id,
 					  const struct http_field *after);
 const struct http_field *http_fields_find_text(const struct http_fields *fields, struct span name);
@@ -152,7 +153,8 @@ bool http_fields_has(const struct http_fields *fields, enum http_name id);
 uint32_t http_fields_count(const struct http_fields *fields, enum http_name id);
 uint32_t http_fields_remove(struct http_fields *fields, enum http_name id); /* how many went */
 uint32_t http_fields_remove_text(struct http_fields *fields, struct span name);
-/* Is `token` an element of the comma lists in all fields of that name (RFC 9110, 5.6.1), without case? */
+/* Is `token` an element of the comma lists in all fields of that name (RFC 9110, 5.6.1), without
+ * case? */
 bool http_fields_list_has(const struct http_fields *fields, enum http_name id, struct span token);
 /* Takes the next element off a comma list, trimmed; empty ones are skipped. False at the end. */
 bool http_list_next(struct span *rest, struct span *ret_element);
@@ -160,7 +162,7 @@ bool http_list_next(struct span *rest, struct span *ret_element);
 int http_fields_copy(struct http_fields *ret, const struct http_fields *fields,
 		     struct arena *arena) MUST_CHECK;
 
-/* ---- Authority: Host, :authority, CONNECT (RFC 9110, 7.2; RFC 3986, 3.2) --------------------------- */
+/* ---- Authority: Host, :authority, CONNECT (RFC 9110, 7.2; RFC 3986, 3.2) --------------------- */
 
 enum http_host_kind {
 	HTTP_HOST_NONE, /* HTTP/1.0 without Host */
@@ -176,25 +178,29 @@ struct http_authority {
 	enum http_host_kind kind;
 };
 
-/* Strict: letters, digits and `-_~!$*+=` in labels of 1 to 63 bytes; a last label of digits makes it IPv4,
- * which must then be four decimal numbers; [v6] without zone; a port of 1 to 65535. User information,
- * percent-encoding, the rest of sub-delims (a comma could be two Hosts joined), an empty host and an empty
- * port are refused. `raw` must outlive *ret. */
-int http_authority_parse(struct arena *arena, struct span raw, struct http_authority *ret) MUST_CHECK;
+/* Strict: letters, digits and `-_~!$*+=` in labels of 1 to 63 bytes; a last label of digits
+ * makes it IPv4, which must then be four decimal numbers; [v6] without zone; a port of 1 to
+ * 65535. User information, percent-encoding, the rest of sub-delims (a comma could be two Hosts
+ * joined), an empty host and an empty port are refused. `raw` must outlive *ret. */
+int http_authority_parse(struct arena *arena, struct span raw,
+			 struct http_authority *ret) MUST_CHECK;
 /* The same host and, with the scheme's default filled in, the same port? */
-bool http_authority_equal(const struct http_authority *a, const struct http_authority *b, bool secure);
+bool http_authority_equal(const struct http_authority *a, const struct http_authority *b,
+			  bool secure);
 
-/* ---- Target: one normalisation (RFC 9110, 7.1; RFC 3986, 5.2.4, 6.2) ------------------------------- */
+/* ---- Target: one normalisation (RFC 9110, 7.1; RFC 3986, 5.2.4, 6.2) ------------------------- */
 
 /* Both forms say the same, so what is matched is what an origin gets:
- * - `text`: percent-decoded once; rules, routes, files and the log use it. No NUL or other control, valid
- *   UTF-8, starts with `/`, no `.` or `..` segment, no `//`.
- * - `wire`: what is forwarded. The raw bytes (an alias of them) when nothing had to change; else with dot
- *   segments (`%2e` too) resolved, runs of `/` merged, and raw bytes outside ASCII percent-encoded. Other
- *   escapes stay as they were sent, so signatures over the path survive.
- * Refused (HTTP_BAD): bad escapes, encoded or raw controls, `%2f`, `\` and `%5c`, raw `#`, `?` and blanks,
- * invalid or overlong UTF-8, a path that climbs above the root, the segments `.;x` and `..;x` (some
- * servers drop parameters before they resolve dots). Other `;` parameters are kept in both. */
+ * - `text`: percent-decoded once; rules, routes, files and the log use it. No NUL or other
+ *   control, valid UTF-8, starts with `/`, no `.` or `..` segment, no `//`.
+ * - `wire`: what is forwarded. The raw bytes (an alias of them) when nothing had to change; else
+ *   with dot segments (`%2e` too) resolved, runs of `/` merged, and raw bytes outside ASCII
+ *   percent-encoded. Other escapes stay as they were sent, so signatures over the path survive.
+ *
+ * Refused (HTTP_BAD): bad escapes, encoded or raw controls, `%2f`, `\` and `%5c`, raw `#`, `?`
+ * and blanks, invalid or overlong UTF-8, a path that climbs above the root, the segments `.;x`
+ * and `..;x` (some servers drop parameters before they resolve dots). Other `;` parameters are
+ * kept in both. */
 struct http_path {
 	struct span text;
 	struct span wire;
@@ -213,7 +219,7 @@ enum http_target_form {
 	HTTP_TARGET_ASTERISK,  /* OPTIONS * */
 };
 
-/* ---- Requests and responses ------------------------------------------------------------------------ */
+/* ---- Requests and responses ------------------------------------------------------------------ */
 
 struct http_request {
 	enum http_method method;
@@ -224,14 +230,14 @@ struct http_request {
 	struct span target_raw; /* as sent, for the log */
 	struct http_authority authority;
 	struct http_path path; /* empty for CONNECT; `*` for OPTIONS * */
-	struct span query;     /* without `?`; bytes outside ASCII are percent-encoded, the rest as sent */
+	struct span query;     /* without `?`; as sent, but not ASCII is percent-encoded */
 	bool has_query;        /* `?` stood there, even if nothing followed */
 	/* All that came, framing fields included: codecs skip those they write themselves. */
 	struct http_fields fields;
 	bool has_body;          /* false: no framing field, or Content-Length: 0 */
 	int64_t content_length; /* -1: none was named (no body, or chunked) */
 	bool expect_continue;   /* asked for 100 (Continue), and has a body */
-	struct span upgrade;    /* the first protocol of Upgrade when Connection names it; else empty */
+	struct span upgrade; /* first protocol of Upgrade where Connection names it; else empty */
 };
 
 struct http_response {
@@ -239,25 +245,27 @@ struct http_response {
 	uint8_t version;    /* 10, 11: of an origin, for the log */
 	struct span reason; /* may be empty; codecs then use http_status_reason() */
 	struct http_fields fields;
-	int64_t content_length; /* of the body, or for HEAD of the body that GET would get; -1 unknown */
+	int64_t content_length; /* of the body (for HEAD: that GET would get); -1 unknown */
 	bool has_body;          /* a body follows (perhaps of 0 bytes) */
 };
 
-/* Splits and normalises a request target into target_raw, target_form, path, query and, for absolute- and
- * authority-form, authority. method must be set. The asterisk is for OPTIONS, authority-form for CONNECT
- * (with a port) and for nothing else. `raw` must outlive the request. */
-int http_target_parse(struct arena *arena, struct span raw, struct http_request *request) MUST_CHECK;
+/* Splits and normalises a request target into target_raw, target_form, path, query and, for
+ * absolute- and authority-form, authority. method must be set. The asterisk is for OPTIONS,
+ * authority-form for CONNECT (with a port) and for nothing else. `raw` must outlive the request. */
+int http_target_parse(struct arena *arena, struct span raw,
+		      struct http_request *request) MUST_CHECK;
 struct span http_status_reason(uint16_t status); /* `Unknown` for others */
 /* Can a response of that status to that method have a body at all (RFC 9110, 6.4.1)? */
 bool http_status_has_body(uint16_t status, enum http_method method);
 
-/* ---- What does not pass a gateway (RFC 9110, 7.6.1) ------------------------------------------------- */
+/* ---- What does not pass a gateway (RFC 9110, 7.6.1) ------------------------------------------ */
 
-/* Of a request, before it is forwarded: fields that Connection names (its first 64 options), the hop-by-hop
- * ones, Expect (the codec writes it), Proxy, every X-Forwarded-* and Forwarded, and every field that differs
- * from a name of the table above only in punctuation (`Content_Length`, `X.Forwarded.For`: CGI-like origins
- * fold them into one). Connection cannot remove Host, Content-Length or a field that we write. Host and
- * Content-Length stay; request->upgrade tells the codec of an upgrade. */
+/* Of a request, before it is forwarded: fields that Connection names (its first 64 options), the
+ * hop-by-hop ones, Expect (the codec writes it), Proxy, every X-Forwarded-* and Forwarded, and
+ * every field that differs from a name of the table above only in punctuation (`Content_Length`,
+ * `X.Forwarded.For`: CGI-like origins fold them into one). Connection cannot remove Host,
+ * Content-Length or a field that we write. Host and Content-Length stay; request->upgrade tells
+ * the codec of an upgrade. */
 void http_request_strip(struct http_request *request);
 /* Of a response: the same, by Connection and by the list. */
 void http_response_strip(struct http_response *response);
@@ -267,19 +275,20 @@ struct http_hop {
 	struct span host;   /* what it asked for: authority.raw; empty: left out */
 	bool secure;
 };
-/* Writes X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239, v6 quoted and in brackets) afresh. The
- * old ones must be stripped before. Values are made in the list's arena. -ENOMEM. */
+/* Writes X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239, v6 quoted and in brackets)
+ * afresh. The old ones must be stripped before. Values are made in the list's arena. -ENOMEM. */
 int http_fields_add_forwarded(struct http_fields *fields, const struct http_hop *hop) MUST_CHECK;
 
-/* ---- Dates (RFC 9110, 5.6.7) ------------------------------------------------------------------------ */
+/* ---- Dates (RFC 9110, 5.6.7) ----------------------------------------------------------------- */
 
 enum { HTTP_DATE_LEN = 29 };
 /* IMF-fixdate of seconds since 1970 (0 to 9999-12-31). */
 void http_date_write(int64_t epoch_s, char ret[HTTP_DATE_LEN]);
-/* Any of the three forms. now_s chooses the century of the two-digit form. False when it is no date. */
+/* Any of the three forms. now_s chooses the century of the two-digit form. False when it is no
+ * date. */
 bool http_date_parse(struct span text, int64_t now_s, int64_t *ret_epoch_s);
 
-/* ---- Validators, conditions, ranges (RFC 9110, 8.8, 13, 14) ----------------------------------------- */
+/* ---- Validators, conditions, ranges (RFC 9110, 8.8, 13, 14) ---------------------------------- */
 
 struct http_validators {
 	struct span etag;   /* with quotes (and W/); empty: none */
@@ -298,22 +307,25 @@ enum http_condition {
 };
 /* In the order of 13.2.2, for a representation that exists and would be answered 200. */
 enum http_condition http_conditions_evaluate(const struct http_request *request,
-					     const struct http_validators *validators, int64_t now_s);
+					     const struct http_validators *validators,
+					     int64_t now_s);
 
 enum http_range {
 	HTTP_RANGE_NONE = 200,          /* send the whole */
 	HTTP_RANGE_PART = 206,          /* send *ret_first, *ret_len */
 	HTTP_RANGE_UNSATISFIABLE = 416, /* with Content-Range: bytes * / size */
 };
-/* GET only. One range of bytes; several, other units and malformed ones are ignored; If-Range first. */
+/* GET only. One range of bytes; several, other units and malformed ones are ignored; If-Range
+ * first. */
 enum http_range http_range_choose(const struct http_request *request,
 				  const struct http_validators *validators, uint64_t size,
 				  uint64_t *ret_first, uint64_t *ret_len);
-/* `bytes first-last/size`, or `bytes * / size` without blanks where len is 0. ptr NULL without memory. */
+/* `bytes first-last/size`, or `bytes * / size` without blanks where len is 0. ptr NULL without
+ * memory. */
 struct span http_content_range(struct arena *arena, uint64_t first, uint64_t len,
 			       uint64_t size) MUST_CHECK;
 
-/* ---- Media types ------------------------------------------------------------------------------------ */
+/* ---- Media types ----------------------------------------------------------------------------- */
 
 /* By the extension of a file's name, without case; application/octet-stream for others. */
 struct span http_media_type(struct span file_name);

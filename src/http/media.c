@@ -7,7 +7,8 @@ struct media_row {
 	const char *type;
 };
 
-/* In order of the extension, for the search below. Text has its charset named: without it browsers guess. */
+/* In order of the extension, for the search below. Text has its charset named: without it
+ * browsers guess. */
 static const struct media_row media[] = {
 	{ "7z", "application/x-7z-compressed" },
 	{ "aac", "audio/aac" },

@@ -1,6 +1,7 @@
 #include "http/http.h"
 
-/* Digits off the front of *text; a number too large to hold is the largest one (it lies behind any end). */
+/* Digits off the front of *text; a number too large to hold is the largest one (it lies behind
+ * any end). */
 static bool take_number(struct span *text, uint64_t *ret)
 {
 	uint64_t value = 0;
@@ -17,7 +18,8 @@ static bool take_number(struct span *text, uint64_t *ret)
 }
 
 /* RFC 9110, 13.1.5: strong comparison of the tag, or the very date. */
-static bool if_range_holds(const struct http_request *request, const struct http_validators *validators)
+static bool if_range_holds(const struct http_request *request,
+			   const struct http_validators *validators)
 {
 	struct span value = http_fields_value(&request->fields, HTTP_NAME_IF_RANGE);
 	int64_t date_s;
@@ -26,11 +28,13 @@ static bool if_range_holds(const struct http_request *request, const struct http
 		return true;
 	if (value.len && value.ptr[0] == '"')
 		return span_equal(value, validators->etag);
-	return validators->modified_s >= 0 && http_date_parse(value, validators->modified_s, &date_s) &&
+	return validators->modified_s >= 0 &&
+	       http_date_parse(value, validators->modified_s, &date_s) &&
 	       date_s == validators->modified_s;
 }
 
-static enum http_range choose(struct span spec, uint64_t size, uint64_t *ret_first, uint64_t *ret_len)
+static enum http_range choose(struct span spec, uint64_t size, uint64_t *ret_first,
+			      uint64_t *ret_len)
 {
 	uint64_t first, last = UINT64_MAX;
 	bool has_first = take_number(&spec, &first);
@@ -68,7 +72,8 @@ enum http_range http_range_choose(const struct http_request *request,
 {
 	struct span value = http_fields_value(&request->fields, HTTP_NAME_RANGE);
 
-	if (request->method != HTTP_GET || http_fields_count(&request->fields, HTTP_NAME_RANGE) != 1)
+	if (request->method != HTTP_GET ||
+	    http_fields_count(&request->fields, HTTP_NAME_RANGE) != 1)
 		return HTTP_RANGE_NONE;
 	if (!span_equal_nocase(span_first(value, 6), SPAN("bytes=")) ||
 	    !if_range_holds(request, validators))

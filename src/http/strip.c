@@ -15,8 +15,8 @@ struct options {
 static void options_read(struct options *options, const struct http_fields *fields)
 {
 	options->count = 0;
-	for (const struct http_field *field = http_fields_next(fields, HTTP_NAME_CONNECTION, NULL); field;
-	     field = http_fields_next(fields, HTTP_NAME_CONNECTION, field)) {
+	for (const struct http_field *field = http_fields_next(fields, HTTP_NAME_CONNECTION, NULL);
+	     field; field = http_fields_next(fields, HTTP_NAME_CONNECTION, field)) {
 		struct span rest = field->value, option;
 
 		while (options->count < CONNECTION_OPTIONS_MAX && http_list_next(&rest, &option))
@@ -32,8 +32,9 @@ static bool options_name(const struct options *options, struct span name)
 	return false;
 }
 
-/* Fields of the hop: never passed on, whatever Connection says. Expect and Upgrade are in the request's
- * own members; trailers are dropped, so TE and Trailer would promise what does not come. */
+/* Fields of the hop: never passed on, whatever Connection says. Expect and Upgrade are in the
+ * request's own members; trailers are dropped, so TE and Trailer would promise what does not
+ * come. */
 static bool is_hop(enum http_name id)
 {
 	return id == HTTP_NAME_CONNECTION || id == HTTP_NAME_KEEP_ALIVE || id == HTTP_NAME_TE ||
@@ -87,7 +88,8 @@ void http_request_strip(struct http_request *request)
 			continue;
 		if (field->id == HTTP_NAME_OTHER && is_look_alike(field->name))
 			continue;
-		if (options.count && !is_protected(field->id) && options_name(&options, field->name))
+		if (options.count && !is_protected(field->id) &&
+		    options_name(&options, field->name))
 			continue;
 		fields->items[kept++] = *field;
 	}
@@ -106,15 +108,16 @@ void http_response_strip(struct http_response *response)
 
 		if (is_hop(field->id))
 			continue;
-		if (options.count && !is_protected(field->id) && options_name(&options, field->name))
+		if (options.count && !is_protected(field->id) &&
+		    options_name(&options, field->name))
 			continue;
 		fields->items[kept++] = *field;
 	}
 	fields->count = kept;
 }
 
-/* RFC 7239, 4: a value is a token or a quoted string; `:` and brackets need quotes. A host that passed
- * http_authority_parse() holds neither `"` nor `\`. */
+/* RFC 7239, 4: a value is a token or a quoted string; `:` and brackets need quotes. A host that
+ * passed http_authority_parse() holds neither `"` nor `\`. */
 static struct span forwarded_value(struct arena *arena, const struct http_hop *hop)
 {
 	const char *proto = hop->secure ? "https" : "http";
@@ -122,10 +125,10 @@ static struct span forwarded_value(struct arena *arena, const struct http_hop *h
 	const char *open = is_v6 ? "\"[" : "", *close = is_v6 ? "]\"" : "";
 
 	if (hop->host.len == 0)
-		return arena_format(arena, "for=%s%.*s%s;proto=%s", open, SPAN_ARG(hop->client), close,
-				    proto);
-	return arena_format(arena, "for=%s%.*s%s;host=\"%.*s\";proto=%s", open, SPAN_ARG(hop->client),
-			    close, SPAN_ARG(hop->host), proto);
+		return arena_format(arena, "for=%s%.*s%s;proto=%s", open, SPAN_ARG(hop->client),
+				    close, proto);
+	return arena_format(arena, "for=%s%.*s%s;host=\"%.*s\";proto=%s", open,
+			    SPAN_ARG(hop->client), close, SPAN_ARG(hop->host), proto);
 }
 
 int http_fields_add_forwarded(struct http_fields *fields, const struct http_hop *hop)

@@ -64,8 +64,9 @@ struct path_builder {
 	char *wire, *wire_end;
 };
 
-/* Appends `/` and a segment, decoded and as it is to be sent. The separators, in any spelling, are refused
- * inside a segment: an origin that decodes before it splits would see another path than we matched. */
+/* Appends `/` and a segment, decoded and as it is to be sent. The separators, in any spelling,
+ * are refused inside a segment: an origin that decodes before it splits would see another path
+ * than we matched. */
 static bool append_segment(struct path_builder *builder, struct span raw)
 {
 	char *text = builder->text_end, *wire = builder->wire_end;
@@ -149,7 +150,8 @@ static bool build_path(struct path_builder *builder, struct span raw)
 		if (len > 0) {
 			if (!append_segment(builder, span_first(rest, len)))
 				return false;
-			kind = segment_kind_of(span_of(text + 1, (size_t)(builder->text_end - text - 1)));
+			kind = segment_kind_of(
+				span_of(text + 1, (size_t)(builder->text_end - text - 1)));
 			is_folder = kind != SEGMENT_PLAIN;
 			if (kind == SEGMENT_BAD)
 				return false;
@@ -229,7 +231,8 @@ struct span http_path_encode(struct arena *arena, struct span text)
 	return span_of(start, (size_t)(at - start));
 }
 
-/* Blanks and controls are refused; what is not ASCII is escaped, so that all readers see the same bytes. */
+/* Blanks and controls are refused; what is not ASCII is escaped, so that all readers see the
+ * same bytes. */
 static int normalize_query(struct arena *arena, struct span raw, struct span *ret)
 {
 	size_t high = 0;

@@ -26,7 +26,8 @@ struct ipc_range {
 	uint64_t heartbeat; /* counts turns and, while idle, at least one a second */
 	uint64_t connections, exchanges, descriptors, memory_bytes; /* gauges */
 	uint64_t questions_open, snapshot_serial;
-	uint64_t reserved[8];
+	uint32_t secret_memory, reserved32; /* enum os_secret_kind of a keyholder's heap */
+	uint64_t reserved[7];
 	uint64_t counters[]; /* telemetry */
 };
 

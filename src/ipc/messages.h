@@ -76,6 +76,7 @@ enum {
 	X(42, signature,    IPC_TO_KEYHOLDER, IPC_TO_WORKER, 512, 0, 0) \
 	X(43, pull_key,     IPC_TO_KEYHOLDER, IPC_TO_VAULT, 0, 0, 10000) \
 	X(44, key,          IPC_TO_VAULT, IPC_TO_KEYHOLDER, 4096, 0, 0) \
+	X(45, tickets_spoiled, IPC_TO_SUPERVISOR, IPC_TO_VAULT, 0, 0, 0) \
 	/* The vault: keys that the text names, internal certificates, commands of `ca`. */ \
 	X(50, key_file,     IPC_TO_SUPERVISOR, IPC_TO_VAULT, 8192, 1, 0) \
 	X(51, leaf_wanted,  IPC_TO_SUPERVISOR, IPC_TO_VAULT, 16384, 0, 0) \
@@ -174,6 +175,7 @@ enum ipc_data_kind {
 	IPC_DATA_ROOTS,     /* PEM roots for https origins; id of the ca file, 0 for the system's */
 	IPC_DATA_HOSTS,     /* text of the hosts file */
 	IPC_DATA_RESOLVER,  /* text of resolv.conf */
+	IPC_DATA_TEXT,      /* the whole text as it was resolved (conf_bundle): check to supervisor, who keeps it */
 };
 struct ipc_data { /* one descriptor: a sealed memfd */
 	uint64_t change, id;
@@ -204,11 +206,17 @@ enum ipc_compile_flag {
 	IPC_COMPILE_COMMAND = 1, /* only a check: nothing is passed on */
 	IPC_COMPILE_UNPRIVILEGED_PORTS = 2,
 	IPC_COMPILE_TERMINAL = 4, /* proxy and files on a terminal: short log lines */
+	IPC_COMPILE_BUNDLE = 8,   /* the descriptor is a text that was resolved before (IPC_DATA_TEXT) */
 };
 struct ipc_compile { /* tail: the file's path for messages; one descriptor: the text, or O_PATH folder */
 	uint64_t address, size; /* where the snapshot is mapped */
 	uint64_t serial;
 	uint32_t flags, reserved;
+};
+enum ipc_plan_listener_flag {
+	IPC_PLAN_IMPLIED = 1, /* no line of the text: taken is a warning */
+	IPC_PLAN_PLAIN = 2,   /* no TLS */
+	IPC_PLAN_SERVES = 4,  /* plain: the sites, not only redirects */
 };
 enum ipc_plan_kind {
 	IPC_PLAN_LISTENER = 1, /* address */
@@ -227,8 +235,13 @@ struct ipc_plan_row {
 	uint8_t address[16];
 	uint8_t spki_hash[32];
 };
+enum ipc_diagnostic_kind {
+	IPC_DIAGNOSTIC_WARNING,
+	IPC_DIAGNOSTIC_ERROR,
+	IPC_DIAGNOSTIC_USAGE, /* an error that ends a start with exit code 2 */
+};
 struct ipc_diagnostic { /* tail: text for the operator */
-	uint32_t is_error, line;
+	uint32_t is_error, line; /* enum ipc_diagnostic_kind */
 };
 struct ipc_compiled { /* one descriptor: the snapshot's memfd, if it came to one */
 	uint64_t size;
@@ -273,6 +286,10 @@ struct ipc_leaf { /* tail: chain PEM, leaf then intermediate; change 0: renewed 
 	uint64_t change, id;
 	uint8_t spki_hash[32];
 };
+/* A worker died by a crash signal: whoever made it crash may have read the ticket keys. */
+struct ipc_tickets_spoiled {
+	uint32_t slot, signal;
+};
 struct ipc_ca_root {
 	uint32_t create, reserved;
 };
@@ -288,6 +305,13 @@ struct ipc_answer { /* tail: text; descriptors: `connect` gives a channel */
 struct ipc_answer_end { /* tail: message for the operator, may be empty */
 	uint32_t exit_code, reserved;
 };
+/* Copies of the supervisor's descriptors outlive it in the vault.
+ * While it lives: supervisor → vault, `keep` for each descriptor; the same {what, slot, tail} again replaces,
+ * IPC_KEEP_FORGET (what it names in `slot` and tail: a listener) lets go. A new life of the vault is told all
+ * of them once more. When its supervisor channel closes, the vault accepts on rescue.sock (IPC_GRANT_RESCUE)
+ * a peer of its starter's uid (SO_PEERCRED) and sends, as vault → supervisor, one `keep` for each and then
+ * `kept_all`; the new supervisor takes what its plan has and closes the rest. From then on the old vault
+ * writes nothing, closes its copies and ends when its last link is closed. */
 enum ipc_keep_kind { IPC_KEEP_LISTENER = 1, IPC_KEEP_RANGE, IPC_KEEP_TICKETS, IPC_KEEP_FORGET };
 struct ipc_keep { /* one descriptor (none to forget); tail: a canonical name, the key it is kept under */
 	uint32_t what, slot;

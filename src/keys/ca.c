@@ -5,8 +5,9 @@
 #include "os/os.h"
 
 static const char subfolder[] = "ca";
-static const char root_advice[] = "restore it from a backup, or remove the key folder's ca to start a new CA, which "
-				  "every browser must be told to trust again";
+static const char root_advice[] =
+	"restore it from a backup, or remove the key folder's ca to start a new CA, which "
+	"every browser must be told to trust again";
 
 static void pair_clear(struct keys_pair *pair)
 {
@@ -16,7 +17,8 @@ static void pair_clear(struct keys_pair *pair)
 }
 
 /* Takes `key` over. */
-static int pair_set(struct keys_pair *pair, struct keys_task *task, struct span der, struct crypto_key *key)
+static int pair_set(struct keys_pair *pair, struct keys_task *task, struct span der,
+		    struct crypto_key *key)
 {
 	struct cert_chain facts;
 	struct span why;
@@ -47,16 +49,19 @@ static int read_key(struct keys_task *task, const char *path, const struct cert_
 	int result = keys_folder_read(task, path, &text);
 
 	if (result != 0)
-		return result == -ENOENT || result == -ENOMEM ?
-			       result :
-			       keys_fail(task, KEYS_CA_DAMAGED, "%s cannot be read: %s", path, keys_error_text(result));
+		return result == -ENOENT || result == -ENOMEM
+			       ? result
+			       : keys_fail(task, KEYS_CA_DAMAGED, "%s cannot be read: %s", path,
+					   keys_error_text(result));
 	result = crypto_key_parse_pem(text, &key);
 	keys_wipe_text(text);
 	if (result > 0)
-		return keys_fail(task, KEYS_CA_DAMAGED, "%s %s", path, crypto_key_outcome_text(result));
+		return keys_fail(task, KEYS_CA_DAMAGED, "%s %s", path,
+				 crypto_key_outcome_text(result));
 	if (result == 0 && facts && !keys_is_key_of(key, facts)) {
 		crypto_key_free(key);
-		return keys_fail(task, KEYS_CA_DAMAGED, "%s is not the key of its certificate", path);
+		return keys_fail(task, KEYS_CA_DAMAGED, "%s is not the key of its certificate",
+				 path);
 	}
 	if (result == 0)
 		*ret_key = key;
@@ -70,15 +75,18 @@ static int read_certificate(struct keys_task *task, const char *path, struct spa
 	int result = keys_folder_read(task, path, &text);
 
 	if (result != 0)
-		return result == -ENOENT || result == -ENOMEM ?
-			       result :
-			       keys_fail(task, KEYS_CA_DAMAGED, "%s cannot be read: %s", path, keys_error_text(result));
+		return result == -ENOENT || result == -ENOMEM
+			       ? result
+			       : keys_fail(task, KEYS_CA_DAMAGED, "%s cannot be read: %s", path,
+					   keys_error_text(result));
 	bool found = keys_first_certificate(task->arena, text, ret_der);
 	keys_wipe_text(text);
 	if (!found)
-		return keys_fail(task, KEYS_CA_DAMAGED, "%s is damaged: no whole certificate stands in it", path);
+		return keys_fail(task, KEYS_CA_DAMAGED,
+				 "%s is damaged: no whole certificate stands in it", path);
 	result = cert_parse(task->arena, *ret_der, ret_facts, &why);
-	return result > 0 ? keys_fail(task, KEYS_CA_DAMAGED, "%s %.*s", path, SPAN_ARG(why)) : result;
+	return result > 0 ? keys_fail(task, KEYS_CA_DAMAGED, "%s %.*s", path, SPAN_ARG(why))
+			  : result;
 }
 
 /* A root signs itself; its certificate is public and may be read without its key. */
@@ -91,7 +99,8 @@ static int load_root(struct keys_task *task)
 	if (result != 0)
 		return result;
 	if (!cert_is_issued_by(der, der))
-		return keys_fail(task, KEYS_CA_DAMAGED, "ca/root.crt is not a root: it did not sign itself");
+		return keys_fail(task, KEYS_CA_DAMAGED,
+				 "ca/root.crt is not a root: it did not sign itself");
 	if (task->now_s > facts.not_after_s)
 		return keys_fail(task, KEYS_CA_DAMAGED, "ca/root.crt has expired");
 	return pair_set(&task->folder->root, task, der, NULL);
@@ -101,11 +110,14 @@ static int load_root_key(struct keys_task *task)
 {
 	struct cert_chain facts;
 	struct span why;
-	int result = cert_parse(task->arena, task->folder->root.der, &facts, &why);
 
+	if (task->folder->root.key)
+		return 0;
+	int result = cert_parse(task->arena, task->folder->root.der, &facts, &why);
 	if (result == 0)
 		result = read_key(task, "ca/root.key", &facts, &task->folder->root.key);
-	return result == -ENOENT ? keys_fail(task, KEYS_CA_DAMAGED, "ca/root.key is missing") : result;
+	return result == -ENOENT ? keys_fail(task, KEYS_CA_DAMAGED, "ca/root.key is missing")
+				 : result;
 }
 
 static void forget_root_key(struct keys_folder *folder)
@@ -129,7 +141,8 @@ static int spki_of(struct keys_task *task, const struct crypto_key *key, struct 
 /* The key first: a root.crt that is there always has its key, whatever interrupted us. */
 static int make_root(struct keys_task *task, struct span label)
 {
-	struct cert_template template = { .kind = CERT_TEMPLATE_ROOT, .label = span_first(label, 32) };
+	struct cert_template template = { .kind = CERT_TEMPLATE_ROOT,
+					  .label = span_first(label, 32) };
 	struct crypto_key *key = NULL;
 	struct span spki, der, text;
 	int result = read_key(task, "ca/root.key", NULL, &key);
@@ -181,10 +194,13 @@ static int load_intermediate(struct keys_task *task)
 	return result ? result : pair_set(&task->folder->intermediate, task, der, key);
 }
 
-static int build_intermediate(struct keys_task *task, struct span label, struct crypto_key *key, struct span *ret_der)
+static int build_intermediate(struct keys_task *task, struct span label, struct crypto_key *key,
+			      struct span *ret_der)
 {
-	struct cert_template template = { .kind = CERT_TEMPLATE_INTERMEDIATE, .label = span_first(label, 32) };
-	struct cert_issuer issuer = { .certificate = task->folder->root.der, .key = task->folder->root.key };
+	struct cert_template template = { .kind = CERT_TEMPLATE_INTERMEDIATE,
+					  .label = span_first(label, 32) };
+	struct cert_issuer issuer = { .certificate = task->folder->root.der,
+				      .key = task->folder->root.key };
 	struct span spki, text;
 	int result = spki_of(task, key, &spki);
 
@@ -204,7 +220,7 @@ static int make_intermediate(struct keys_task *task, struct span label)
 {
 	struct crypto_key *key = NULL;
 	struct span der;
-	int result = task->folder->root.key ? 0 : load_root_key(task);
+	int result = load_root_key(task);
 
 	if (result == 0)
 		result = crypto_key_generate(CRYPTO_KEY_P256, &key);
@@ -221,11 +237,13 @@ static int ready_root(struct keys_task *task, bool may_create, struct span label
 	int result = load_root(task);
 
 	if (result == KEYS_CA_DAMAGED)
-		return keys_fail(task, result, "the local CA is damaged: %.*s; %s", SPAN_ARG(task->why), root_advice);
+		return keys_fail(task, result, "the local CA is damaged: %.*s; %s",
+				 SPAN_ARG(task->why), root_advice);
 	if (result != -ENOENT)
 		return result;
 	if (!may_create)
-		return keys_fail(task, KEYS_CA_MISSING, "there is no local CA yet (`portcullis ca init` makes one)");
+		return keys_fail(task, KEYS_CA_MISSING,
+				 "there is no local CA yet (`portcullis ca init` makes one)");
 	return make_root(task, label);
 }
 
@@ -236,17 +254,21 @@ static int ready_intermediate(struct keys_task *task, struct span label)
 
 	if (result == 0) {
 		if (load_root_key(task) != 0)
-			keys_notify(task, "the local CA goes on with its intermediate certificate only: %.*s; %s",
+			keys_notify(task,
+				    "the local CA goes on with its intermediate certificate only: "
+				    "%.*s; %s",
 				    SPAN_ARG(task->why), root_advice);
 		return 0;
 	}
 	if (result == KEYS_CA_DAMAGED)
-		keys_notify(task, "the local CA's intermediate certificate was made again: %.*s", SPAN_ARG(task->why));
+		keys_notify(task, "the local CA's intermediate certificate was made again: %.*s",
+			    SPAN_ARG(task->why));
 	else if (result != -ENOENT)
 		return result;
 	result = make_intermediate(task, label);
 	if (result == KEYS_CA_DAMAGED)
-		return keys_fail(task, result, "the local CA is damaged: %.*s; %s", SPAN_ARG(task->why), root_advice);
+		return keys_fail(task, result, "the local CA is damaged: %.*s; %s",
+				 SPAN_ARG(task->why), root_advice);
 	return result;
 }
 
@@ -264,27 +286,24 @@ static int renew_intermediate(struct keys_task *task, struct span label)
 	}
 	if (task->now_s > folder->intermediate.not_after_s)
 		return result;
-	keys_notify(task, "the local CA's intermediate certificate could not be renewed: %.*s", SPAN_ARG(task->why));
+	keys_notify(task, "the local CA's intermediate certificate could not be renewed: %.*s",
+		    SPAN_ARG(task->why));
 	return 0;
 }
 
-int keys_ca_ready(struct keys_folder *folder, bool may_create, struct span label, int64_t now_s,
-		  struct arena *arena, struct keys_notice *ret_notice, struct span *ret_why)
+int keys_ca_ready(struct keys_task *task, bool may_create, struct span label)
 {
-	struct keys_task task = { .folder = folder, .arena = arena, .now_s = now_s, .notice = ret_notice };
+	struct keys_folder *folder = task->folder;
 	int result = 0;
 
-	if (ret_notice)
-		ret_notice->text = SPAN_NONE;
+	keys_task_begin(task);
 	if (!folder->root.der.ptr)
-		result = ready_root(&task, may_create, label);
+		result = ready_root(task, may_create, label);
 	if (result == 0 && !folder->intermediate.key)
-		result = ready_intermediate(&task, label);
+		result = ready_intermediate(task, label);
 	else if (result == 0)
-		result = renew_intermediate(&task, label);
+		result = renew_intermediate(task, label);
 	forget_root_key(folder);
-	if (result > 0)
-		*ret_why = task.why;
 	return result;
 }
 
@@ -295,7 +314,8 @@ struct span keys_ca_root(const struct keys_folder *folder)
 
 int64_t keys_ca_renewal_due_s(const struct keys_folder *folder)
 {
-	return cert_renewal_due_s(folder->intermediate.not_before_s, folder->intermediate.not_after_s);
+	return cert_renewal_due_s(folder->intermediate.not_before_s,
+				  folder->intermediate.not_after_s);
 }
 
 static const char *usage_text(unsigned usage)
@@ -305,7 +325,8 @@ static const char *usage_text(unsigned usage)
 	return usage == CERT_USAGE_CLIENT ? "client" : "server";
 }
 
-static int note_issued(struct keys_task *task, const struct cert_template *template, const struct cert_chain *facts)
+static int note_issued(struct keys_task *task, const struct cert_template *template,
+		       const struct cert_chain *facts)
 {
 	enum { LINE_MAX_SIZE = 32 * 1024 };
 	char *buf = arena_alloc(task->arena, LINE_MAX_SIZE, 1);
@@ -321,30 +342,37 @@ static int note_issued(struct keys_task *task, const struct cert_template *templ
 		cert_name_write(&template->names[i], &out);
 	}
 	write_byte(&out, '\n');
-	return out.ok ? keys_folder_append(task, subfolder, "issued.list", writer_done(&out)) : -ENOSPC;
+	return out.ok ? keys_folder_append(task, subfolder, "issued.list", writer_done(&out))
+		      : -ENOSPC;
 }
 
-static int fill_template(struct keys_task *task, const struct keys_request *request, struct cert_template *template)
+static int fill_template(struct keys_task *task, const struct keys_request *request,
+			 struct cert_template *template)
 {
 	struct cert_name *names;
 	enum crypto_key_type type;
 	size_t bad = 0;
-	int result = cert_names_parse(task->arena, request->names, request->name_count, &names, &template->name_count,
-				      &bad);
+	int result = cert_names_parse(task->arena, request->names, request->name_count, &names,
+				      &template->name_count, &bad);
 
 	if (result == CERT_NAME_INVALID && bad >= CERT_NAMES_MAX)
 		return keys_fail(task, KEYS_REQUEST_INVALID, "more than %d names", CERT_NAMES_MAX);
 	if (result == CERT_NAME_INVALID)
-		return keys_fail(task, KEYS_REQUEST_INVALID, "`%.*s` is neither a host name nor an address",
+		return keys_fail(task, KEYS_REQUEST_INVALID,
+				 "`%.*s` is neither a host name nor an address",
 				 SPAN_ARG(request->names[bad]));
 	if (result != 0)
 		return result;
 	if (template->name_count == 0)
 		return keys_fail(task, KEYS_REQUEST_INVALID, "no name was given");
-	if (request->usage == 0 || (request->usage & ~(unsigned)(CERT_USAGE_SERVER | CERT_USAGE_CLIENT)) != 0)
-		return keys_fail(task, KEYS_REQUEST_INVALID, "a certificate is for servers, clients or both");
-	if (request->lifetime_s < 0 || request->lifetime_s > (int64_t)CERT_LEAF_DAYS_MAX * CERT_DAY_S)
-		return keys_fail(task, KEYS_REQUEST_INVALID, "a certificate lives at most %d days", CERT_LEAF_DAYS_MAX);
+	if (request->usage == 0 ||
+	    (request->usage & ~(unsigned)(CERT_USAGE_SERVER | CERT_USAGE_CLIENT)) != 0)
+		return keys_fail(task, KEYS_REQUEST_INVALID,
+				 "a certificate is for servers, clients or both");
+	if (request->lifetime_s < 0 ||
+	    request->lifetime_s > (int64_t)CERT_LEAF_DAYS_MAX * CERT_DAY_S)
+		return keys_fail(task, KEYS_REQUEST_INVALID, "a certificate lives at most %d days",
+				 CERT_LEAF_DAYS_MAX);
 	if (crypto_spki_inspect(request->spki, &type, NULL) != 0)
 		return keys_fail(task, KEYS_REQUEST_INVALID, "the public key %s",
 				 crypto_key_outcome_text(CRYPTO_KEY_UNSUPPORTED));
@@ -355,10 +383,12 @@ static int fill_template(struct keys_task *task, const struct keys_request *requ
 	return 0;
 }
 
-static int issue(struct keys_task *task, const struct keys_request *request, struct span *ret_chain_pem)
+int keys_issue(struct keys_task *task, const struct keys_request *request,
+	       struct span *ret_chain_pem)
 {
 	struct keys_folder *folder = task->folder;
-	struct cert_issuer issuer = { .certificate = folder->intermediate.der, .key = folder->intermediate.key };
+	struct cert_issuer issuer = { .certificate = folder->intermediate.der,
+				      .key = folder->intermediate.key };
 	struct cert_template template = { .kind = CERT_TEMPLATE_LEAF };
 	struct cert_chain facts;
 	struct span der;
@@ -383,15 +413,11 @@ static int issue(struct keys_task *task, const struct keys_request *request, str
 	return out.ok ? 0 : -ENOMEM;
 }
 
-int keys_ca_issue(struct keys_folder *folder, const struct keys_request *request, int64_t now_s,
-		  struct arena *arena, struct span *ret_chain_pem, struct span *ret_why)
+int keys_ca_issue(struct keys_task *task, const struct keys_request *request,
+		  struct span *ret_chain_pem)
 {
-	struct keys_task task = { .folder = folder, .arena = arena, .now_s = now_s };
-	int result = issue(&task, request, ret_chain_pem);
-
-	if (result > 0)
-		*ret_why = task.why;
-	return result;
+	keys_task_begin(task);
+	return keys_issue(task, request, ret_chain_pem);
 }
 
 static bool parse_time(struct span text, int64_t *ret_time_s)
@@ -408,32 +434,35 @@ static bool parse_issued(struct span line, struct keys_issued *ret_issued)
 {
 	struct span issued, expires;
 
-	return span_cut(&line, ' ', &ret_issued->serial) && ret_issued->serial.len == 2 * CERT_SERIAL_SIZE &&
-	       span_cut(&line, ' ', &issued) && parse_time(issued, &ret_issued->issued_s) &&
-	       span_cut(&line, ' ', &expires) && parse_time(expires, &ret_issued->expires_s) &&
+	return span_cut(&line, ' ', &ret_issued->serial) &&
+	       ret_issued->serial.len == 2 * CERT_SERIAL_SIZE && span_cut(&line, ' ', &issued) &&
+	       parse_time(issued, &ret_issued->issued_s) && span_cut(&line, ' ', &expires) &&
+	       parse_time(expires, &ret_issued->expires_s) &&
 	       span_cut(&line, ' ', &ret_issued->usage) && ret_issued->usage.len > 0 &&
-	       span_cut(&line, ' ', &ret_issued->names) && ret_issued->names.len > 0 && line.len == 0;
+	       span_cut(&line, ' ', &ret_issued->names) && ret_issued->names.len > 0 &&
+	       line.len == 0;
 }
 
-int keys_ca_list(struct keys_folder *folder, struct arena *arena, struct keys_issued **ret_issued,
-		 size_t *ret_count, struct span *ret_why)
+int keys_ca_list(struct keys_task *task, struct keys_issued **ret_issued, size_t *ret_count)
 {
 	struct span text, line;
 	size_t line_count = 1, count = 0;
-	int result = os_file_read(folder->fd, "ca/issued.list", KEYS_LIST_SIZE_MAX, arena, &text);
+	int result = os_file_read(task->folder->fd, "ca/issued.list", KEYS_LIST_SIZE_MAX,
+				  task->arena, &text);
+
+	keys_task_begin(task);
 
 	if (result == -ENOENT)
 		text = SPAN_NONE;
 	else if (result == -ENOMEM)
 		return result;
-	else if (result != 0) {
-		*ret_why = arena_format(arena, "the key folder's ca/issued.list cannot be read: %s",
-					keys_error_text(result));
-		return KEYS_FOLDER_FAILED;
-	}
+	else if (result != 0)
+		return keys_fail(task, KEYS_FOLDER_FAILED,
+				 "the key folder's ca/issued.list cannot be read: %s",
+				 keys_error_text(result));
 	for (size_t i = 0; i < text.len; i++)
 		line_count += text.ptr[i] == '\n';
-	struct keys_issued *issued = arena_array(arena, struct keys_issued, line_count);
+	struct keys_issued *issued = arena_array(task->arena, struct keys_issued, line_count);
 	if (!issued)
 		return -ENOMEM;
 	while (count < line_count && span_cut(&text, '\n', &line))

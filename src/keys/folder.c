@@ -52,7 +52,9 @@ int keys_fail(struct keys_task *task, int outcome, const char *format, ...)
 	va_end(arguments);
 	if (len < 0)
 		len = 0;
-	task->why = arena_copy(task->arena, span_of(buf, (size_t)len < sizeof(buf) ? (size_t)len : sizeof(buf) - 1));
+	task->why =
+		arena_copy(task->arena,
+			   span_of(buf, (size_t)len < sizeof(buf) ? (size_t)len : sizeof(buf) - 1));
 	return outcome;
 }
 
@@ -61,15 +63,14 @@ void keys_notify(struct keys_task *task, const char *format, ...)
 	char buf[SENTENCE_MAX];
 	va_list arguments;
 
-	if (!task->notice)
-		return;
 	va_start(arguments, format);
 	int len = vsnprintf(buf, sizeof(buf), format, arguments);
 	va_end(arguments);
 	if (len <= 0)
 		return;
-	struct span before = task->notice->text;
-	task->notice->text = arena_format(task->arena, "%.*s%s%s", SPAN_ARG(before), before.len ? "\n" : "", buf);
+	struct span before = task->notice;
+	task->notice = arena_format(task->arena, "%.*s%s%s", SPAN_ARG(before),
+				    before.len ? "\n" : "", buf);
 }
 
 int keys_folder_read(struct keys_task *task, const char *path, struct span *ret_text)
@@ -81,22 +82,27 @@ static int open_subfolder(struct keys_task *task, const char *subfolder, int *re
 {
 	int result = os_folder_make(task->folder->fd, subfolder, 0700);
 
-	return result ? result : os_open(task->folder->fd, subfolder, OS_OPEN_FOLDER | OS_OPEN_BENEATH, 0, ret_fd);
+	return result ? result
+		      : os_open(task->folder->fd, subfolder, OS_OPEN_FOLDER | OS_OPEN_BENEATH, 0,
+				ret_fd);
 }
 
-static int say_cannot_write(struct keys_task *task, const char *subfolder, const char *name, int error)
+static int say_cannot_write(struct keys_task *task, const char *subfolder, const char *name,
+			    int error)
 {
-	return keys_fail(task, KEYS_FOLDER_FAILED, "the key folder's %s/%s cannot be written: %s", subfolder, name,
-			 keys_error_text(error));
+	return keys_fail(task, KEYS_FOLDER_FAILED, "the key folder's %s/%s cannot be written: %s",
+			 subfolder, name, keys_error_text(error));
 }
 
 static int say_frozen(struct keys_task *task)
 {
-	return keys_fail(task, KEYS_FOLDER_FAILED,
-			 "the key folder is not written any more: this vault's supervisor has ended");
+	return keys_fail(
+		task, KEYS_FOLDER_FAILED,
+		"the key folder is not written any more: this vault's supervisor has ended");
 }
 
-int keys_folder_write(struct keys_task *task, const char *subfolder, const char *name, struct span text)
+int keys_folder_write(struct keys_task *task, const char *subfolder, const char *name,
+		      struct span text)
 {
 	OS_AUTO_FD fd = -1;
 
@@ -113,8 +119,10 @@ static int append(int folder_fd, const char *name, struct span line)
 	OS_AUTO_FD fd = -1;
 	struct os_file_info info;
 	char last = '\n';
-	int result = os_open(folder_fd, name, OS_OPEN_READ_WRITE | OS_OPEN_APPEND | OS_OPEN_CREATE | OS_OPEN_NO_FOLLOW,
-			     0600, &fd);
+	int result =
+		os_open(folder_fd, name,
+			OS_OPEN_READ_WRITE | OS_OPEN_APPEND | OS_OPEN_CREATE | OS_OPEN_NO_FOLLOW,
+			0600, &fd);
 
 	if (result == 0)
 		result = os_file_info(fd, &info);
@@ -130,7 +138,8 @@ static int append(int folder_fd, const char *name, struct span line)
 	return result ? result : os_file_sync(fd);
 }
 
-int keys_folder_append(struct keys_task *task, const char *subfolder, const char *name, struct span line)
+int keys_folder_append(struct keys_task *task, const char *subfolder, const char *name,
+		       struct span line)
 {
 	OS_AUTO_FD fd = -1;
 
@@ -173,11 +182,12 @@ bool keys_is_key_of(const struct crypto_key *key, const struct cert_chain *chain
 {
 	uint8_t hash[CRYPTO_SHA256_SIZE];
 
-	return crypto_key_spki_hash(key, hash) == 0 && memcmp(hash, chain->spki_hash, sizeof(hash)) == 0;
+	return crypto_key_spki_hash(key, hash) == 0 &&
+	       memcmp(hash, chain->spki_hash, sizeof(hash)) == 0;
 }
 
-int keys_pair_text(struct arena *arena, const struct span *certificates, size_t count, const struct crypto_key *key,
-		   struct span *ret_text)
+int keys_pair_text(struct arena *arena, const struct span *certificates, size_t count,
+		   const struct crypto_key *key, struct span *ret_text)
 {
 	size_t size = count * CERT_PEM_MAX + CRYPTO_KEY_TEXT_MAX;
 	char *buf = arena_alloc(arena, size, 1);
@@ -217,8 +227,8 @@ static int read_key_file(int fd, struct arena *arena, struct span *ret_text)
 	return -EFBIG;
 }
 
-int keys_file_load(int fd, const uint8_t *spki_hash, struct arena *arena, struct crypto_key **ret_key,
-		   struct span *ret_why)
+int keys_file_load(int fd, const uint8_t *spki_hash, struct arena *arena,
+		   struct crypto_key **ret_key, struct span *ret_why)
 {
 	uint8_t hash[CRYPTO_SHA256_SIZE];
 	struct span text;
@@ -241,7 +251,8 @@ int keys_file_load(int fd, const uint8_t *spki_hash, struct arena *arena, struct
 	}
 	result = crypto_key_spki_hash(key, hash);
 	if (result == 0 && spki_hash && memcmp(hash, spki_hash, sizeof(hash)) != 0) {
-		*ret_why = arena_format(arena, "is the key of another certificate: public key and certificate do not match");
+		*ret_why = arena_format(arena, "is the key of another certificate: public key and "
+					       "certificate do not match");
 		result = KEYS_FILE_MISMATCH;
 	}
 	if (result == 0)

@@ -20,7 +20,7 @@ enum {
 
 enum { MAGIC_USED = 0x6b657973, MAGIC_FREE = 0x66726565 };
 
-struct header { /* before each object */
+struct header {        /* before each object */
 	uint64_t size; /* what was asked for */
 	uint32_t class;
 	uint32_t magic;
@@ -56,7 +56,7 @@ static uint32_t class_for(size_t total)
 	while (total > class_size(class + 4))
 		class += 4;
 	while (total > class_size(class))
-		class++;
+		class ++;
 	return class;
 }
 
@@ -100,7 +100,8 @@ static struct header *take_fresh(struct keys_heap *heap, uint32_t class)
 
 void *keys_heap_alloc(struct keys_heap *heap, size_t size)
 {
-	size_t room = size > sizeof(void *) ? size : sizeof(void *); /* a free object holds a link */
+	size_t room =
+		size > sizeof(void *) ? size : sizeof(void *); /* a free object holds a link */
 
 	if (room > heap->use.size)
 		return NULL;

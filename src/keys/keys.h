@@ -13,7 +13,10 @@
 #include "cert/cert.h"
 #include "crypto/crypto.h"
 
-enum keys_usage { KEYS_USAGE_SERVER = 0, KEYS_USAGE_CLIENT = 1 }; /* as in the messages sign13 and sign12 */
+enum keys_usage {
+	KEYS_USAGE_SERVER = 0,
+	KEYS_USAGE_CLIENT = 1
+}; /* as in the messages sign13 and sign12 */
 
 /* SPKI hash + usage: what a worker calls a key. */
 struct keys_handle {
@@ -29,19 +32,22 @@ int keys_store_new(uint32_t max_signs_per_s, struct keys_store **ret_store) MUST
 void keys_store_free(struct keys_store *store); /* NULL is fine */
 void keys_store_set_limit(struct keys_store *store, uint32_t max_signs_per_s);
 /* Takes the key over, also when it fails; replaces one that is there. -EINVAL: the hash is not this key's. */
-int keys_store_add(struct keys_store *store, const struct keys_handle *handle, struct crypto_key *key,
-		   uint64_t now_ns) MUST_CHECK;
+int keys_store_add(struct keys_store *store, const struct keys_handle *handle,
+		   struct crypto_key *key, uint64_t now_ns) MUST_CHECK;
 /* NULL: not held. Valid until the next call that adds, removes or forgets. */
-const struct crypto_key *keys_store_get(const struct keys_store *store, const struct keys_handle *handle);
-void keys_store_remove(struct keys_store *store, const struct keys_handle *handle); /* the key; wiped */
-size_t keys_store_count(const struct keys_store *store); /* keys held */
+const struct crypto_key *keys_store_get(const struct keys_store *store,
+					const struct keys_handle *handle);
+void keys_store_remove(struct keys_store *store,
+		       const struct keys_handle *handle); /* the key; wiped */
+size_t keys_store_count(const struct keys_store *store);  /* keys held */
 /* Lets go of keys that signed nothing since then (a keyholder's hour). How many. */
 size_t keys_store_forget(struct keys_store *store, uint64_t unused_since_ns);
 
 /* The allow-list: once keys_store_restrict() was called only allowed handles sign. A change of the plan:
  * restrict (which clears the list), then allow each; a key that is held stays held. */
 void keys_store_restrict(struct keys_store *store);
-int keys_store_allow(struct keys_store *store, const struct keys_handle *handle) MUST_CHECK; /* -ENOMEM */
+int keys_store_allow(struct keys_store *store,
+		     const struct keys_handle *handle) MUST_CHECK; /* -ENOMEM */
 void keys_store_disallow(struct keys_store *store, const struct keys_handle *handle);
 
 /* ---- Signing: the rules (KEYS) ---------------------------------------------------------------------------- */
@@ -50,7 +56,7 @@ enum keys_sign_outcome {
 	KEYS_SIGN_NO_KEY = 1, /* pull it and ask again */
 	KEYS_SIGN_REFUSED,    /* not allowed for this worker, or key and scheme do not fit */
 	KEYS_SIGN_LIMIT,      /* too often this second */
-	KEYS_SIGN_VIOLATION,  /* no honest worker asks that: close the channel, tell the supervisor */
+	KEYS_SIGN_VIOLATION, /* no honest worker asks that: close the channel, tell the supervisor */
 };
 
 struct keys_sign13 {
@@ -77,14 +83,14 @@ unsigned keys_sign_cost_us(const struct keys_store *store, const struct keys_han
 /* ---- Key files of `certificate file CERT KEY` -------------------------------------------------------------- */
 
 enum keys_file_outcome { /* a sentence that continues "FILE …" stands in *ret_why */
-	KEYS_FILE_UNREADABLE = 1,
-	KEYS_FILE_UNUSABLE, /* encrypted, damaged, no key, a kind that is not served */
-	KEYS_FILE_MISMATCH, /* a fine key, but of another certificate */
+			 KEYS_FILE_UNREADABLE = 1,
+			 KEYS_FILE_UNUSABLE, /* encrypted, damaged, no key, a kind that is not served */
+			 KEYS_FILE_MISMATCH, /* a fine key, but of another certificate */
 };
 /* Reads the key from the file's start, wherever the descriptor stands, and compares it with the leaf's SPKI hash
  * (NULL: takes any). fd -1: nobody could open it. The text is wiped. */
-int keys_file_load(int fd, const uint8_t *spki_hash, struct arena *arena, struct crypto_key **ret_key,
-		   struct span *ret_why) MUST_CHECK;
+int keys_file_load(int fd, const uint8_t *spki_hash, struct arena *arena,
+		   struct crypto_key **ret_key, struct span *ret_why) MUST_CHECK;
 
 /* ---- The key folder: the local CA and the internal certificates --------------------------------------------
  *   ca/root.crt  ca/root.key  ca/intermediate.pem  ca/issued.list  leaf/<id, 16 hex>.pem
@@ -104,20 +110,25 @@ void keys_folder_free(struct keys_folder *folder); /* wipes; NULL is fine */
  * one folder). What is there still serves. */
 void keys_folder_freeze(struct keys_folder *folder);
 
-enum keys_folder_outcome { /* a sentence stands in *ret_why */
-	KEYS_CA_DAMAGED = 1,
-	KEYS_CA_MISSING,      /* and the caller did not want it made */
-	KEYS_FOLDER_FAILED,   /* the file system says no, or the folder is frozen */
-	KEYS_REQUEST_INVALID, /* names, usage, lifetime or public key of a request */
+enum keys_folder_outcome { /* a sentence stands in task->why */
+			   KEYS_CA_DAMAGED = 1,
+			   KEYS_CA_MISSING,    /* and the caller did not want it made */
+			   KEYS_FOLDER_FAILED, /* the file system says no, or the folder is frozen */
+			   KEYS_REQUEST_INVALID, /* names, usage, lifetime or public key of a request */
 };
 
-struct keys_notice { /* what an operator should hear of although nothing failed; text empty: nothing */
-	struct span text;
+/* One piece of work on the folder: what it needs, and what an operator should hear. */
+struct keys_task {
+	struct keys_folder *folder;
+	struct arena *arena; /* for all that comes back */
+	int64_t now_s;
+	/* Set by each call, in the arena: */
+	struct span notice; /* lines worth an event although nothing failed; mostly empty */
+	struct span why;    /* for an outcome */
 };
 /* Loads the CA, or makes it; renews the intermediate when it is due. `label` tells this CA from others (the
  * machine's name). Cheap when all is well: call it before each use. */
-int keys_ca_ready(struct keys_folder *folder, bool may_create, struct span label, int64_t now_s,
-		  struct arena *arena, struct keys_notice *ret_notice, struct span *ret_why) MUST_CHECK;
+int keys_ca_ready(struct keys_task *task, bool may_create, struct span label) MUST_CHECK;
 struct span keys_ca_root(const struct keys_folder *folder); /* DER; empty before keys_ca_ready() */
 /* When keys_ca_ready() has something to renew. */
 int64_t keys_ca_renewal_due_s(const struct keys_folder *folder);
@@ -130,8 +141,8 @@ struct keys_request {
 	struct span spki;   /* DER: the private key stays where it was made */
 };
 /* After keys_ca_ready(). Chain PEM: leaf, intermediate. It is noted in issued.list before it is given. */
-int keys_ca_issue(struct keys_folder *folder, const struct keys_request *request, int64_t now_s,
-		  struct arena *arena, struct span *ret_chain_pem, struct span *ret_why) MUST_CHECK;
+int keys_ca_issue(struct keys_task *task, const struct keys_request *request,
+		  struct span *ret_chain_pem) MUST_CHECK;
 
 struct keys_issued {
 	struct span serial; /* hex */
@@ -139,8 +150,8 @@ struct keys_issued {
 	struct span usage; /* "server", "client", "server,client" */
 	struct span names; /* separated by commas */
 };
-int keys_ca_list(struct keys_folder *folder, struct arena *arena, struct keys_issued **ret_issued,
-		 size_t *ret_count, struct span *ret_why) MUST_CHECK;
+int keys_ca_list(struct keys_task *task, struct keys_issued **ret_issued,
+		 size_t *ret_count) MUST_CHECK;
 
 struct keys_leaf {
 	struct span chain_pem;
@@ -148,13 +159,12 @@ struct keys_leaf {
 	struct crypto_key *key; /* the caller's: keys_store_add() */
 	int64_t expires_s, renewal_due_s;
 	bool is_new; /* made or renewed by this call */
-}; /* without a CA, renewal_due_s may have passed */
+};
 /* The internal certificate of that id: from the folder, or made where it is missing, damaged, names something
  * else, or is due. After keys_ca_ready(); without a CA (it answered KEYS_CA_DAMAGED) one that is there and
- * not expired still serves. */
-int keys_leaf_ready(struct keys_folder *folder, uint64_t id, const struct span *names, size_t name_count,
-		    int64_t now_s, struct arena *arena, struct keys_leaf *ret_leaf,
-		    struct keys_notice *ret_notice, struct span *ret_why) MUST_CHECK;
+ * not expired still serves (and renewal_due_s may have passed). */
+int keys_leaf_ready(struct keys_task *task, uint64_t id, const struct span *names,
+		    size_t name_count, struct keys_leaf *ret_leaf) MUST_CHECK;
 
 /* ---- The secret heap: all of a keyholder's memory that libcrypto asks for ----------------------------------
  * Size classes with free lists over one map (os_secret_map), wiped on free, no way to grow. */
@@ -162,8 +172,9 @@ int keys_leaf_ready(struct keys_folder *folder, uint64_t id, const struct span *
 struct keys_heap;
 /* The heap lives at the start of `memory` (zeroed, aligned to 16). NULL: smaller than 64 KiB. */
 struct keys_heap *keys_heap_new(void *memory, size_t size) MUST_CHECK;
-void *keys_heap_alloc(struct keys_heap *heap, size_t size) MUST_CHECK; /* aligned to 16; NULL when it is full */
-void keys_heap_free(struct keys_heap *heap, void *memory);             /* wipes; NULL is fine */
+void *keys_heap_alloc(struct keys_heap *heap,
+		      size_t size) MUST_CHECK;             /* aligned to 16; NULL when it is full */
+void keys_heap_free(struct keys_heap *heap, void *memory); /* wipes; NULL is fine */
 void *keys_heap_resize(struct keys_heap *heap, void *memory, size_t size) MUST_CHECK;
 struct keys_heap_use {
 	size_t size, used, peak; /* bytes, headers and rounding included */

@@ -60,8 +60,8 @@ static bool is_of_this_ca(const struct keys_folder *folder, const struct cert_ch
 	       cert_is_issued_by(chain->certificates[chain->count - 1], folder->root.der);
 }
 
-static int load_text(struct keys_task *task, struct span text, const struct cert_name *names, size_t name_count,
-		     struct keys_leaf *ret_leaf)
+static int load_text(struct keys_task *task, struct span text, const struct cert_name *names,
+		     size_t name_count, struct keys_leaf *ret_leaf)
 {
 	struct cert_chain chain;
 	struct crypto_key *key = NULL;
@@ -88,8 +88,8 @@ static int load_text(struct keys_task *task, struct span text, const struct cert
 	return result;
 }
 
-static int load(struct keys_task *task, const char *path, const struct cert_name *names, size_t name_count,
-		struct keys_leaf *ret_leaf)
+static int load(struct keys_task *task, const char *path, const struct cert_name *names,
+		size_t name_count, struct keys_leaf *ret_leaf)
 {
 	struct span text;
 	int result = keys_folder_read(task, path, &text);
@@ -97,7 +97,8 @@ static int load(struct keys_task *task, const char *path, const struct cert_name
 	if (result == -ENOENT || result == -ENOMEM)
 		return result;
 	if (result != 0)
-		return keys_fail(task, LOAD_DAMAGED, "it cannot be read: %s", keys_error_text(result));
+		return keys_fail(task, LOAD_DAMAGED, "it cannot be read: %s",
+				 keys_error_text(result));
 	result = load_text(task, text, names, name_count, ret_leaf);
 	keys_wipe_text(text);
 	return result;
@@ -119,15 +120,15 @@ static int issue_for(struct keys_task *task, const struct crypto_key *key, const
 		.usage = CERT_USAGE_SERVER,
 		.spki = writer_done(&spki),
 	};
-	result = keys_ca_issue(task->folder, &request, task->now_s, task->arena, &pem, &task->why);
+	result = keys_issue(task, &request, &pem);
 	if (result != 0)
 		return result;
 	result = cert_chain_parse(task->arena, pem, ret_chain, &task->why);
 	return result <= 0 ? result : -EINVAL; /* our own work does not parse */
 }
 
-static int make(struct keys_task *task, const char *name, const struct span *names, size_t name_count,
-		struct keys_leaf *ret_leaf)
+static int make(struct keys_task *task, const char *name, const struct span *names,
+		size_t name_count, struct keys_leaf *ret_leaf)
 {
 	struct crypto_key *key = NULL;
 	struct cert_chain chain;
@@ -153,8 +154,8 @@ static int make(struct keys_task *task, const char *name, const struct span *nam
 }
 
 /* An old one that cannot be renewed serves until its end. */
-static int renew(struct keys_task *task, const char *name, const struct span *names, size_t name_count,
-		 struct keys_leaf *leaf)
+static int renew(struct keys_task *task, const char *name, const struct span *names,
+		 size_t name_count, struct keys_leaf *leaf)
 {
 	struct keys_leaf renewed;
 
@@ -162,8 +163,8 @@ static int renew(struct keys_task *task, const char *name, const struct span *na
 		return 0;
 	int result = make(task, name, names, name_count, &renewed);
 	if (result != 0) {
-		keys_notify(task, "the internal certificate for %.*s could not be renewed: %.*s", SPAN_ARG(names[0]),
-			    SPAN_ARG(task->why));
+		keys_notify(task, "the internal certificate for %.*s could not be renewed: %.*s",
+			    SPAN_ARG(names[0]), SPAN_ARG(task->why));
 		return 0;
 	}
 	crypto_key_free(leaf->key);
@@ -171,47 +172,38 @@ static int renew(struct keys_task *task, const char *name, const struct span *na
 	return 0;
 }
 
-static int ready(struct keys_task *task, uint64_t id, const struct span *names, size_t name_count,
-		 struct keys_leaf *ret_leaf)
+int keys_leaf_ready(struct keys_task *task, uint64_t id, const struct span *names,
+		    size_t name_count, struct keys_leaf *ret_leaf)
 {
 	struct leaf_file file = file_of(id);
 	struct cert_name *parsed;
 	size_t parsed_count = 0, bad = 0;
 	struct keys_leaf leaf;
-	int result = cert_names_parse(task->arena, names, name_count, &parsed, &parsed_count, &bad);
 
+	keys_task_begin(task);
+	int result = cert_names_parse(task->arena, names, name_count, &parsed, &parsed_count, &bad);
 	if (result == CERT_NAME_INVALID)
-		return keys_fail(task, KEYS_REQUEST_INVALID, "`%.*s` is neither a host name nor an address",
+		return keys_fail(task, KEYS_REQUEST_INVALID,
+				 "`%.*s` is neither a host name nor an address",
 				 SPAN_ARG(names[bad]));
 	if (result != 0)
 		return result;
 	result = load(task, file.path, parsed, parsed_count, &leaf);
-	if (result == 0 && task->now_s > leaf.expires_s && (task->folder->is_frozen || !task->folder->root.der.len)) {
+	if (result == 0 && task->now_s > leaf.expires_s &&
+	    (task->folder->is_frozen || !task->folder->root.der.len)) {
 		crypto_key_free(leaf.key);
-		return keys_fail(task, KEYS_CA_MISSING, "the internal certificate for %.*s has expired",
+		return keys_fail(task, KEYS_CA_MISSING,
+				 "the internal certificate for %.*s has expired",
 				 SPAN_ARG(names[0]));
 	}
 	if (result == LOAD_DAMAGED)
-		keys_notify(task, "the key folder's %s was made again: %.*s", file.path, SPAN_ARG(task->why));
+		keys_notify(task, "the key folder's %s was made again: %.*s", file.path,
+			    SPAN_ARG(task->why));
 	if (result == 0)
 		result = renew(task, file.name, names, name_count, &leaf);
 	else if (result != -ENOMEM)
 		result = make(task, file.name, names, name_count, &leaf);
 	if (result == 0)
 		*ret_leaf = leaf;
-	return result;
-}
-
-int keys_leaf_ready(struct keys_folder *folder, uint64_t id, const struct span *names, size_t name_count,
-		    int64_t now_s, struct arena *arena, struct keys_leaf *ret_leaf,
-		    struct keys_notice *ret_notice, struct span *ret_why)
-{
-	struct keys_task task = { .folder = folder, .arena = arena, .now_s = now_s, .notice = ret_notice };
-
-	if (ret_notice)
-		ret_notice->text = SPAN_NONE;
-	int result = ready(&task, id, names, name_count, ret_leaf);
-	if (result > 0)
-		*ret_why = task.why;
 	return result;
 }

@@ -17,10 +17,12 @@ static uint64_t map_key(const struct keys_handle *handle)
 
 static bool is_same(const struct keys_handle *a, const struct keys_handle *b)
 {
-	return a->usage == b->usage && memcmp(a->spki_hash, b->spki_hash, sizeof(a->spki_hash)) == 0;
+	return a->usage == b->usage &&
+	       memcmp(a->spki_hash, b->spki_hash, sizeof(a->spki_hash)) == 0;
 }
 
-struct keys_entry *keys_store_entry(const struct keys_store *store, const struct keys_handle *handle)
+struct keys_entry *keys_store_entry(const struct keys_store *store,
+				    const struct keys_handle *handle)
 {
 	struct keys_entry *entry = map_get(&store->entries, map_key(handle));
 
@@ -93,8 +95,8 @@ void keys_store_set_limit(struct keys_store *store, uint32_t max_signs_per_s)
 	store->max_signs_per_s = max_signs_per_s;
 }
 
-int keys_store_add(struct keys_store *store, const struct keys_handle *handle, struct crypto_key *key,
-		   uint64_t now_ns)
+int keys_store_add(struct keys_store *store, const struct keys_handle *handle,
+		   struct crypto_key *key, uint64_t now_ns)
 {
 	uint8_t hash[CRYPTO_SHA256_SIZE];
 	int result = crypto_key_spki_hash(key, hash);
@@ -113,7 +115,8 @@ int keys_store_add(struct keys_store *store, const struct keys_handle *handle, s
 	return 0;
 }
 
-const struct crypto_key *keys_store_get(const struct keys_store *store, const struct keys_handle *handle)
+const struct crypto_key *keys_store_get(const struct keys_store *store,
+					const struct keys_handle *handle)
 {
 	const struct keys_entry *entry = keys_store_entry(store, handle);
 

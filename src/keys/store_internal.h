@@ -26,4 +26,5 @@ struct keys_store {
 	struct keys_window window;
 };
 
-struct keys_entry *keys_store_entry(const struct keys_store *store, const struct keys_handle *handle);
+struct keys_entry *keys_store_entry(const struct keys_store *store,
+				    const struct keys_handle *handle);

@@ -26,6 +26,12 @@ enum {
 	PROC_EXIT_SANDBOX = 4,
 };
 #define PROC_SNAPSHOT_PLACE_SIZE (UINT64_C(64) << 20) /* of address space */
+/* Where nothing else settles: between the program and the libraries, and legal under the sanitizers too. */
+#if defined(__aarch64__)
+#define PROC_SNAPSHOT_BASE UINT64_C(0x2000000000)
+#else
+#define PROC_SNAPSHOT_BASE UINT64_C(0x520000000000)
+#endif
 
 struct proc_self;
 
@@ -92,14 +98,16 @@ extern const struct proc_kind proc_worker, proc_keyholder, proc_vault, proc_file
 
 struct proc_row {
 	enum ipc_kind kind;
+	const char *name;
 	bool per_slot;    /* one for each slot, else one */
 	bool is_job;      /* ends by itself */
 	bool is_member;   /* holds a snapshot, answers prepare and commit */
-	bool keeps_user;  /* not given an own uid at birth (check: it must read what the starter may) */
 	bool starts_crypto; /* crypto_start() before the sandbox; the keyholder does it itself, on its heap */
 	uint32_t links;   /* kinds that it asks, bits IPC_TO_*; the supervisor makes the channels */
 	/* The sandbox. */
 	const char *const *calls; /* os_sandbox.calls */
+	/* A job with a second, empty sandbox (proc_sandbox) keeps the starter's user in the first. */
+	const char *const *closed_calls;
 	/* OS_ACCESS_* below the descriptors of a grant of this kind. */
 	unsigned access[IPC_GRANT_STATE_FOLDER + 1];
 	bool may_connect;
@@ -113,7 +121,7 @@ const struct proc_row *proc_row_by_name(struct span name);
 
 /* ---- For handlers ----------------------------------------------------------------------------------- */
 
-struct os_loop *proc_loop(struct proc_self *self); /* NULL before the sandbox */
+struct os_loop *proc_loop(struct proc_self *self);
 const struct ipc_birth *proc_birth(const struct proc_self *self);
 struct ipc_channel *proc_supervisor(struct proc_self *self);
 /* NULL while there is none. Slot 0 for kinds that exist once. */
@@ -163,12 +171,14 @@ int proc_supervisor_main(const struct proc_supervisor_options *options);
 int proc_state_path(struct span statement, struct arena *arena, struct span *ret_state,
 		    struct span *ret_control) MUST_CHECK;
 
-/* For commands: a process of the table started without a service, in its own sandbox (`check`, `ca`): its
- * supervisor channel's other end, where the command plays the supervisor until `born`, and then may speak
- * as a command on a link. 0 or -errno. */
+/* As whom a row runs where root started it: the package's user, else the row's own number. */
+uint32_t proc_row_uid(const struct proc_row *row);
+
+/* For the command `check`: the job of the table, in the same sandboxes, without a service. `text_fd` holds the
+ * text, `name` is for messages. What it answers comes by ipc_wait(). 0 or -errno. */
 struct proc_child {
 	struct os_process process;
 	struct ipc_channel channel;
 };
-int proc_child_start(enum ipc_kind kind, uint32_t slot, struct os_loop *loop,
-		     struct proc_child *ret_child) MUST_CHECK;
+int proc_check_start(int text_fd, const char *name, struct proc_child *ret_child) MUST_CHECK;
+void proc_child_end(struct proc_child *child); /* and waits for its end */

@@ -127,7 +127,9 @@ static void on_linked(void *state, struct proc_self *self, struct ipc_channel *c
 	struct worker *worker = state;
 
 	(void)self;
-	edge_link(worker->edge, channel->peer, channel);
+	/* The log is written through a ring; its channel only tells that it lives. */
+	if (channel->peer != IPC_LOG)
+		edge_link(worker->edge, channel->peer, channel);
 }
 
 static void on_unlinked(void *state, struct proc_self *self, enum ipc_kind kind, uint32_t slot)
@@ -136,7 +138,8 @@ static void on_unlinked(void *state, struct proc_self *self, enum ipc_kind kind,
 
 	(void)self;
 	(void)slot;
-	edge_unlink(worker->edge, kind);
+	if (kind != IPC_LOG)
+		edge_unlink(worker->edge, kind);
 }
 
 static enum proc_prepare_result on_prepare(void *state, struct proc_self *self, uint64_t change,

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* ---- Memory ----------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 void *compiler_alloc(struct compiler *compiler, size_t count, size_t size, size_t align)
 {
@@ -50,56 +50,52 @@ void compiler_remember(struct compiler *compiler, uint64_t id, void *row)
 		compiler->is_out_of_memory = true;
 }
 
-/* ---- Limits ----------------------------------------------------------------------------------------- */
+/* ---- Limits ---------------------------------------------------------------------------------- */
 
-struct limit {
-	const char *name, *value;
-	enum conf_type type;
-};
-
-#define LIMIT_TYPE_SIZE CONF_SIZE
-#define LIMIT_TYPE_TIME CONF_DURATION
-#define LIMIT_TYPE_COUNT CONF_NUMBER
-static const struct limit limit_rows[] = {
-#define X(id, name, kind, value, help) { name, value, LIMIT_TYPE_##kind },
-	SNAPSHOT_LIMITS(X)
-#undef X
-};
-
-static void default_limits(struct compiler *compiler, struct snapshot_limits *limits)
+static void default_limits(struct snapshot_limits *limits)
 {
-	for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++) {
-		struct conf_argument argument = { .type = limit_rows[i].type, .name = limit_rows[i].name };
-		const char *reason = "";
-		struct conf_value value = { 0 };
-		int result = conf_value_parse(compiler->scratch, &argument, SPAN_NONE,
-			span_str(limit_rows[i].value), &value, &reason);
-
-		MUST(result <= 0);
-		if (result < 0)
-			compiler->is_out_of_memory = true;
-		limits->values[i] = value.number;
-	}
+	for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++)
+		limits->values[i] = telemetry_limits[i].value;
 }
 
 void compiler_limits(struct compiler *compiler, const struct conf_statement *block,
-	struct snapshot_limits *limits)
+		     struct snapshot_limits *limits)
 {
 	for (const struct conf_statement *pair = block->first; pair; pair = pair->next) {
 		for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++) {
-			if (!conf_is(pair, limit_rows[i].name))
+			if (!conf_is(pair, telemetry_limits[i].name))
 				continue;
-			/* 0 means "none" only where that is the default: elsewhere it would refuse
-			 * everything, or wait for ever. */
-			if (!pair->arguments[0].number && limit_rows[i].value[0] != '0')
+			/* Elsewhere it would refuse everything, or wait for ever. */
+			if (!pair->arguments[0].number && telemetry_limits[i].value)
 				conf_error_add(compiler->errors, pair->words[1].place,
-					"`%s` cannot be 0", limit_rows[i].name);
+					       "`%s` cannot be 0", telemetry_limits[i].name);
 			limits->values[i] = pair->arguments[0].number;
 		}
 	}
 }
 
-/* ---- Listeners -------------------------------------------------------------------------------------- */
+/* One block for everything and one for each path: with two, a reader could not tell which one
+ * holds. */
+void compiler_check_limits(struct compiler *compiler, const struct conf_statement *first,
+			   const struct conf_statement *block)
+{
+	const struct conf_given *on = conf_option(block, "on");
+
+	for (const struct conf_statement *s = first; s != block; s = s->next) {
+		if (!conf_is(s, "limits"))
+			continue;
+		const struct conf_given *other = conf_option(s, "on");
+		if (!on != !other || (on && !span_equal(on->values[0].text, other->values[0].text)))
+			continue;
+		conf_error_add(compiler->errors, block->place,
+			       on ? "these limits stand twice for one path"
+				  : "`limits` stands once here")
+			->other = s->place;
+		return;
+	}
+}
+
+/* ---- Listeners ------------------------------------------------------------------------------- */
 
 static bool is_any(const struct conf_address *address)
 {
@@ -119,7 +115,7 @@ static bool is_same_address(const struct conf_address *a, const struct conf_addr
 }
 
 static void set_listener(struct compiler *compiler, struct snapshot_listener *listener,
-	const struct conf_address *address, bool is_plain)
+			 const struct conf_address *address, bool is_plain)
 {
 	char line[96];
 	struct writer writer = writer_of(line, sizeof(line));
@@ -140,10 +136,10 @@ static void compile_listener(struct compiler *compiler, const struct conf_statem
 
 	for (const struct conf_statement *s = compiler->tree->first; s != statement; s = s->next) {
 		if (!conf_is(s, "listen") ||
-			!is_same_address(&s->arguments[0].address, &address->address))
+		    !is_same_address(&s->arguments[0].address, &address->address))
 			continue;
 		conf_error_add(compiler->errors, address->word->place,
-			"`%.*s` is listened on already", SPAN_ARG(address->word->text))
+			       "`%.*s` is listened on already", SPAN_ARG(address->word->text))
 			->other = s->arguments[0].word->place;
 		return;
 	}
@@ -152,7 +148,8 @@ static void compile_listener(struct compiler *compiler, const struct conf_statem
 	listener->is_serving = plain && plain->value_count;
 	listener->place = compiler_place(compiler, statement->place);
 	if (listener->is_serving && !conf_address_is_private(&address->address))
-		conf_warning_add(compiler->errors, address->word->place,
+		conf_warning_add(
+			compiler->errors, address->word->place,
 			"serves without TLS on an address that is neither loopback nor private");
 }
 
@@ -185,7 +182,7 @@ static void point_redirects(struct compiler *compiler)
 		for (size_t j = 0; plain->is_plain && j < count; j++) {
 			const struct snapshot_listener *tls = &compiler->listeners[j];
 			bool is_near = tls->address.family == plain->address.family &&
-				memcmp(tls->address.bytes, plain->address.bytes, 16) == 0;
+				       memcmp(tls->address.bytes, plain->address.bytes, 16) == 0;
 
 			if (tls->is_plain || (plain->tls_port && (is_found || !is_near)))
 				continue;
@@ -198,19 +195,20 @@ static void point_redirects(struct compiler *compiler)
 			conf_is(s, "listen") ? conf_option(s, "plain") : NULL;
 		if (plain && !plain->value_count && !compiler->has_tls_listener)
 			conf_warning_add(compiler->errors, plain->word->place,
-				"no listener speaks TLS, so there is nothing to redirect to; `plain "
-				"serve` serves the sites");
+					 "no listener speaks TLS, so there is nothing to redirect "
+					 "to; `plain "
+					 "serve` serves the sites");
 	}
 }
 
-/* ---- Logs ------------------------------------------------------------------------------------------- */
+/* ---- Logs ------------------------------------------------------------------------------------ */
 
 static void compile_log(struct compiler *compiler, const struct conf_statement *statement,
-	struct snapshot_log *log)
+			struct snapshot_log *log)
 {
 	static const char *const names[] = { "stdout", "syslog", "off" };
-	static const enum snapshot_log_target targets[] = { SNAPSHOT_LOG_STDOUT, SNAPSHOT_LOG_SYSLOG,
-		SNAPSHOT_LOG_OFF };
+	static const enum snapshot_log_target targets[] = { SNAPSHOT_LOG_STDOUT,
+							    SNAPSHOT_LOG_SYSLOG, SNAPSHOT_LOG_OFF };
 	const struct conf_value *target = &statement->arguments[0];
 	struct conf_nearest nearest;
 
@@ -228,8 +226,8 @@ static void compile_log(struct compiler *compiler, const struct conf_statement *
 		/* A misspelt `stdout` would silently be a file. */
 		if (nearest.best.len)
 			conf_error_add(compiler->errors, target->word->place,
-				"`%.*s` is no target; a file of this name is written ./%.*s",
-				SPAN_ARG(target->word->text), SPAN_ARG(target->word->text))
+				       "`%.*s` is no target; a file of this name is written ./%.*s",
+				       SPAN_ARG(target->word->text), SPAN_ARG(target->word->text))
 				->nearest = nearest.best;
 		log->path = compiler_copy(compiler, target->text);
 	}
@@ -241,20 +239,42 @@ static void compile_log(struct compiler *compiler, const struct conf_statement *
 }
 
 static void default_log(struct compiler *compiler, const struct snapshot_log *from,
-	struct snapshot_log *log)
+			struct snapshot_log *log)
 {
 	log->target = from->target;
 	log->format = from->format;
 	log->path = compiler_copy(compiler, from->path);
 }
 
-/* ---- All of it -------------------------------------------------------------------------------------- */
+/* ---- All of it ------------------------------------------------------------------------------- */
 
 struct bounds {
 	size_t listeners, sites, certificates, roots, origins, cas, names;
 };
 
-static void count_site(const struct conf_statement *site, struct bounds *bounds)
+/* Ten thousand routes often share a few upstreams: count what is written differently. */
+static size_t count_origins(struct compiler *compiler, struct map *seen,
+			    const struct conf_statement *proxy)
+{
+	const struct conf_given *verify = conf_option(proxy, "verify");
+	uint64_t ca = verify ? hash_id(verify->values[1].text) : 0;
+	size_t count = 0;
+
+	for (size_t i = 0; i < proxy->argument_count; i++) {
+		uint64_t key[2] = { hash_id(proxy->arguments[i].text), ca };
+		uint64_t hash = hash_id(span_of(key, sizeof(key)));
+
+		if (map_get(seen, hash))
+			continue;
+		if (map_set(seen, hash, compiler))
+			compiler->is_out_of_memory = true;
+		count++;
+	}
+	return count;
+}
+
+static void count_site(struct compiler *compiler, struct map *seen,
+		       const struct conf_statement *site, struct bounds *bounds)
 {
 	bounds->sites++;
 	bounds->certificates++;
@@ -265,8 +285,8 @@ static void count_site(const struct conf_statement *site, struct bounds *bounds)
 		bounds->roots += conf_is(inner, "files");
 		if (!conf_is(inner, "proxy"))
 			continue;
-		bounds->origins += inner->argument_count;
-		bounds->cas++;
+		bounds->origins += count_origins(compiler, seen, inner);
+		bounds->cas += conf_option(inner, "verify") != NULL;
 	}
 }
 
@@ -274,14 +294,17 @@ static void make_arrays(struct compiler *compiler)
 {
 	struct snapshot *snapshot = compiler->snapshot;
 	struct bounds bounds = { .listeners = 2 };
+	struct map seen;
 
 	if (!snapshot)
 		return;
+	map_init(&seen);
 	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
 		bounds.listeners += conf_is(s, "listen");
 		if (conf_is(s, "site"))
-			count_site(s, &bounds);
+			count_site(compiler, &seen, s, &bounds);
 	}
+	map_fini(&seen);
 	compiler->listeners = compiler_array(compiler, struct snapshot_listener, bounds.listeners);
 	compiler->sites = compiler_array(compiler, struct snapshot_site, bounds.sites);
 	compiler->policies = compiler_array(compiler, struct snapshot_tls_policy, 2);
@@ -321,13 +344,25 @@ static uint64_t hash_text(struct compiler *compiler)
 	return hashes[0];
 }
 
+static void compile_top_limits(struct compiler *compiler, const struct conf_statement *block)
+{
+	const struct conf_given *on = conf_option(block, "on");
+
+	if (on)
+		conf_error_add(compiler->errors, on->word->place,
+			       "limits of a path stand in its site");
+	else
+		compiler_limits(compiler, block, &compiler->snapshot->limits);
+	compiler_check_limits(compiler, compiler->tree->first, block);
+}
+
 /* Settings first: sites copy the limits, and ask whether any listener speaks TLS. */
 static void compile_top(struct compiler *compiler)
 {
 	struct snapshot *snapshot = compiler->snapshot;
 	bool has_listen = false;
 
-	default_limits(compiler, &snapshot->limits);
+	default_limits(&snapshot->limits);
 	default_log(compiler, &compiler->options->access_log, &snapshot->access_log);
 	default_log(compiler, &compiler->options->events_log, &snapshot->events_log);
 	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
@@ -341,7 +376,7 @@ static void compile_top(struct compiler *compiler)
 		else if (conf_is(s, "log events"))
 			compile_log(compiler, s, &snapshot->events_log);
 		else if (conf_is(s, "limits"))
-			compiler_limits(compiler, s, &snapshot->limits);
+			compile_top_limits(compiler, s);
 	}
 	if (!has_listen)
 		imply_listeners(compiler);
@@ -352,7 +387,7 @@ static void compile_top(struct compiler *compiler)
 	}
 	if (!snapshot->site_count && !compiler->errors->error_count)
 		conf_warning_add(compiler->errors, (struct conf_place){ .line = 1, .column = 1 },
-			"no site: nothing is served");
+				 "no site: nothing is served");
 }
 
 static void publish(struct compiler *compiler)
@@ -367,7 +402,8 @@ static void publish(struct compiler *compiler)
 }
 
 int snapshot_compile(struct conf_tree *tree, const struct snapshot_options *options,
-	struct arena *arena, struct conf_errors *errors, const struct snapshot **ret_snapshot)
+		     struct arena *arena, struct conf_errors *errors,
+		     const struct snapshot **ret_snapshot)
 {
 	size_t errors_before = errors->error_count;
 	struct compiler compiler = {
@@ -399,8 +435,8 @@ int snapshot_compile(struct conf_tree *tree, const struct snapshot_options *opti
 		return -ENOMEM;
 	size_t faults = errors->error_count - errors_before;
 	if (faults)
-		return faults == compiler.missing_certificates ? SNAPSHOT_NEEDS_CERTIFICATE :
-								 CONF_FAULTY;
+		return faults == compiler.missing_certificates ? SNAPSHOT_NEEDS_CERTIFICATE
+							       : CONF_FAULTY;
 	*ret_snapshot = compiler.snapshot;
 	return 0;
 }

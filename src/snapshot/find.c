@@ -3,10 +3,10 @@
 
 enum { HOST_LEN_MAX = 255 };
 
-/* ---- Names ------------------------------------------------------------------------------------------ */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static const struct snapshot_name *search(const struct snapshot_name *names, size_t count,
-	struct span host)
+					  struct span host)
 {
 	size_t low = 0, high = count;
 
@@ -37,10 +37,10 @@ const struct snapshot_name *snapshot_find_name(const struct snapshot *snapshot, 
 		return NULL;
 	/* Only what looks like an address is parsed as one: the last byte of a name is a letter. */
 	if ((span_find_byte(host, ':') < host.len || ascii_is_digit(host.ptr[host.len - 1])) &&
-		conf_address_parse(host, &address)) {
+	    conf_address_parse(host, &address)) {
 		conf_address_write(&address, &writer);
 		return search(snapshot->exact_names, snapshot->exact_name_count,
-			writer_done(&writer));
+			      writer_done(&writer));
 	}
 	for (size_t i = 0; i < host.len; i++)
 		copy[i] = ascii_lower(host.ptr[i]);
@@ -53,7 +53,7 @@ const struct snapshot_name *snapshot_find_name(const struct snapshot *snapshot, 
 	if (dot == 0 || dot == lower.len)
 		return NULL;
 	return search(snapshot->wildcard_names, snapshot->wildcard_name_count,
-		span_skip(lower, dot + 1));
+		      span_skip(lower, dot + 1));
 }
 
 const struct snapshot_site *snapshot_find_site(const struct snapshot *snapshot, struct span host)
@@ -63,8 +63,9 @@ const struct snapshot_site *snapshot_find_site(const struct snapshot *snapshot, 
 	return name ? name->site : NULL;
 }
 
-const struct snapshot_site *snapshot_site_for_hello(const struct snapshot *snapshot, struct span sni,
-	const struct conf_address *local)
+const struct snapshot_site *snapshot_site_for_hello(const struct snapshot *snapshot,
+						    struct span sni,
+						    const struct conf_address *local)
 {
 	const struct snapshot_site *site = NULL;
 	struct conf_address address;
@@ -89,8 +90,9 @@ const struct snapshot_site *snapshot_site_for_hello(const struct snapshot *snaps
 	return site;
 }
 
-const struct snapshot_site *snapshot_site_for_host(const struct snapshot *snapshot, struct span host,
-	const struct snapshot_name **ret_name)
+const struct snapshot_site *snapshot_site_for_host(const struct snapshot *snapshot,
+						   struct span host,
+						   const struct snapshot_name **ret_name)
 {
 	const struct snapshot_name *name = snapshot_find_name(snapshot, host);
 
@@ -99,10 +101,11 @@ const struct snapshot_site *snapshot_site_for_host(const struct snapshot *snapsh
 	return name ? name->site : snapshot->default_site;
 }
 
-/* ---- Routes ----------------------------------------------------------------------------------------- */
+/* ---- Routes ---------------------------------------------------------------------------------- */
 
-/* A star does not cross `/`, so the slashes of pattern and path pair up and each part stands for itself;
- * within a part the last star alone needs to be tried again (the leftmost match is as good as any). */
+/* A star does not cross `/`, so the slashes of pattern and path pair up and each part stands for
+ * itself; within a part the last star alone needs to be tried again (the leftmost match is as good
+ * as any). */
 static bool matches_stars(const struct snapshot_pattern *pattern, struct span path)
 {
 	struct span text = pattern->text;
@@ -132,8 +135,8 @@ bool snapshot_pattern_matches(const struct snapshot_pattern *pattern, struct spa
 {
 	if (pattern->has_star)
 		return matches_stars(pattern, path);
-	return pattern->is_prefix ? span_starts_with(path, pattern->text) :
-				    span_equal(path, pattern->text);
+	return pattern->is_prefix ? span_starts_with(path, pattern->text)
+				  : span_equal(path, pattern->text);
 }
 
 const struct snapshot_route *snapshot_find_route(const struct snapshot_site *site, struct span path)
@@ -145,9 +148,20 @@ const struct snapshot_route *snapshot_find_route(const struct snapshot_site *sit
 	return NULL;
 }
 
-/* ---- Ids -------------------------------------------------------------------------------------------- */
+const struct snapshot_limits *snapshot_find_limits(const struct snapshot_site *site,
+						   struct span path)
+{
+	for (size_t i = 0; i < site->path_limit_count; i++) {
+		if (snapshot_pattern_matches(&site->path_limits[i].pattern, path))
+			return &site->path_limits[i].limits;
+	}
+	return site->limits;
+}
 
-const struct snapshot_certificate *snapshot_find_certificate(const struct snapshot *snapshot, uint64_t id)
+/* ---- Ids ------------------------------------------------------------------------------------- */
+
+const struct snapshot_certificate *snapshot_find_certificate(const struct snapshot *snapshot,
+							     uint64_t id)
 {
 	for (size_t i = 0; i < snapshot->certificate_count; i++) {
 		if (snapshot->certificates[i].id == id)

@@ -5,8 +5,9 @@
 
 bool snapshot_name_is_internal(struct span name)
 {
-	static const char *const suffixes[] = { "localhost", "test", "invalid", "example", "local",
-		"internal", "lan", "home.arpa", "onion" };
+	static const char *const suffixes[] = { "localhost", "test",      "invalid",
+						"example",   "local",     "internal",
+						"lan",       "home.arpa", "onion" };
 	struct conf_address address;
 
 	if (span_ends_with(name, SPAN(".")))
@@ -26,14 +27,14 @@ bool snapshot_name_is_internal(struct span name)
 }
 
 bool compile_name(struct compiler *compiler, const struct conf_value *value,
-	const struct snapshot_site *site, bool is_redirect, struct span *ret_name)
+		  const struct snapshot_site *site, bool is_redirect, struct span *ret_name)
 {
 	uint64_t key = hash_id(value->text);
 	struct name_use *use = map_get(&compiler->names, key);
 
 	if (use) {
 		conf_error_add(compiler->errors, value->word->place, "`%.*s` is served twice",
-			SPAN_ARG(value->text))
+			       SPAN_ARG(value->text))
 			->other = use->place;
 		return false;
 	}
@@ -62,7 +63,7 @@ static int compare_names(const void *a, const void *b)
 }
 
 static struct snapshot_name *make_table(struct compiler *compiler, bool is_wildcard,
-	size_t *ret_count)
+					size_t *ret_count)
 {
 	size_t count = 0;
 

@@ -7,7 +7,7 @@ struct plan {
 };
 
 static struct snapshot_plan_row *add(struct plan *plan, enum snapshot_plan_kind kind, uint64_t id,
-	struct span path, const struct snapshot_place *place)
+				     struct span path, const struct snapshot_place *place)
 {
 	struct snapshot_plan_row *row = &plan->rows[plan->count++];
 
@@ -32,9 +32,9 @@ static void add_certificate(struct plan *plan, const struct snapshot_certificate
 		break;
 	case SNAPSHOT_CERTIFICATE_FILE:
 		add(plan, SNAPSHOT_PLAN_CERTIFICATE, certificate->id, certificate->cert_path,
-			&certificate->place);
+		    &certificate->place);
 		add(plan, SNAPSHOT_PLAN_KEY, certificate->id, certificate->key_path,
-			&certificate->place);
+		    &certificate->place);
 		break;
 	}
 }
@@ -51,7 +51,7 @@ static void add_origins(struct plan *plan, const struct snapshot *snapshot)
 	}
 	for (size_t i = 0; i < snapshot->ca_count; i++)
 		add(plan, SNAPSHOT_PLAN_CA, snapshot->cas[i].id, snapshot->cas[i].path,
-			&snapshot->cas[i].place);
+		    &snapshot->cas[i].place);
 	if (wants_system_roots)
 		add(plan, SNAPSHOT_PLAN_CA, 0, SPAN_NONE, NULL);
 }
@@ -71,7 +71,8 @@ void compile_plan(struct compiler *compiler)
 {
 	struct snapshot *snapshot = compiler->snapshot;
 	size_t max = snapshot->listener_count + snapshot->root_count +
-		2 * snapshot->certificate_count + snapshot->ca_count + snapshot->origin_count + 16;
+		     2 * snapshot->certificate_count + snapshot->ca_count + snapshot->origin_count +
+		     16;
 	struct plan plan = { .rows = compiler_array(compiler, struct snapshot_plan_row, max) };
 
 	if (!plan.rows)
@@ -79,14 +80,14 @@ void compile_plan(struct compiler *compiler)
 	for (size_t i = 0; i < snapshot->listener_count; i++) {
 		const struct snapshot_listener *listener = &snapshot->listeners[i];
 		struct snapshot_plan_row *row = add(&plan, SNAPSHOT_PLAN_LISTENER, listener->id,
-			SPAN_NONE, &listener->place);
+						    SPAN_NONE, &listener->place);
 
 		row->address = listener->address;
 		row->is_implied = listener->is_implied;
 	}
 	for (size_t i = 0; i < snapshot->root_count; i++)
 		add(&plan, SNAPSHOT_PLAN_ROOT, snapshot->roots[i].id, snapshot->roots[i].path,
-			&snapshot->roots[i].place);
+		    &snapshot->roots[i].place);
 	for (size_t i = 0; i < snapshot->certificate_count; i++)
 		add_certificate(&plan, &snapshot->certificates[i]);
 	add_origins(&plan, snapshot);

@@ -1,4 +1,5 @@
-/* resource: what sites share: roots, origins, CAs, policies, certificates. Each is one row by its id. */
+/* resource: what sites share: roots, origins, CAs, policies, certificates. Each is one row by its
+ * id. */
 #include "snapshot/snapshot_internal.h"
 
 #include <stdarg.h>
@@ -61,8 +62,8 @@ static struct span host_field(struct compiler *compiler, const struct conf_origi
 {
 	uint16_t own_port = origin->scheme == CONF_HTTPS ? 443 : 80;
 	bool is_v6 = origin->is_address && origin->address.family == 6;
-	struct span text = arena_format(compiler->scratch, is_v6 ? "[%.*s]" : "%.*s",
-		SPAN_ARG(origin->host));
+	struct span text =
+		arena_format(compiler->scratch, is_v6 ? "[%.*s]" : "%.*s", SPAN_ARG(origin->host));
 
 	if (text.ptr && origin->port != own_port)
 		text = arena_format(compiler->scratch, "%.*s:%u", SPAN_ARG(text), origin->port);
@@ -72,7 +73,7 @@ static struct span host_field(struct compiler *compiler, const struct conf_origi
 }
 
 static void fill_origin(struct compiler *compiler, struct snapshot_origin *row,
-	const struct conf_value *value, const struct snapshot_ca *ca)
+			const struct conf_value *value, const struct snapshot_ca *ca)
 {
 	const struct conf_origin *origin = &value->origin;
 
@@ -84,22 +85,25 @@ static void fill_origin(struct compiler *compiler, struct snapshot_origin *row,
 	row->host = compiler_copy(compiler, origin->host);
 	row->port = origin->port;
 	row->server_name = row->is_https ? row->host : SPAN_NONE;
-	row->host_field = row->is_unix ? compiler_copy(compiler, SPAN("localhost")) :
-					 host_field(compiler, origin);
+	row->host_field = row->is_unix ? compiler_copy(compiler, SPAN("localhost"))
+				       : host_field(compiler, origin);
 	row->ca = row->is_https ? ca : NULL;
 	row->text = compiler_copy(compiler, value->word->text);
 	row->place = compiler_place(compiler, value->word->place);
 }
 
-/* The id is made of what it means, not of how it is written: `3000` and `localhost:3000` share a pool. */
+/* The id is made of what it means, not of how it is written: `3000` and `localhost:3000` share a
+ * pool. */
 const struct snapshot_origin *compile_origin(struct compiler *compiler,
-	const struct conf_value *value, const struct snapshot_ca *ca)
+					     const struct conf_value *value,
+					     const struct snapshot_ca *ca)
 {
 	const struct conf_origin *origin = &value->origin;
 	bool is_https = origin->scheme == CONF_HTTPS;
-	uint64_t id = line_id(compiler, "origin %s %.*s %u %.*s %s%.*s", is_https ? "https" : "http",
-		SPAN_ARG(origin->host), origin->port, SPAN_ARG(origin->unix_path),
-		is_https && ca ? "ca " : "", SPAN_ARG(is_https && ca ? ca->path : SPAN("")));
+	uint64_t id = line_id(compiler, "origin %s %.*s %u %.*s %s%.*s",
+			      is_https ? "https" : "http", SPAN_ARG(origin->host), origin->port,
+			      SPAN_ARG(origin->unix_path), is_https && ca ? "ca " : "",
+			      SPAN_ARG(is_https && ca ? ca->path : SPAN("")));
 	struct snapshot_origin *row = compiler_find(compiler, id);
 
 	if (row || !id)
@@ -126,7 +130,7 @@ const struct snapshot_tls_policy *compile_policy(struct compiler *compiler, uint
 }
 
 const struct snapshot_certificate *compile_certificate_file(struct compiler *compiler,
-	const struct conf_statement *statement)
+							    const struct conf_statement *statement)
 {
 	struct span cert = statement->arguments[0].text, key = statement->arguments[1].text;
 	uint64_t id = line_id(compiler, "certificate file %zu %s %s", cert.len, cert.ptr, key.ptr);
@@ -146,7 +150,8 @@ const struct snapshot_certificate *compile_certificate_file(struct compiler *com
 
 /* Its names are part of its line: another name needs another leaf. */
 const struct snapshot_certificate *compile_certificate_internal(struct compiler *compiler,
-	const struct snapshot_site *site, struct conf_place place)
+								const struct snapshot_site *site,
+								struct conf_place place)
 {
 	static const struct span start = { "certificate internal", 20 };
 	size_t size = start.len;

@@ -4,11 +4,11 @@
 bool is_handler(const struct conf_statement *statement)
 {
 	return conf_is(statement, "files") || conf_is(statement, "proxy") ||
-		conf_is(statement, "redirect") || conf_is(statement, "respond");
+	       conf_is(statement, "redirect") || conf_is(statement, "respond");
 }
 
-static void compile_pattern(struct compiler *compiler, const struct conf_statement *statement,
-	struct snapshot_pattern *pattern)
+void compile_pattern(struct compiler *compiler, const struct conf_statement *statement,
+		     struct snapshot_pattern *pattern)
 {
 	const struct conf_given *on = conf_option(statement, "on");
 
@@ -24,7 +24,7 @@ static void compile_pattern(struct compiler *compiler, const struct conf_stateme
 }
 
 static void compile_host(struct compiler *compiler, const struct conf_given *given,
-	struct snapshot_proxy *proxy)
+			 struct snapshot_proxy *proxy)
 {
 	static const struct conf_argument host = { .type = CONF_HOST, .name = "NAME" };
 	static const struct conf_argument host_port = { .type = CONF_ORIGIN, .name = "NAME" };
@@ -39,21 +39,22 @@ static void compile_host(struct compiler *compiler, const struct conf_given *giv
 		proxy->host_mode = SNAPSHOT_HOST_UPSTREAM;
 		return;
 	}
-	int result = conf_value_parse(compiler->scratch, &host, SPAN_NONE, word->text, &value, &reason);
+	int result =
+		conf_value_parse(compiler->scratch, &host, SPAN_NONE, word->text, &value, &reason);
 	bool is_name = result == 0 && !span_starts_with(value.text, SPAN("*"));
 	if (!is_name && result >= 0) {
 		bool is_url = span_find_byte(word->text, '/') < word->text.len ||
-			span_starts_with(word->text, SPAN("unix:"));
+			      span_starts_with(word->text, SPAN("unix:"));
 		if (is_url || conf_value_parse(compiler->scratch, &host_port, SPAN_NONE, word->text,
-				      &value, &unused))
-			conf_error_add(compiler->errors, word->place,
-				"`%.*s` is no host: %s", SPAN_ARG(word->text), reason);
+					       &value, &unused))
+			conf_error_add(compiler->errors, word->place, "`%.*s` is no host: %s",
+				       SPAN_ARG(word->text), reason);
 	}
 	proxy->host_name = compiler_copy(compiler, word->text);
 }
 
 static void compile_upgrades(struct compiler *compiler, const struct conf_given *given,
-	struct snapshot_proxy *proxy)
+			     struct snapshot_proxy *proxy)
 {
 	if (!given)
 		return;
@@ -65,7 +66,7 @@ static void compile_upgrades(struct compiler *compiler, const struct conf_given 
 		/* h2c would let a client speak past every check (ARCHITECTURE, one pipeline). */
 		if (span_equal_nocase(value->text, SPAN("h2c")))
 			conf_error_add(compiler->errors, value->word->place,
-				"h2c is never passed on: its requests would go unseen");
+				       "h2c is never passed on: its requests would go unseen");
 		for (size_t j = 0; lower && j < value->text.len; j++)
 			lower[j] = ascii_lower(value->text.ptr[j]);
 		tokens[i] = span_of(lower, lower ? value->text.len : 0);
@@ -75,7 +76,7 @@ static void compile_upgrades(struct compiler *compiler, const struct conf_given 
 }
 
 static void compile_proxy(struct compiler *compiler, const struct conf_statement *statement,
-	struct snapshot_proxy *proxy)
+			  struct snapshot_proxy *proxy)
 {
 	const struct conf_given *verify = conf_option(statement, "verify");
 	const struct snapshot_ca *ca = verify ? compile_ca(compiler, &verify->values[1]) : NULL;
@@ -92,14 +93,14 @@ static void compile_proxy(struct compiler *compiler, const struct conf_statement
 			if (origins[j] != origins[i] || !origins[i])
 				continue;
 			conf_error_add(compiler->errors, value->word->place,
-				"this upstream stands twice in this line")
+				       "this upstream stands twice in this line")
 				->other = statement->arguments[j].word->place;
 			break;
 		}
 	}
 	if (verify && !https_count)
 		conf_error_add(compiler->errors, verify->word->place,
-			"`verify` needs an https:// upstream");
+			       "`verify` needs an https:// upstream");
 	proxy->origins = origins;
 	proxy->origin_count = origins ? count : 0;
 	compile_host(compiler, conf_option(statement, "host"), proxy);
@@ -107,7 +108,7 @@ static void compile_proxy(struct compiler *compiler, const struct conf_statement
 }
 
 static void compile_redirect(struct compiler *compiler, const struct conf_statement *statement,
-	struct snapshot_redirect *redirect)
+			     struct snapshot_redirect *redirect)
 {
 	uint64_t code = 302;
 
@@ -115,13 +116,13 @@ static void compile_redirect(struct compiler *compiler, const struct conf_statem
 		code = statement->arguments[1].number;
 	if (code > 303 && code < 307)
 		conf_error_add(compiler->errors, statement->arguments[1].word->place,
-			"a redirect's code is 301, 302, 303, 307 or 308");
+			       "a redirect's code is 301, 302, 303, 307 or 308");
 	redirect->url = compiler_copy(compiler, statement->arguments[0].text);
 	redirect->code = (uint16_t)code;
 }
 
 static void compile_respond(struct compiler *compiler, const struct conf_statement *statement,
-	struct snapshot_respond *respond)
+			    struct snapshot_respond *respond)
 {
 	const struct conf_given *retry_after = conf_option(statement, "retry-after");
 	const struct conf_value *code = &statement->arguments[0];
@@ -129,14 +130,14 @@ static void compile_respond(struct compiler *compiler, const struct conf_stateme
 	respond->code = (uint16_t)code->number;
 	if (code->number == 304)
 		conf_error_add(compiler->errors, code->word->place,
-			"304 answers a condition that only the document's keeper knows");
+			       "304 answers a condition that only the document's keeper knows");
 	if (statement->argument_count > 1) {
 		respond->has_text = true;
 		respond->text = compiler_copy(compiler, statement->arguments[1].text);
 		/* RFC 9110, 15.3.5 and 15.3.6: no content. */
 		if (respond->text.len && (code->number == 204 || code->number == 205))
 			conf_error_add(compiler->errors, statement->arguments[1].word->place,
-				"an answer %u has no text", respond->code);
+				       "an answer %u has no text", respond->code);
 	}
 	if (retry_after)
 		respond->retry_after_s =
@@ -144,11 +145,11 @@ static void compile_respond(struct compiler *compiler, const struct conf_stateme
 }
 
 void compile_route(struct compiler *compiler, const struct conf_statement *statement,
-	const struct snapshot_site *site, struct snapshot_route *route)
+		   const struct snapshot_site *site, struct snapshot_route *route)
 {
 	struct span line = conf_canonical(statement, true, compiler->scratch);
 	struct span whole = arena_format(compiler->scratch, "%016llx %.*s",
-		(unsigned long long)site->id, SPAN_ARG(line));
+					 (unsigned long long)site->id, SPAN_ARG(line));
 
 	if (!line.ptr || !whole.ptr) {
 		compiler->is_out_of_memory = true;

@@ -1,10 +1,12 @@
-/* schema: every statement of this version. The manual and half of the tests are made of these rows. */
+/* schema: every statement of this version. The manual and half of the tests are made of these rows.
+ */
 #include "snapshot/snapshot_internal.h"
 
 #define ON_PATH \
 	{ \
 		.name = "on", .arguments = { { .type = CONF_PATTERN, .name = "PATH" } }, \
-		.help = "only requests of this path; it is exact, and a `*` at its end makes it a prefix", \
+		.help = "only requests of this path; it is exact, and a `*` at its end makes it " \
+			"a prefix", \
 	}
 
 #define LIMIT_TYPE_SIZE CONF_SIZE
@@ -20,7 +22,8 @@ const struct conf_schema snapshot_rows[] = {
 		.inside = "",
 		.is_single = true,
 		.arguments = { { .type = CONF_PATH, .name = "DIR" } },
-		.help = "The folder of everything that a gateway writes: control socket, lock, keys, history.",
+		.help = "The folder of everything that a gateway writes: control socket, lock, "
+			"keys, history.",
 		.unit = "",
 		.default_value = "`$PORTCULLIS_STATE`, else `/var/lib/portcullis` for root and "
 				 "`$XDG_STATE_HOME/portcullis` for others",
@@ -32,7 +35,8 @@ const struct conf_schema snapshot_rows[] = {
 		.is_single = true,
 		.arguments = { { .type = CONF_PATH, .name = "FILE|stdout|syslog|off" } },
 		.options = { { .name = "format",
-			.arguments = { { .type = CONF_CHOICE, .name = "FORMAT", .choices = "json combined" } },
+			.arguments = { { .type = CONF_CHOICE, .name = "FORMAT",
+				.choices = "json combined" } },
 			.help = "`json`, or `combined` as other servers write it" } },
 		.help = "Where each request leaves its line.",
 		.unit = "",
@@ -56,9 +60,11 @@ const struct conf_schema snapshot_rows[] = {
 		.options = { { .name = "plain",
 			.arguments = { { .type = CONF_CHOICE, .name = "serve", .choices = "serve",
 				.is_optional = true } },
-			.help = "no TLS: redirects to the port that speaks it; with `serve` it serves the sites, "
+			.help = "no TLS: redirects to the port that speaks it; with `serve` it "
+				"serves the sites, "
 				"behind something that ends TLS" } },
-		.help = "An address and port to listen on; `*` is every address of both families. One such "
+		.help = "An address and port to listen on; `*` is every address of both "
+			"families. One such "
 			"line replaces the implied ones.",
 		.unit = "",
 		.default_value = "`*:443`, and `*:80 plain` if that port is free",
@@ -68,9 +74,10 @@ const struct conf_schema snapshot_rows[] = {
 		.name = "limits",
 		.inside = ",site",
 		.block = CONF_BLOCK_PAIRS,
-		.is_single = true,
-		.help = "Bounds on what one client may cost. Outside of a site: for all sites that say nothing "
-			"else.",
+		.options = { ON_PATH },
+		.help = "Bounds on what one client may cost. Outside of a site: for all sites "
+			"that say nothing "
+			"else. With `on PATH` in a site: for that path.",
 		.unit = "",
 		.default_value = "each limit's own",
 		.example = "limits { header 32KB idle 60s }",
@@ -81,7 +88,8 @@ const struct conf_schema snapshot_rows[] = {
 		.block = CONF_BLOCK_STATEMENTS,
 		.arguments = { { .type = CONF_HOST, .name = "NAME", .is_repeated = true } },
 		.options = { { .name = "default", .help = "serves names that no site has, too" } },
-		.help = "Names, and what is served under them. `*.example.com` covers one more label.",
+		.help = "Names, and what is served under them. `*.example.com` covers one more "
+			"label.",
 		.unit = "",
 		.default_value = "none",
 		.example = "site www.example.com example.com default { respond 200 }",
@@ -101,7 +109,8 @@ const struct conf_schema snapshot_rows[] = {
 		.name = "certificate internal",
 		.inside = "site",
 		.is_single = true,
-		.help = "A certificate of the local CA, made and renewed by itself. Implied for names that no "
+		.help = "A certificate of the local CA, made and renewed by itself. Implied for "
+			"names that no "
 			"public CA knows.",
 		.unit = "",
 		.default_value = "implied for names like localhost, addresses and one-label names",
@@ -110,8 +119,10 @@ const struct conf_schema snapshot_rows[] = {
 	{
 		.name = "certificate file",
 		.inside = "site",
-		.arguments = { { .type = CONF_PATH, .name = "CERT" }, { .type = CONF_PATH, .name = "KEY" } },
-		.help = "A chain (leaf first) and its key, PEM, looked at again every 60 s. Several lines: "
+		.arguments = { { .type = CONF_PATH, .name = "CERT" }, { .type = CONF_PATH,
+			.name = "KEY" } },
+		.help = "A chain (leaf first) and its key, PEM, looked at again every 60 s. "
+			"Several lines: "
 			"ECDSA and RSA side by side.",
 		.unit = "",
 		.default_value = "none",
@@ -135,16 +146,21 @@ const struct conf_schema snapshot_rows[] = {
 			ON_PATH,
 			{ .name = "host",
 				.arguments = { { .type = CONF_WORD, .name = "upstream|NAME" } },
-				.help = "the Host that the upstream sees, instead of the client's" },
+				.help = "the Host that the upstream sees, instead of the "
+					"client's" },
 			{ .name = "upgrade",
-				.arguments = { { .type = CONF_NAME, .name = "TOKEN", .is_repeated = true } },
+				.arguments = { { .type = CONF_NAME, .name = "TOKEN",
+					.is_repeated = true } },
 				.help = "protocols that may be upgraded to, beside websocket" },
 			{ .name = "verify",
-				.arguments = { { .type = CONF_CHOICE, .name = "ca", .choices = "ca" },
+				.arguments = { { .type = CONF_CHOICE, .name = "ca",
+					.choices = "ca" },
 					{ .type = CONF_PATH, .name = "FILE" } },
-				.help = "the CA that https upstreams are verified by, instead of the system's" },
+				.help = "the CA that https upstreams are verified by, instead "
+					"of the system's" },
 		},
-		.help = "Passes requests on. UPSTREAM is `PORT`, `HOST:PORT`, `[v6]:PORT`, `http(s)://…` or "
+		.help = "Passes requests on. UPSTREAM is `PORT`, `HOST:PORT`, `[v6]:PORT`, "
+			"`http(s)://…` or "
 			"`unix:PATH`.",
 		.unit = "",
 		.default_value = "none",
@@ -175,11 +191,13 @@ const struct conf_schema snapshot_rows[] = {
 	{
 		.name = "respond",
 		.inside = "site",
-		.arguments = { { .type = CONF_NUMBER, .name = "CODE", .minimum = 200, .maximum = 599 },
+		.arguments = { { .type = CONF_NUMBER, .name = "CODE", .minimum = 200,
+			.maximum = 599 },
 			{ .type = CONF_TEXT, .name = "\"TEXT\"", .is_optional = true } },
 		.options = { ON_PATH,
 			{ .name = "retry-after",
-				.arguments = { { .type = CONF_DURATION, .name = "TIME", .minimum = 1,
+				.arguments = { { .type = CONF_DURATION, .name = "TIME",
+					.minimum = 1,
 					.maximum = UINT64_C(31536000000000000) } },
 				.help = "a Retry-After field, in whole seconds" } },
 		.help = "A fixed answer. Without TEXT an error has its small page.",
@@ -187,11 +205,16 @@ const struct conf_schema snapshot_rows[] = {
 		.default_value = "none",
 		.example = "respond 503 \"back at noon\" retry-after 1h on /shop/*",
 	},
-#define X(id, limit, kind, value, text) \
+#define X(id, limit, kind, number, suffix, status, text) \
 	{ \
-		.name = limit, .inside = "limits", .is_single = true, \
-		.arguments = { { .type = LIMIT_TYPE_##kind, .name = #kind } }, .help = text ".", \
-		.unit = LIMIT_UNIT_##kind, .default_value = value, .example = limit " " value, \
+		.name = limit, \
+		.inside = "limits", \
+		.is_single = true, \
+		.arguments = { { .type = LIMIT_TYPE_##kind, .name = #kind } }, \
+		.help = text ".", \
+		.unit = LIMIT_UNIT_##kind, \
+		.default_value = #number #suffix, \
+		.example = limit " " #number #suffix, \
 	},
 	SNAPSHOT_LIMITS(X)
 #undef X

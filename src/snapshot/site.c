@@ -4,7 +4,7 @@
 #include <string.h>
 
 static void compile_names(struct compiler *compiler, const struct conf_statement *statement,
-	struct snapshot_site *site)
+			  struct snapshot_site *site)
 {
 	size_t max = statement->argument_count;
 
@@ -16,7 +16,7 @@ static void compile_names(struct compiler *compiler, const struct conf_statement
 	site->names = names;
 	for (size_t i = 0; i < statement->argument_count; i++) {
 		if (compile_name(compiler, &statement->arguments[i], site, false,
-			    &names[site->name_count]))
+				 &names[site->name_count]))
 			site->name_count++;
 	}
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
@@ -25,9 +25,9 @@ static void compile_names(struct compiler *compiler, const struct conf_statement
 		bool is_redirect = conf_option(inner, "redirect");
 		if (is_redirect && site->name_count && span_starts_with(names[0], SPAN("*")))
 			conf_error_add(compiler->errors, inner->place,
-				"`redirect` needs a site whose first name is no wildcard");
+				       "`redirect` needs a site whose first name is no wildcard");
 		if (compile_name(compiler, &inner->arguments[0], site, is_redirect,
-			    &names[site->name_count]))
+				 &names[site->name_count]))
 			site->name_count++;
 	}
 }
@@ -51,21 +51,22 @@ static bool is_faulty_certificate(const struct conf_statement *statement)
 }
 
 static void require_certificate(struct compiler *compiler, const struct conf_statement *statement,
-	const struct conf_word *name)
+				const struct conf_word *name)
 {
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
 		if (is_faulty_certificate(inner))
 			return; /* reported where it stands */
 	}
 	conf_error_add(compiler->errors, name->place,
-		"`%.*s` needs certificate file CERT KEY (or certificate internal): this version orders "
-		"none from a public CA",
-		SPAN_ARG(name->text));
+		       "`%.*s` needs certificate file CERT KEY (or certificate internal): this "
+		       "version orders "
+		       "none from a public CA",
+		       SPAN_ARG(name->text));
 	compiler->missing_certificates++;
 }
 
 static void compile_certificates(struct compiler *compiler, const struct conf_statement *statement,
-	struct snapshot_site *site)
+				 struct snapshot_site *site)
 {
 	size_t max = 1;
 
@@ -88,7 +89,7 @@ static void compile_certificates(struct compiler *compiler, const struct conf_st
 		for (size_t i = 0; i < site->certificate_count; i++) {
 			if (certificates[i] == certificate)
 				conf_error_add(compiler->errors, inner->place,
-					"this certificate stands twice in this site");
+					       "this certificate stands twice in this site");
 		}
 		if (site->certificate_count < max)
 			certificates[site->certificate_count++] = certificate;
@@ -103,24 +104,51 @@ static void compile_certificates(struct compiler *compiler, const struct conf_st
 			compile_certificate_internal(compiler, site, statement->place);
 }
 
-static void compile_settings(struct compiler *compiler, const struct conf_statement *statement,
-	struct snapshot_site *site)
+static void compile_limits(struct compiler *compiler, const struct conf_statement *statement,
+			   struct snapshot_site *site)
 {
-	uint16_t min_version = 0x0303;
+	size_t max = 0;
 
 	site->limits = &compiler->snapshot->limits;
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
-		if (conf_is(inner, "tls min") && inner->arguments[0].number == 1)
-			min_version = 0x0304;
 		if (!conf_is(inner, "limits"))
 			continue;
+		compiler_check_limits(compiler, statement->first, inner);
+		max += conf_option(inner, "on") != NULL;
 		struct snapshot_limits *limits =
-			compiler_array(compiler, struct snapshot_limits, 1);
+			conf_option(inner, "on")
+				? NULL
+				: compiler_array(compiler, struct snapshot_limits, 1);
 		if (!limits)
-			return;
+			continue;
 		*limits = compiler->snapshot->limits;
 		compiler_limits(compiler, inner, limits);
 		site->limits = limits;
+	}
+	/* Now that the site's own are known, wherever they stand. */
+	struct snapshot_path_limits *rows =
+		compiler_array(compiler, struct snapshot_path_limits, max);
+	site->path_limits = rows;
+	for (const struct conf_statement *inner = statement->first; rows && inner;
+	     inner = inner->next) {
+		if (!conf_is(inner, "limits") || !conf_option(inner, "on"))
+			continue;
+		struct snapshot_path_limits *row = &rows[site->path_limit_count++];
+		row->limits = *site->limits;
+		compile_pattern(compiler, inner, &row->pattern);
+		compiler_limits(compiler, inner, &row->limits);
+	}
+}
+
+static void compile_settings(struct compiler *compiler, const struct conf_statement *statement,
+			     struct snapshot_site *site)
+{
+	uint16_t min_version = 0x0303;
+
+	compile_limits(compiler, statement, site);
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
+		if (conf_is(inner, "tls min") && inner->arguments[0].number == 1)
+			min_version = 0x0304;
 	}
 	site->policy = compile_policy(compiler, min_version);
 }
@@ -136,28 +164,25 @@ static bool covers(const struct snapshot_pattern *earlier, const struct snapshot
 }
 
 static void compile_routes(struct compiler *compiler, const struct conf_statement *statement,
-	struct snapshot_site *site)
+			   struct snapshot_site *site)
 {
 	size_t max = 0;
 
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next)
 		max += is_handler(inner);
 	struct snapshot_route *routes = compiler_array(compiler, struct snapshot_route, max);
-	if (!routes)
-		return;
 	site->routes = routes;
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
-		struct snapshot_route *route = &routes[site->route_count];
-
-		if (!is_handler(inner))
+		if (!is_handler(inner) || !routes)
 			continue;
+		struct snapshot_route *route = &routes[site->route_count];
 		compile_route(compiler, inner, site, route);
 		for (size_t i = 0; i < site->route_count; i++) {
 			if (!covers(&routes[i].pattern, &route->pattern))
 				continue;
 			conf_warning_add(compiler->errors, inner->place,
-				"never reached: line %u takes all of its requests",
-				routes[i].place.line);
+					 "never reached: line %u takes all of its requests",
+					 routes[i].place.line);
 			break;
 		}
 		site->route_count++;
@@ -165,7 +190,7 @@ static void compile_routes(struct compiler *compiler, const struct conf_statemen
 	/* A handler that was misspelt is reported where it stands. */
 	if (!max && !compiler->errors->error_count)
 		conf_warning_add(compiler->errors, statement->place,
-			"this site serves nothing: every request gets 404");
+				 "this site serves nothing: every request gets 404");
 }
 
 void compile_site(struct compiler *compiler, const struct conf_statement *statement)
@@ -175,8 +200,8 @@ void compile_site(struct compiler *compiler, const struct conf_statement *statem
 	site->place = compiler_place(compiler, statement->place);
 	compile_names(compiler, statement, site);
 	if (site->name_count) {
-		struct span line = arena_format(compiler->scratch, "site %.*s",
-			SPAN_ARG(site->names[0]));
+		struct span line =
+			arena_format(compiler->scratch, "site %.*s", SPAN_ARG(site->names[0]));
 		if (!line.ptr)
 			compiler->is_out_of_memory = true;
 		site->id = hash_id(line);
@@ -184,7 +209,7 @@ void compile_site(struct compiler *compiler, const struct conf_statement *statem
 	site->is_default = conf_option(statement, "default");
 	if (site->is_default && compiler->default_site) {
 		conf_error_add(compiler->errors, conf_option(statement, "default")->word->place,
-			"one site is the default")
+			       "one site is the default")
 			->other = conf_option(compiler->default_site, "default")->word->place;
 	} else if (site->is_default) {
 		compiler->default_site = statement;

@@ -1,25 +1,28 @@
 /* snapshot: what a configuration means, as plain structs that every process maps read-only.
  *
- * It joins the statements' schema, compiles a checked tree into an arena, and answers the two questions of
- * the hot path (which site, which route). It opens nothing: files, addresses and certificates that a text
- * names are listed as plan rows, and somebody who may looks at them.
+ * It joins the statements' schema, compiles a checked tree into an arena, and answers the two
+ * questions of the hot path (which site, which route). It opens nothing: files, addresses and
+ * certificates that a text names are listed as plan rows, and somebody who may looks at them.
  *
- * The arena is usually a memfd mapped at a fixed place, so pointers work in every process; compile does
- * not know. A snapshot points only into itself: no function, no literal, no heap; enums name code. The
- * same text compiled at the same place gives the same bytes, whatever else lies where. Unused bytes are 0.
+ * The arena is usually a memfd mapped at a fixed place, so pointers work in every process; compile
+ * does not know. A snapshot points only into itself: no function, no literal, no heap; enums name
+ * code. The same text compiled at the same place gives the same bytes, whatever else lies where.
+ * Unused bytes are 0.
  *
- * Ids are hash_id() of a canonical line: they stay while the line stays, and no two things of one kind
- * share one (a thing written twice is one row, or an error). 0 is no id. */
+ * Ids are hash_id() of a canonical line: they stay while the line stays, and no two things of one
+ * kind share one (a thing written twice is one row, or an error). 0 is no id. */
 #pragma once
 
 #include "base/base.h"
 #include "conf/conf.h"
+#include "telemetry/telemetry.h"
 
 #define SNAPSHOT_MAGIC UINT64_C(0x706f727463756c31) /* "portcul1" */
 
 enum {
 	SNAPSHOT_FORMAT = 1,
-	SNAPSHOT_NEEDS_CERTIFICATE = 2, /* outcome: the only faults are sites without a certificate */
+	SNAPSHOT_NEEDS_CERTIFICATE =
+		2, /* outcome: the only faults are sites without a certificate */
 };
 
 struct snapshot_place {
@@ -27,48 +30,33 @@ struct snapshot_place {
 	uint32_t line, column;
 };
 
-/* ---- Limits: one row each; docs/limits.md is made of it --------------------------------------------- */
+/* ---- Limits: the settable rows of telemetry's table, with the same numbers ------------------- */
 
-/* name, unit (SIZE, TIME or COUNT), default, what it bounds. A value of 0 means "none" where the text says
- * so. Times are nanoseconds, sizes bytes. */
-#define SNAPSHOT_LIMITS(X) \
-	X(HEADER, "header", SIZE, "32KB", "the head of a request, all lines together") \
-	X(HEADER_FIELDS, "header-fields", COUNT, "100", "fields of a request's head") \
-	X(BODY, "body", SIZE, "0B", "a request's body; 0B: unlimited") \
-	X(HANDSHAKE, "handshake", TIME, "10s", "a TLS handshake from accept to its end") \
-	X(HEADER_TIME, "header-time", TIME, "10s", "a request's head from its first to its last byte") \
-	X(IDLE, "idle", TIME, "60s", "a kept-alive connection between two requests") \
-	X(BODY_GAP, "body-gap", TIME, "60s", "between two reads of a request's body") \
-	X(SEND_GAP, "send-gap", TIME, "60s", "between two writes to a slow client") \
-	X(CONNECT, "connect", TIME, "5s", "one attempt to connect to an origin, TLS included") \
-	X(FIRST_BYTE, "first-byte", TIME, "60s", "from the request's end to an origin's first byte") \
-	X(RESPONSE_GAP, "response-gap", TIME, "60s", "between two reads of an origin's response") \
-	X(EVENT_STREAM, "event-stream", TIME, "10m", "between two reads of an event stream") \
-	X(TUNNEL, "tunnel", TIME, "1h", "a tunnel without a byte in either direction") \
-	X(REQUESTS, "requests", COUNT, "0", "requests on one connection; 0: unlimited") \
-	X(ORIGIN_CONNECTIONS, "origin-connections", COUNT, "512", "open connections to one origin") \
-	X(ORIGIN_QUEUE, "origin-queue", COUNT, "128", "requests that wait for a connection to an origin")
+#define SNAPSHOT_LIMITS(X) TELEMETRY_LIMITS_SETTABLE(X)
 
 enum snapshot_limit {
-#define X(id, name, unit, value, help) SNAPSHOT_LIMIT_##id,
+#define X(id, name, unit, number, suffix, status, help) SNAPSHOT_LIMIT_##id,
 	SNAPSHOT_LIMITS(X)
 #undef X
-	SNAPSHOT_LIMIT_COUNT
+		SNAPSHOT_LIMIT_COUNT
 };
 
+/* Times are nanoseconds, sizes bytes. 0 means "none" where that is the default, and is refused
+ * elsewhere. */
 struct snapshot_limits {
 	uint64_t values[SNAPSHOT_LIMIT_COUNT];
 };
 
-/* ---- What a snapshot holds -------------------------------------------------------------------------- */
+/* ---- What a snapshot holds ------------------------------------------------------------------- */
 
 struct snapshot_listener {
 	uint64_t id; /* of `ADDR:PORT`: a change of `plain` keeps the socket */
 	struct conf_address address;
-	bool is_plain;       /* no TLS */
-	bool is_serving;     /* plain serve: the sites; else plain redirects with 308 */
-	bool is_implied;     /* no line: a port that is taken is a warning */
-	uint16_t tls_port;   /* of a plain listener: where its redirect points; 0 when nothing speaks TLS */
+	bool is_plain;     /* no TLS */
+	bool is_serving;   /* plain serve: the sites; else plain redirects with 308 */
+	bool is_implied;   /* no line: a port that is taken is a warning */
+	uint16_t tls_port; /* of a plain listener: where its redirect points; 0 when nothing speaks
+			      TLS */
 	struct snapshot_place place;
 };
 
@@ -103,16 +91,17 @@ struct snapshot_ca {
 struct snapshot_origin {
 	uint64_t id; /* of scheme, host, port and the way it is verified */
 	bool is_https;
-	bool is_unix;            /* unix_path */
-	bool is_address;         /* `address` holds it; else `host` is a name for the dialer */
+	bool is_unix;    /* unix_path */
+	bool is_address; /* `address` holds it; else `host` is a name for the dialer */
 	struct conf_address address;
-	struct span host;        /* lower case, A-labels; an address as text, v6 without brackets */
+	struct span host; /* lower case, A-labels; an address as text, v6 without brackets */
 	uint16_t port;
 	struct span unix_path;
 	struct span server_name; /* https: SNI and the verified name; empty SNI where is_address */
-	struct span host_field;  /* what `host upstream` sends: host, and port where not the scheme's own */
+	struct span host_field; /* what `host upstream` sends: host, and port where not the scheme's
+				   own */
 	const struct snapshot_ca *ca; /* https: NULL for the system's roots */
-	struct span text;        /* as written, for logs and status */
+	struct span text;             /* as written, for logs and status */
 	struct snapshot_place place;
 };
 
@@ -123,12 +112,12 @@ enum snapshot_handler {
 	SNAPSHOT_RESPOND,
 };
 
-/* A path is exact; `*` at its end is a prefix (`/a*` covers /a, /ab and /a/b); elsewhere it stands for any
- * number of bytes but `/`. */
+/* A path is exact; `*` at its end is a prefix (`/a*` covers /a, /ab and /a/b); elsewhere it stands
+ * for any number of bytes but `/`. */
 struct snapshot_pattern {
-	struct span text;     /* without the `*` at the end; empty and is_prefix: every path */
+	struct span text; /* without the `*` at the end; empty and is_prefix: every path */
 	bool is_prefix;
-	bool has_star;        /* within text */
+	bool has_star; /* within text */
 };
 
 enum snapshot_host_mode {
@@ -147,8 +136,8 @@ struct snapshot_proxy {
 };
 
 struct snapshot_redirect {
-	struct span url;  /* http(s)://… or an absolute path; sent as it stands */
-	uint16_t code;    /* 301 302 303 307 308 */
+	struct span url; /* http(s)://… or an absolute path; sent as it stands */
+	uint16_t code;   /* 301 302 303 307 308 */
 };
 
 struct snapshot_respond {
@@ -162,46 +151,65 @@ struct snapshot_route {
 	uint64_t id; /* of site and canonical line */
 	struct snapshot_pattern pattern;
 	enum snapshot_handler handler;
-	const struct snapshot_root *root;      /* FILES */
-	struct snapshot_proxy proxy;           /* PROXY */
-	struct snapshot_redirect redirect;     /* REDIRECT */
-	struct snapshot_respond respond;       /* RESPOND */
-	const struct snapshot_limits *limits;  /* never NULL */
+	union {
+		const struct snapshot_root *root;  /* FILES */
+		struct snapshot_proxy proxy;       /* PROXY */
+		struct snapshot_redirect redirect; /* REDIRECT */
+		struct snapshot_respond respond;   /* RESPOND */
+	};
+	const struct snapshot_limits *limits; /* the site's; a path may have others: find_limits */
 	struct snapshot_place place;
 };
 
+/* `limits on PATH`: the site's, with what this block says instead. */
+struct snapshot_path_limits {
+	struct snapshot_pattern pattern;
+	struct snapshot_limits limits;
+};
+
 struct snapshot_site {
-	uint64_t id; /* of its first name: more names or other handlers leave it */
-	const struct span *names; /* first the line's, then aliases; lower case, A-labels, `*.` for a wildcard */
+	uint64_t id;              /* of its first name: more names or other handlers leave it */
+	const struct span *names; /* first the line's, then aliases; lower case, A-labels, `*.` for
+				     a wildcard */
 	size_t name_count;
 	bool is_default;
-	const struct snapshot_route *routes; /* the file's order, first match decides; none matches: 404 */
+	/* The file's order, first match decides; none matches: 404. */
+	const struct snapshot_route *routes;
 	size_t route_count;
 	const struct snapshot_tls_policy *policy;
-	const struct snapshot_certificate *const *certificates; /* may be none where no listener speaks TLS */
+	/* May be none where no listener speaks TLS. */
+	const struct snapshot_certificate *const *certificates;
 	size_t certificate_count;
 	const struct snapshot_limits *limits;
+	const struct snapshot_path_limits *path_limits; /* the file's order, first match decides */
+	size_t path_limit_count;
 	struct snapshot_place place;
 };
 
 /* One served name. Sorted by span_compare(name): exact names and wildcards apart. */
 struct snapshot_name {
-	struct span name;        /* of a wildcard: what stands after `*.` */
+	struct span name; /* of a wildcard: what stands after `*.` */
 	const struct snapshot_site *site;
-	struct span redirect_to; /* `alias NAME redirect`: the site's first name, else empty (308, same path) */
+	struct span redirect_to; /* `alias NAME redirect`: the site's first name, else empty (308,
+				    same path) */
 };
 
-enum snapshot_log_target { SNAPSHOT_LOG_STDOUT, SNAPSHOT_LOG_FILE, SNAPSHOT_LOG_SYSLOG, SNAPSHOT_LOG_OFF };
+enum snapshot_log_target {
+	SNAPSHOT_LOG_STDOUT,
+	SNAPSHOT_LOG_FILE,
+	SNAPSHOT_LOG_SYSLOG,
+	SNAPSHOT_LOG_OFF
+};
 enum snapshot_log_format { SNAPSHOT_LOG_JSON, SNAPSHOT_LOG_COMBINED, SNAPSHOT_LOG_SHORT };
 
 struct snapshot_log {
 	enum snapshot_log_target target;
 	enum snapshot_log_format format;
-	struct span path; /* FILE; absolute or as the text's folder makes it */
+	struct span path;            /* FILE; absolute or as the text's folder makes it */
 	struct snapshot_place place; /* line 0: the default */
 };
 
-/* ---- The plan: what must be opened, bound or started for this snapshot ------------------------------ */
+/* ---- The plan: what must be opened, bound or started for this snapshot ----------------------- */
 
 enum snapshot_plan_kind {
 	SNAPSHOT_PLAN_LISTENER,    /* id, address, is_implied */
@@ -261,51 +269,65 @@ struct snapshot {
 	const struct snapshot_plan_row *plan;
 	size_t plan_count;
 	struct snapshot_log access_log, events_log;
-	struct span state_path; /* empty: no statement; the starter's default holds */
+	struct span state_path;        /* empty: no statement; the starter's default holds */
 	struct snapshot_limits limits; /* of what belongs to no site */
 };
 
-/* ---- Compiling -------------------------------------------------------------------------------------- */
+/* ---- Compiling ------------------------------------------------------------------------------- */
 
 struct snapshot_options {
 	uint64_t serial;
-	uint16_t implied_tls_port, implied_plain_port; /* without `listen`: 443 and 80; 0: that one is left out */
-	struct snapshot_log access_log, events_log;    /* without `log`; zero is JSON on standard output */
+	uint16_t implied_tls_port,
+		implied_plain_port; /* without `listen`: 443 and 80; 0: that one is left out */
+	struct snapshot_log access_log,
+		events_log; /* without `log`; zero is JSON on standard output */
 };
 
 /* Every row of the language as it stands in this version. */
 extern const struct conf_language snapshot_language;
 
-/* Checks `tree` and builds a snapshot in `arena`; the tree's own arena is used for scratch. In a fresh
- * fixed arena the snapshot stands at its start. Errors and warnings go to `errors`; the messages live in its
- * arena. 0, CONF_FAULTY, SNAPSHOT_NEEDS_CERTIFICATE or -ENOMEM. */
-int snapshot_compile(struct conf_tree *tree, const struct snapshot_options *options, struct arena *arena,
-	struct conf_errors *errors, const struct snapshot **ret_snapshot) MUST_CHECK;
+/* Checks `tree` and builds a snapshot in `arena`; the tree's own arena is used for scratch. In a
+ * fresh fixed arena the snapshot stands at its start. Errors and warnings go to `errors`; the
+ * messages live in its arena. 0, CONF_FAULTY, SNAPSHOT_NEEDS_CERTIFICATE or -ENOMEM. */
+int snapshot_compile(struct conf_tree *tree, const struct snapshot_options *options,
+		     struct arena *arena, struct conf_errors *errors,
+		     const struct snapshot **ret_snapshot) MUST_CHECK;
 
-/* Is this mapped memory a snapshot of this format? The bytes come from our own `check`; 0 or -EBADMSG. */
+/* Is this mapped memory a snapshot of this format? The bytes come from our own `check`; 0 or
+ * -EBADMSG. */
 int snapshot_verify(const void *memory, size_t size) MUST_CHECK;
 
-/* Names with one label, addresses, and those below localhost, test, invalid, example, local, internal, lan,
- * home.arpa and onion: no public CA gives a certificate for them, the local one does. */
+/* Names with one label, addresses, and those below localhost, test, invalid, example, local,
+ * internal, lan, home.arpa and onion: no public CA gives a certificate for them, the local one
+ * does. */
 bool snapshot_name_is_internal(struct span name);
 
-/* ---- The hot path ----------------------------------------------------------------------------------- */
+/* ---- The hot path ---------------------------------------------------------------------------- */
 
-/* Who serves this name: exact, else a wildcard of one label; NULL: nobody (the default is not asked). The
- * host has no port; case, a dot at the end and brackets around v6 do not matter. */
+/* Who serves this name: exact, else a wildcard of one label; NULL: nobody (the default is not
+ * asked). The host has no port; case, a dot at the end and brackets around v6 do not matter. */
 const struct snapshot_name *snapshot_find_name(const struct snapshot *snapshot, struct span host);
 const struct snapshot_site *snapshot_find_site(const struct snapshot *snapshot, struct span host);
-/* For a ClientHello (INTERFACE, site): by SNI; without one or with an address in it by the local address, else
- * the default, else the only site. NULL: unrecognized_name. `local` may be NULL. */
-const struct snapshot_site *snapshot_site_for_hello(const struct snapshot *snapshot, struct span sni,
-	const struct conf_address *local);
-/* For a request: by Host, else the default; NULL: 421. *ret_name (may be NULL) is the row, or NULL. */
-const struct snapshot_site *snapshot_site_for_host(const struct snapshot *snapshot, struct span host,
-	const struct snapshot_name **ret_name);
+/* For a ClientHello (INTERFACE, site): by SNI; without one or with an address in it by the local
+ * address, else the default, else the only site. NULL: unrecognized_name. `local` may be NULL. */
+const struct snapshot_site *snapshot_site_for_hello(const struct snapshot *snapshot,
+						    struct span sni,
+						    const struct conf_address *local);
+/* For a request: by Host, else the default; NULL: 421. *ret_name (may be NULL) is the row, or NULL.
+ */
+const struct snapshot_site *snapshot_site_for_host(const struct snapshot *snapshot,
+						   struct span host,
+						   const struct snapshot_name **ret_name);
 /* The first route that matches a normalised path; NULL: 404. */
-const struct snapshot_route *snapshot_find_route(const struct snapshot_site *site, struct span path);
+const struct snapshot_route *snapshot_find_route(const struct snapshot_site *site,
+						 struct span path);
+/* What holds for a normalised path: of the first `limits on PATH` that matches, else the site's. */
+const struct snapshot_limits *snapshot_find_limits(const struct snapshot_site *site,
+						   struct span path);
 bool snapshot_pattern_matches(const struct snapshot_pattern *pattern, struct span path);
-const struct snapshot_certificate *snapshot_find_certificate(const struct snapshot *snapshot, uint64_t id);
+const struct snapshot_certificate *snapshot_find_certificate(const struct snapshot *snapshot,
+							     uint64_t id);
 const struct snapshot_root *snapshot_find_root(const struct snapshot *snapshot, uint64_t id);
 const struct snapshot_origin *snapshot_find_origin(const struct snapshot *snapshot, uint64_t id);
-const struct snapshot_listener *snapshot_find_listener(const struct snapshot *snapshot, uint64_t id);
+const struct snapshot_listener *snapshot_find_listener(const struct snapshot *snapshot,
+						       uint64_t id);

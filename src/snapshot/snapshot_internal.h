@@ -26,7 +26,8 @@ struct compiler {
 	struct snapshot_origin *origins;
 	struct snapshot_ca *cas;
 	struct span *file_names; /* by index of tree->files; empty until a place needs it */
-	struct map ids;   /* id → row of any of the arrays; ids of different kinds differ by their text */
+	struct map ids;   /* id → row of any of the arrays; ids of different kinds differ by their
+			     text */
 	struct map names; /* hash of the name → struct name_use */
 	struct name_use **name_uses;
 	size_t name_use_count;
@@ -48,27 +49,33 @@ struct snapshot_place compiler_place(struct compiler *compiler, struct conf_plac
 void *compiler_find(struct compiler *compiler, uint64_t id);
 void compiler_remember(struct compiler *compiler, uint64_t id, void *row);
 void compiler_limits(struct compiler *compiler, const struct conf_statement *block,
-	struct snapshot_limits *limits);
+		     struct snapshot_limits *limits);
+void compiler_check_limits(struct compiler *compiler, const struct conf_statement *first,
+			   const struct conf_statement *block);
 
 /* site.c */
 void compile_site(struct compiler *compiler, const struct conf_statement *statement);
 /* route.c */
 bool is_handler(const struct conf_statement *statement);
+void compile_pattern(struct compiler *compiler, const struct conf_statement *statement,
+		     struct snapshot_pattern *pattern);
 void compile_route(struct compiler *compiler, const struct conf_statement *statement,
-	const struct snapshot_site *site, struct snapshot_route *route);
+		   const struct snapshot_site *site, struct snapshot_route *route);
 /* resource.c: rows by id, made once. NULL without memory. */
 const struct snapshot_root *compile_root(struct compiler *compiler, const struct conf_value *path);
 const struct snapshot_ca *compile_ca(struct compiler *compiler, const struct conf_value *path);
 const struct snapshot_origin *compile_origin(struct compiler *compiler,
-	const struct conf_value *value, const struct snapshot_ca *ca);
+					     const struct conf_value *value,
+					     const struct snapshot_ca *ca);
 const struct snapshot_tls_policy *compile_policy(struct compiler *compiler, uint16_t min_version);
 const struct snapshot_certificate *compile_certificate_file(struct compiler *compiler,
-	const struct conf_statement *statement);
+							    const struct conf_statement *statement);
 const struct snapshot_certificate *compile_certificate_internal(struct compiler *compiler,
-	const struct snapshot_site *site, struct conf_place place);
+								const struct snapshot_site *site,
+								struct conf_place place);
 /* name.c */
 bool compile_name(struct compiler *compiler, const struct conf_value *value,
-	const struct snapshot_site *site, bool is_redirect, struct span *ret_name);
+		  const struct snapshot_site *site, bool is_redirect, struct span *ret_name);
 void compile_name_tables(struct compiler *compiler);
 /* plan.c */
 void compile_plan(struct compiler *compiler);

@@ -33,7 +33,8 @@ static int read_leaf(struct span der, struct tls_credential *credential)
 	return outcome;
 }
 
-int tls_credential_new(const struct span *chain, size_t count, struct tls_credential **ret_credential)
+int tls_credential_new(const struct span *chain, size_t count,
+		       struct tls_credential **ret_credential)
 {
 	struct tls_credential *credential;
 	int outcome;
@@ -45,7 +46,8 @@ int tls_credential_new(const struct span *chain, size_t count, struct tls_creden
 		return -ENOMEM;
 	outcome = read_leaf(chain[0], credential);
 	for (size_t i = 0; i < count && outcome == 0; i++) {
-		credential->chain[i] = CRYPTO_BUFFER_new((const uint8_t *)chain[i].ptr, chain[i].len, NULL);
+		credential->chain[i] =
+			CRYPTO_BUFFER_new((const uint8_t *)chain[i].ptr, chain[i].len, NULL);
 		if (credential->chain[i])
 			credential->chain_len++;
 		else

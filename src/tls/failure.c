@@ -51,14 +51,15 @@ static enum tls_reason reason_of_verify(int error)
 	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
 	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
 	case X509_V_ERR_CERT_UNTRUSTED:
-	case X509_V_ERR_CERT_SIGNATURE_FAILURE: /* an anchor of the same name, but it was not that one */
+	case X509_V_ERR_CERT_SIGNATURE_FAILURE: /* an anchor of the same name */
 		return TLS_REASON_UNTRUSTED;
 	default:
 		return TLS_REASON_CERTIFICATE;
 	}
 }
 
-/* The reasons of the library that are somebody's doing in particular; what is in no row is `protocol`. */
+/* The reasons of the library that are somebody's doing in particular; what is in no row is
+ * `protocol`. */
 static enum tls_reason reason_of_library(int reason)
 {
 	switch (reason) {
@@ -96,8 +97,8 @@ static enum tls_reason reason_of(const struct tls_session *session, uint32_t err
 		return TLS_REASON_FLOOD;
 	if (session->handshake && session->handshake->verify_error != X509_V_OK)
 		return reason_of_verify(session->handshake->verify_error);
-	/* The library is never given an end of the transport, so an empty queue is a fault of ours. What it calls
-	 * ERR_R_INTERNAL_ERROR is often not: a bad ML-KEM key share is one. */
+	/* The library is never given an end of the transport, so an empty queue is a fault of ours.
+	 * What it calls ERR_R_INTERNAL_ERROR is often not: a bad ML-KEM key share is one. */
 	if (error == 0 || reason == ERR_R_MALLOC_FAILURE)
 		return TLS_REASON_INTERNAL;
 	if (ERR_GET_LIB(error) != ERR_LIB_SSL)
@@ -116,11 +117,12 @@ void failure_set(struct tls_session *session)
 	enum tls_reason reason = reason_of(session, error);
 
 	if (reason == TLS_REASON_FLOOD && session->is_flooded)
-		text = "TOO_MANY_KEY_UPDATES";
+		text = "TOO_MANY_MESSAGES_WITHOUT_DATA";
 	else if (session->handshake && session->handshake->verify_error != X509_V_OK)
 		text = X509_verify_cert_error_string(session->handshake->verify_error);
 	/* The library leaves the peer waiting where the fault is ours. */
-	if ((reason == TLS_REASON_SIGNATURE || reason == TLS_REASON_INTERNAL) && session->alert_sent < 0) {
+	if ((reason == TLS_REASON_SIGNATURE || reason == TLS_REASON_INTERNAL) &&
+	    session->alert_sent < 0) {
 		SSL_send_fatal_alert(session->ssl, TLS_ALERT_INTERNAL_ERROR);
 		session->alert_sent = TLS_ALERT_INTERNAL_ERROR;
 	}

@@ -35,10 +35,10 @@ static int malformed(struct tls_hello *hello, enum tls_alert alert)
 	return TLS_HELLO_MALFORMED;
 }
 
-/* ---- Framing: records that hold one handshake message ------------------------------------------------- */
+/* ---- Framing: records that hold one handshake message ---------------------------------------- */
 
-/* Everything is judged as soon as its own bytes are there and in their order, so the answer for all bytes
- * is the first answer for any number of them. */
+/* Everything is judged as soon as its own bytes are there and in their order, so the answer for all
+ * bytes is the first answer for any number of them. */
 struct framing {
 	struct reader bytes;
 	uint8_t header[MESSAGE_HEADER];
@@ -61,7 +61,8 @@ static int read_record_header(struct framing *framing, struct tls_hello *hello)
 		return TLS_HELLO_NEED_MORE;
 	framing->body_len = (size_t)(at[3] << 8 | at[4]);
 	framing->bytes.at += RECORD_HEADER;
-	/* RFC 8446, 5.1: no zero-length handshake fragments, or a client could send them for ever. */
+	/* RFC 8446, 5.1: no zero-length handshake fragments, or a client could send them for
+	 * ever. */
 	if (framing->body_len == 0)
 		return malformed(hello, TLS_ALERT_UNEXPECTED_MESSAGE);
 	if (framing->body_len > RECORD_PLAIN_MAX)
@@ -69,8 +70,8 @@ static int read_record_header(struct framing *framing, struct tls_hello *hello)
 	return 0;
 }
 
-/* Looks at the message's own header as far as this record brings it, and checks that the record ends where
- * the message does: what follows a ClientHello in its record is never right. */
+/* Looks at the message's own header as far as this record brings it, and checks that the record
+ * ends where the message does: what follows a ClientHello in its record is never right. */
 static int read_message_header(struct framing *framing, struct tls_hello *hello)
 {
 	size_t part = reader_left(&framing->bytes);
@@ -82,14 +83,16 @@ static int read_message_header(struct framing *framing, struct tls_hello *hello)
 	if (framing->gathered + part >= 1 && framing->header[0] != CLIENT_HELLO)
 		return malformed(hello, TLS_ALERT_UNEXPECTED_MESSAGE);
 	if (framing->gathered + part >= MESSAGE_HEADER && framing->message_len == 0) {
-		framing->message_len = MESSAGE_HEADER + ((size_t)framing->header[1] << 16 |
-							 (size_t)framing->header[2] << 8 | framing->header[3]);
+		framing->message_len =
+			MESSAGE_HEADER + ((size_t)framing->header[1] << 16 |
+					  (size_t)framing->header[2] << 8 | framing->header[3]);
 		if (framing->message_len > TLS_HELLO_MESSAGE_MAX) {
 			hello->alert = TLS_ALERT_ILLEGAL_PARAMETER;
 			return TLS_HELLO_TOO_BIG;
 		}
 	}
-	if (framing->message_len != 0 && framing->gathered + framing->body_len > framing->message_len)
+	if (framing->message_len != 0 &&
+	    framing->gathered + framing->body_len > framing->message_len)
 		return malformed(hello, TLS_ALERT_UNEXPECTED_MESSAGE);
 	return part < framing->body_len ? TLS_HELLO_NEED_MORE : 0;
 }
@@ -136,12 +139,13 @@ static struct span message_of(struct span bytes, const struct framing *framing, 
 	return span_of(scratch, copied);
 }
 
-/* ---- What else it may be -------------------------------------------------------------------------------- */
+/* ---- What else it may be --------------------------------------------------------------------- */
 
 static enum tls_looks_like looks_like(struct span bytes)
 {
-	static const char *const methods[] = { "GET ",	   "POST ",    "HEAD ",	   "PUT ",  "DELETE ",
-					       "OPTIONS ", "CONNECT ", "TRACE ",   "PATCH ", "PRI " };
+	static const char *const methods[] = { "GET ",    "POST ",    "HEAD ",    "PUT ",
+					       "DELETE ", "OPTIONS ", "CONNECT ", "TRACE ",
+					       "PATCH ",  "PRI " };
 
 	if (span_starts_with(bytes, SPAN("SSH-")))
 		return TLS_LOOKS_LIKE_SSH;
@@ -151,14 +155,14 @@ static enum tls_looks_like looks_like(struct span bytes)
 	return TLS_LOOKS_LIKE_OTHER;
 }
 
-/* ---- Names ------------------------------------------------------------------------------------------------ */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static bool is_address(struct span name)
 {
 	size_t dots = 0;
 
-	/* No host name has a colon; digits and dots only are an address whether or not it is a good one (WHATWG
-	 * and RFC 1123, 2.1: a name's last label is not numeric). */
+	/* No host name has a colon; digits and dots only are an address whether or not it is a good
+	 * one (WHATWG and RFC 1123, 2.1: a name's last label is not numeric). */
 	if (span_find_byte(name, ':') < name.len)
 		return true;
 	for (size_t i = 0; i < name.len; i++) {
@@ -202,8 +206,8 @@ static bool is_address_text(struct span name)
 	return true;
 }
 
-/* RFC 6066, 3: a list, but clients send exactly one host_name. A second entry would let the firewall and the
- * certificate choice see different names: refuse it. */
+/* RFC 6066, 3: a list, but clients send exactly one host_name. A second entry would let the
+ * firewall and the certificate choice see different names: refuse it. */
 static bool read_server_name(struct reader body, struct tls_hello *hello)
 {
 	struct reader list = read_sub(&body, read_be16(&body));
@@ -235,7 +239,7 @@ struct span tls_hello_name(const struct tls_hello *hello)
 	return span_of(hello->name, hello->name_len);
 }
 
-/* ---- Lists -------------------------------------------------------------------------------------------------- */
+/* ---- Lists ----------------------------------------------------------------------------------- */
 
 static bool read_pairs(struct reader body, size_t length_bytes, struct span *ret_pairs)
 {
@@ -304,7 +308,7 @@ bool tls_hello_has_alpn(const struct tls_hello *hello, struct span protocol)
 	return false;
 }
 
-/* ---- Extensions ------------------------------------------------------------------------------------------------ */
+/* ---- Extensions ------------------------------------------------------------------------------ */
 
 enum {
 	EXTENSION_SERVER_NAME = 0,
@@ -318,8 +322,8 @@ enum {
 	EXTENSIONS_MAX = 128,
 };
 
-/* 0, or the alert. A known extension that does not parse is an error here and not the library's to judge:
- * two readers of one hello must not see different names. */
+/* 0, or the alert. A known extension that does not parse is an error here and not the library's to
+ * judge: two readers of one hello must not see different names. */
 static int read_extension(uint16_t type, struct reader body, struct tls_hello *hello)
 {
 	bool ok = true;
@@ -376,7 +380,7 @@ static int read_extensions(struct span block, struct tls_hello *hello)
 	return 0;
 }
 
-/* ---- What the client can do --------------------------------------------------------------------------------------- */
+/* ---- What the client can do ------------------------------------------------------------------ */
 
 static bool has_any(struct span pairs, const uint16_t *code_points, size_t count)
 {
@@ -393,7 +397,8 @@ static void judge_certificates(struct tls_hello *hello)
 	static const uint16_t rsa12[] = { 0xc02f, 0xc030, 0xcca8 };
 	static const uint16_t pss[] = { CRYPTO_SCHEME_RSA_PSS_SHA256, CRYPTO_SCHEME_RSA_PSS_SHA384,
 					CRYPTO_SCHEME_RSA_PSS_SHA512 };
-	static const uint16_t pkcs1[] = { CRYPTO_SCHEME_RSA_PKCS1_SHA256, CRYPTO_SCHEME_RSA_PKCS1_SHA384,
+	static const uint16_t pkcs1[] = { CRYPTO_SCHEME_RSA_PKCS1_SHA256,
+					  CRYPTO_SCHEME_RSA_PKCS1_SHA384,
 					  CRYPTO_SCHEME_RSA_PKCS1_SHA512 };
 	static const uint16_t groups[] = { 0x001d, 0x0017, 0x0018 };
 	struct span suites = hello->cipher_suites, schemes = hello->signature_schemes;
@@ -410,7 +415,8 @@ static void judge_certificates(struct tls_hello *hello)
 	} else if (hello->has_tls12 && has_any(hello->groups, groups, ARRAY_LEN(groups))) {
 		bool ecdsa = has_any(suites, ecdsa12, ARRAY_LEN(ecdsa12));
 
-		/* RFC 8422, 5.1.1: in 1.2 the groups say which curves a certificate may use as well. */
+		/* RFC 8422, 5.1.1: in 1.2 the groups say which curves a certificate may use as
+		 * well. */
 		hello->can_ecdsa_p256 = ecdsa && p256 && tls_list_has(hello->groups, 0x0017);
 		hello->can_ecdsa_p384 = ecdsa && p384 && tls_list_has(hello->groups, 0x0018);
 		hello->can_rsa = has_any(suites, rsa12, ARRAY_LEN(rsa12)) &&

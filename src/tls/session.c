@@ -2,15 +2,15 @@
 
 #include "tls/tls_internal.h"
 
-/* ---- The library's transport: the wire of the current call --------------------------------------------------- */
+/* ---- The library's transport: the wire of the current call ----------------------------------- */
 
 struct tls_session *session_of(const SSL *ssl)
 {
 	return SSL_get_app_data(ssl);
 }
 
-/* The library asks for a record's header, then for its body: nothing is taken beyond the record, and a flood
- * ends with the record that made it one. */
+/* The library asks for a record's header, then for its body: nothing is taken beyond the record,
+ * and a flood ends with the record that made it one. */
 static int wire_read(BIO *bio, char *buf, int size)
 {
 	struct tls_session *session = BIO_get_data(bio);
@@ -61,19 +61,20 @@ static const BIO_METHOD wire_method = {
 	.ctrl = wire_control,
 };
 
-/* ---- What the library tells ------------------------------------------------------------------------------------- */
+/* ---- What the library tells ------------------------------------------------------------------ */
 
-void session_on_message(int is_write, int version, int content_type, const void *bytes, size_t len, SSL *ssl,
-			void *owner)
+void session_on_message(int is_write, int version, int content_type, const void *bytes, size_t len,
+			SSL *ssl, void *owner)
 {
 	struct tls_session *session = session_of(ssl);
 
 	(void)version;
 	(void)owner;
-	if (is_write || content_type != SSL3_RT_HANDSHAKE || len == 0 ||
-	    *(const uint8_t *)bytes != SSL3_MT_KEY_UPDATE)
+	(void)bytes;
+	/* After the handshake these are KeyUpdates, or an origin's tickets. */
+	if (is_write || content_type != SSL3_RT_HANDSHAKE || len == 0 || session->handshake)
 		return;
-	if (++session->key_updates > KEY_UPDATES_MAX)
+	if (++session->quiet_messages > QUIET_MESSAGES_MAX)
 		session->is_flooded = true;
 }
 
@@ -99,12 +100,13 @@ int session_on_verify(X509_STORE_CTX *store, void *owner)
 	if (verified <= 0) {
 		int error = X509_STORE_CTX_get_error(store);
 
-		session->handshake->verify_error = error == X509_V_OK ? X509_V_ERR_UNSPECIFIED : error;
+		session->handshake->verify_error =
+			error == X509_V_OK ? X509_V_ERR_UNSPECIFIED : error;
 	}
 	return verified;
 }
 
-/* ---- Making one ---------------------------------------------------------------------------------------------------- */
+/* ---- Making one ------------------------------------------------------------------------------ */
 
 static struct tls_session *session_new(struct tls_policy *policy, bool is_client)
 {
@@ -153,7 +155,8 @@ int tls_server_new(struct tls_policy *policy, const struct tls_credential *crede
 		return -ENOMEM;
 	handshake = session->handshake;
 	SSL_set_accept_state(session->ssl);
-	memcpy(handshake->request.key_hash, credential->key_hash, sizeof(handshake->request.key_hash));
+	memcpy(handshake->request.key_hash, credential->key_hash,
+	       sizeof(handshake->request.key_hash));
 	handshake->name_len = hello->name_len;
 	memcpy(handshake->name, hello->name, hello->name_len);
 	if (!sign_set_credential(session->ssl, credential, hello->has_tls13)) {
@@ -161,7 +164,8 @@ int tls_server_new(struct tls_policy *policy, const struct tls_credential *crede
 		tls_session_free(session);
 		return -ENOMEM;
 	}
-	/* TLS 1.2 gets no tickets: there they are sent before the client has proven anything, in the clear. */
+	/* TLS 1.2 gets no tickets: there they are sent before the client has proven anything, in
+	 * the clear. */
 	if (!hello->has_tls13 || !policy->tickets ||
 	    !ticket_keys_newest(policy->tickets, now_s, &handshake->ticket_key)) {
 		crypto_wipe(&handshake->ticket_key, sizeof(handshake->ticket_key));
@@ -175,8 +179,13 @@ static bool set_verify_name(SSL *ssl, const struct tls_client_config *config)
 {
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
 
+	/* Names stand in subjectAltName only, as in browsers (RFC 9525, 6.3). Sessions do not
+	 * inherit these flags from their policy. */
+	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT |
+						       X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	if (config->verify_name.len)
-		return X509_VERIFY_PARAM_set1_host(param, config->verify_name.ptr, config->verify_name.len);
+		return X509_VERIFY_PARAM_set1_host(param, config->verify_name.ptr,
+						   config->verify_name.len);
 	return X509_VERIFY_PARAM_set1_ip(param, config->verify_address, config->verify_address_len);
 }
 
@@ -199,15 +208,18 @@ int tls_client_new(struct tls_policy *policy, const struct tls_client_config *co
 	bool ok;
 
 	MUST(policy->is_client);
-	if (config->verify_name.len == 0 && config->verify_address_len != 4 && config->verify_address_len != 16)
+	if (config->verify_name.len == 0 && config->verify_address_len != 4 &&
+	    config->verify_address_len != 16)
 		return -EINVAL;
 	session = session_new(policy, true);
 	if (!session)
 		return -ENOMEM;
 	SSL_set_connect_state(session->ssl);
-	ok = set_verify_name(session->ssl, config) && set_server_name(session->ssl, config->server_name);
+	ok = set_verify_name(session->ssl, config) &&
+	     set_server_name(session->ssl, config->server_name);
 	if (ok && config->credential) {
-		memcpy(session->handshake->request.key_hash, config->credential->key_hash, CRYPTO_SHA256_SIZE);
+		memcpy(session->handshake->request.key_hash, config->credential->key_hash,
+		       CRYPTO_SHA256_SIZE);
 		ok = sign_set_credential(session->ssl, config->credential, true) &&
 		     SSL_set_min_proto_version(session->ssl, TLS1_3_VERSION);
 	}
@@ -230,7 +242,7 @@ void tls_session_free(struct tls_session *session)
 	heap_free(session);
 }
 
-/* ---- Running one ------------------------------------------------------------------------------------------------------ */
+/* ---- Running one ----------------------------------------------------------------------------- */
 
 /* What the library's return value means; `value` is not a success. */
 static int outcome_of(struct tls_session *session, int value)
@@ -274,24 +286,28 @@ int tls_session_handshake(struct tls_session *session, struct tls_wire *wire)
 	return outcome;
 }
 
-int tls_session_read(struct tls_session *session, struct tls_wire *wire, char *buf, size_t size, size_t *ret_len)
+int tls_session_read(struct tls_session *session, struct tls_wire *wire, char *buf, size_t size,
+		     size_t *ret_len)
 {
 	int outcome = 0;
+	int records = 0;
 
 	*ret_len = 0;
 	MUST(!session->handshake && size > 0);
 	if (session->is_failed)
 		return TLS_FAILED;
 	session->wire = wire;
-	while (*ret_len < size && outcome == 0) {
+	while (*ret_len < size && outcome == 0 && records++ < READ_RECORDS_MAX) {
 		size_t left = size - *ret_len;
-		int got = SSL_read(session->ssl, buf + *ret_len, left > INT32_MAX ? INT32_MAX : (int)left);
+		int got = SSL_read(session->ssl, buf + *ret_len,
+				   left > INT32_MAX ? INT32_MAX : (int)left);
 
 		if (got > 0) {
 			*ret_len += (size_t)got;
-			session->key_updates = 0;
+			session->quiet_messages = 0;
 		} else if (*ret_len > 0) {
-			/* What came first is told first. The library says the same again next time. */
+			/* What came first is told first. The library says the same again next
+			 * time. */
 			ERR_clear_error();
 			break;
 		} else {
@@ -307,11 +323,12 @@ bool tls_session_has_pending(const struct tls_session *session)
 	return SSL_pending(session->ssl) > 0;
 }
 
-/* Moves what was sealed before, or waits to be sent (tickets, answers to KeyUpdates), to the wire. */
+/* Moves what was sealed before, or waits to be sent (tickets, answers to KeyUpdates), to the
+ * wire. */
 static int flush(struct tls_session *session)
 {
-	/* The library wants the same length again for the record it has already sealed; it does not look at the
-	 * bytes (SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER). */
+	/* The library wants the same length again for the record it has already sealed; it does not
+	 * look at the bytes (SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER). */
 	static const char already_sealed[RECORD_PLAIN_MAX];
 	int done = SSL_write(session->ssl, already_sealed, session->sealed_len);
 
@@ -321,8 +338,9 @@ static int flush(struct tls_session *session)
 	return 0;
 }
 
-/* How much of `len` the next record shall hold: what fits into the room, unless that is hardly anything. 0:
- * wait for room. With an empty wire there will not be more, so then it is sealed whatever the room. */
+/* How much of `len` the next record shall hold: what fits into the room, unless that is hardly
+ * anything. 0: wait for room. With an empty wire there will not be more, so then it is sealed
+ * whatever the room. */
 static size_t record_len(const struct tls_session *session, size_t len, size_t record_max)
 {
 	enum { WORTH_SEALING = 1024 };
@@ -339,8 +357,8 @@ static size_t record_len(const struct tls_session *session, size_t len, size_t r
 	return wire->out_len == 0 && room > 0 ? len : 0;
 }
 
-int tls_session_write(struct tls_session *session, struct tls_wire *wire, struct span bytes, size_t record_max,
-		      size_t *ret_taken)
+int tls_session_write(struct tls_session *session, struct tls_wire *wire, struct span bytes,
+		      size_t record_max, size_t *ret_taken)
 {
 	int outcome;
 
@@ -362,7 +380,8 @@ int tls_session_write(struct tls_session *session, struct tls_wire *wire, struct
 		}
 		if (done <= 0)
 			outcome = outcome_of(session, done);
-		/* Nothing stood before it (flush), so want of room means: sealed, and its rest is inside. */
+		/* Nothing stood before it (flush), so want of room means: sealed, and its rest is
+		 * inside. */
 		if (outcome == TLS_WANT_ROOM)
 			session->sealed_len = (uint16_t)len;
 		if (outcome == 0 || outcome == TLS_WANT_ROOM)
@@ -382,7 +401,8 @@ int tls_session_close(struct tls_session *session, struct tls_wire *wire)
 	if (session->handshake || session->has_closed)
 		return 0;
 	session->wire = wire;
-	/* The last record's rest comes before the close. Once that has begun nothing else is written. */
+	/* The last record's rest comes before the close. Once that has begun nothing else is
+	 * written. */
 	if (!(SSL_get_shutdown(session->ssl) & SSL_SENT_SHUTDOWN))
 		outcome = flush(session);
 	if (outcome == 0) {

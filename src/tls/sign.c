@@ -9,7 +9,8 @@ static bool read_input13(struct tls_sign_request *request, struct span input)
 	struct span client = SPAN("TLS 1.3, client CertificateVerify\0");
 	struct span context = request->is_client ? client : server;
 
-	if (input.len <= 64 + context.len || !span_equal(span_first(span_skip(input, 64), context.len), context))
+	if (input.len <= 64 + context.len ||
+	    !span_equal(span_first(span_skip(input, 64), context.len), context))
 		return false;
 	request->transcript_hash = span_skip(input, 64 + context.len);
 	return request->transcript_hash.len == CRYPTO_SHA256_SIZE ||
@@ -27,8 +28,8 @@ static bool read_input12(struct tls_sign_request *request, struct span input)
 	return reader.ok && request->ecdhe_params.len >= 4 && !request->is_client;
 }
 
-static enum ssl_private_key_result_t take_signature(struct handshake *handshake, uint8_t *out, size_t *out_len,
-						    size_t max_out)
+static enum ssl_private_key_result_t take_signature(struct handshake *handshake, uint8_t *out,
+						    size_t *out_len, size_t max_out)
 {
 	switch (handshake->sign_state) {
 	case SIGN_ASKED:
@@ -47,8 +48,9 @@ static enum ssl_private_key_result_t take_signature(struct handshake *handshake,
 	return ssl_private_key_success;
 }
 
-static enum ssl_private_key_result_t sign_start(SSL *ssl, uint8_t *out, size_t *out_len, size_t max_out,
-						uint16_t scheme, const uint8_t *in, size_t in_len)
+static enum ssl_private_key_result_t sign_start(SSL *ssl, uint8_t *out, size_t *out_len,
+						size_t max_out, uint16_t scheme, const uint8_t *in,
+						size_t in_len)
 {
 	struct tls_session *session = session_of(ssl);
 	struct handshake *handshake = session->handshake;
@@ -69,21 +71,26 @@ static enum ssl_private_key_result_t sign_start(SSL *ssl, uint8_t *out, size_t *
 	return take_signature(handshake, out, out_len, max_out);
 }
 
-static enum ssl_private_key_result_t sign_complete(SSL *ssl, uint8_t *out, size_t *out_len, size_t max_out)
+static enum ssl_private_key_result_t sign_complete(SSL *ssl, uint8_t *out, size_t *out_len,
+						   size_t max_out)
 {
 	return take_signature(session_of(ssl)->handshake, out, out_len, max_out);
 }
 
-const SSL_PRIVATE_KEY_METHOD sign_method = { sign_start, NULL /* no RSA decryption exists */, sign_complete };
+const SSL_PRIVATE_KEY_METHOD sign_method = { sign_start, NULL /* no RSA decryption exists */,
+					     sign_complete };
 
-/* The schemes that the keyholder signs with such a key: for ECDSA the one whose curve it is, in 1.2 too. */
+/* The schemes that the keyholder signs with such a key: for ECDSA the one whose curve it is, in 1.2
+ * too. */
 bool sign_set_credential(SSL *ssl, const struct tls_credential *credential, bool is_tls13_only)
 {
 	static const uint16_t p256[] = { CRYPTO_SCHEME_ECDSA_P256_SHA256 };
 	static const uint16_t p384[] = { CRYPTO_SCHEME_ECDSA_P384_SHA384 };
-	static const uint16_t rsa[] = { CRYPTO_SCHEME_RSA_PSS_SHA256,	CRYPTO_SCHEME_RSA_PSS_SHA384,
-					CRYPTO_SCHEME_RSA_PSS_SHA512,	CRYPTO_SCHEME_RSA_PKCS1_SHA256,
-					CRYPTO_SCHEME_RSA_PKCS1_SHA384, CRYPTO_SCHEME_RSA_PKCS1_SHA512 };
+	static const uint16_t rsa[] = {
+		CRYPTO_SCHEME_RSA_PSS_SHA256,   CRYPTO_SCHEME_RSA_PSS_SHA384,
+		CRYPTO_SCHEME_RSA_PSS_SHA512,   CRYPTO_SCHEME_RSA_PKCS1_SHA256,
+		CRYPTO_SCHEME_RSA_PKCS1_SHA384, CRYPTO_SCHEME_RSA_PKCS1_SHA512
+	};
 	const uint16_t *schemes = NULL;
 	size_t count = 0;
 
@@ -101,7 +108,8 @@ bool sign_set_credential(SSL *ssl, const struct tls_credential *credential, bool
 		count = is_tls13_only ? 3 : ARRAY_LEN(rsa);
 		break;
 	}
-	return SSL_set_chain_and_key(ssl, credential->chain, credential->chain_len, NULL, &sign_method) &&
+	return SSL_set_chain_and_key(ssl, credential->chain, credential->chain_len, NULL,
+				     &sign_method) &&
 	       SSL_set_signing_algorithm_prefs(ssl, schemes, count);
 }
 

@@ -3,9 +3,10 @@
 #include "tls/tls_internal.h"
 
 _Static_assert(sizeof(struct tls_ticket_key) == 64, "the table is shared memory");
-_Static_assert(sizeof(struct tls_ticket_keys) == 16 + 64 * TLS_TICKET_KEYS_MAX, "the table is shared memory");
+_Static_assert(sizeof(struct tls_ticket_keys) == 16 + 64 * TLS_TICKET_KEYS_MAX,
+	       "the table is shared memory");
 
-/* ---- The writer: one process ----------------------------------------------------------------------------- */
+/* ---- The writer: one process ----------------------------------------------------------------- */
 
 static void write_begin(struct tls_ticket_keys *table)
 {
@@ -79,13 +80,14 @@ int64_t tls_ticket_keys_due_s(const struct tls_ticket_keys *table, int64_t accep
 {
 	uint32_t serial = __atomic_load_n(&table->serial, __ATOMIC_ACQUIRE);
 
-	if (table->format != TLS_TICKET_KEYS_FORMAT || serial % 2 != 0 || table->keys[0].made_at_s <= 0 ||
+	if (table->format != TLS_TICKET_KEYS_FORMAT || serial % 2 != 0 ||
+	    table->keys[0].made_at_s <= 0 ||
 	    table->keys[0].made_at_s > INT64_MAX - TICKET_ACCEPT_MAX_S)
 		return 0;
 	return table->keys[0].made_at_s + clamp_accept(accept_s) / 8;
 }
 
-/* ---- Readers: any content is legal --------------------------------------------------------------------------- */
+/* ---- Readers: any content is legal ----------------------------------------------------------- */
 
 enum { READ_TRIES = 3 };
 
@@ -95,7 +97,8 @@ static bool is_usable(const struct tls_ticket_key *key, int64_t now_s)
 }
 
 /* Copies the key that `name` means (NULL: the newest) out of a table that may be changing. */
-static bool read_key(const struct tls_ticket_keys *table, const uint8_t *name, struct tls_ticket_key *ret_key)
+static bool read_key(const struct tls_ticket_keys *table, const uint8_t *name,
+		     struct tls_ticket_key *ret_key)
 {
 	for (int i = 0; i < READ_TRIES; i++) {
 		uint32_t serial = __atomic_load_n(&table->serial, __ATOMIC_ACQUIRE);
@@ -115,7 +118,8 @@ static bool read_key(const struct tls_ticket_keys *table, const uint8_t *name, s
 	return false;
 }
 
-bool ticket_keys_newest(const struct tls_ticket_keys *table, int64_t now_s, struct tls_ticket_key *ret_key)
+bool ticket_keys_newest(const struct tls_ticket_keys *table, int64_t now_s,
+			struct tls_ticket_key *ret_key)
 {
 	return read_key(table, NULL, ret_key) && is_usable(ret_key, now_s);
 }
@@ -126,11 +130,11 @@ bool ticket_keys_find(const struct tls_ticket_keys *table, const uint8_t name[16
 	return read_key(table, name, ret_key) && is_usable(ret_key, now_s);
 }
 
-/* ---- The library's tickets ---------------------------------------------------------------------------------------
- * {key name 16, authenticated-at 8, nonce 12, sealed session}. The binding is associated data: a ticket of
- * another policy or name does not open, which means a full handshake. authenticated-at stays over renewals:
- * a chain of resumptions ends where its first ticket would have. The library's own notion of time stands
- * still (policy.c), so this is the only clock of a ticket. */
+/* ---- The library's tickets ----------------------------------------------------------------------
+ * {key name 16, authenticated-at 8, nonce 12, sealed session}. The binding is associated data: a
+ * ticket of another policy or name does not open, which means a full handshake. authenticated-at
+ * stays over renewals: a chain of resumptions ends where its first ticket would have. The library's
+ * own notion of time stands still (policy.c), so this is the only clock of a ticket. */
 
 enum {
 	TICKET_NAME_SIZE = 16,
@@ -159,7 +163,8 @@ static size_t ticket_overhead(SSL *ssl)
 	return TICKET_OVERHEAD;
 }
 
-static int ticket_seal(SSL *ssl, uint8_t *out, size_t *out_len, size_t max_out, const uint8_t *in, size_t in_len)
+static int ticket_seal(SSL *ssl, uint8_t *out, size_t *out_len, size_t max_out, const uint8_t *in,
+		       size_t in_len)
 {
 	struct tls_session *session = session_of(ssl);
 	struct handshake *handshake = session->handshake;
@@ -168,25 +173,28 @@ static int ticket_seal(SSL *ssl, uint8_t *out, size_t *out_len, size_t max_out, 
 	uint8_t nonce[CRYPTO_AEAD_NONCE_SIZE];
 	int64_t authenticated_at_s;
 
-	/* The library asks only where tickets are on, which needs a key; it promises apart buffers or the very
-	 * same one, and uses apart ones. */
-	if (!handshake || handshake->ticket_key.made_at_s == 0 || in == out || max_out < in_len + TICKET_OVERHEAD)
+	/* The library asks only where tickets are on, which needs a key; it promises apart buffers
+	 * or the very same one, and uses apart ones. */
+	if (!handshake || handshake->ticket_key.made_at_s == 0 || in == out ||
+	    max_out < in_len + TICKET_OVERHEAD)
 		return 0;
-	authenticated_at_s = SSL_session_reused(ssl) ? handshake->resumed_from_s : session->wire->now_s;
+	authenticated_at_s =
+		SSL_session_reused(ssl) ? handshake->resumed_from_s : session->wire->now_s;
 	crypto_random(nonce, sizeof(nonce));
 	write_span(&front, span_of(handshake->ticket_key.name, TICKET_NAME_SIZE));
 	write_be64(&front, (uint64_t)authenticated_at_s);
 	write_span(&front, span_of(nonce, sizeof(nonce)));
 	MUST(front.ok);
 	if (crypto_aead_seal(handshake->ticket_key.secret, nonce, span_of(in, in_len),
-			     binding_of(session, authenticated_at_s, binding), out + TICKET_FRONT) != 0)
+			     binding_of(session, authenticated_at_s, binding),
+			     out + TICKET_FRONT) != 0)
 		return 0;
 	*out_len = in_len + TICKET_OVERHEAD;
 	return 1;
 }
 
-static enum ssl_ticket_aead_result_t ticket_open(SSL *ssl, uint8_t *out, size_t *out_len, size_t max_out,
-						 const uint8_t *in, size_t in_len)
+static enum ssl_ticket_aead_result_t ticket_open(SSL *ssl, uint8_t *out, size_t *out_len,
+						 size_t max_out, const uint8_t *in, size_t in_len)
 {
 	struct tls_session *session = session_of(ssl);
 	const struct tls_policy *policy = session->policy;
@@ -209,7 +217,8 @@ static enum ssl_ticket_aead_result_t ticket_open(SSL *ssl, uint8_t *out, size_t 
 	opened = crypto_aead_open(key.secret, (const uint8_t *)nonce.ptr, sealed,
 				  binding_of(session, authenticated_at_s, binding), out);
 	crypto_wipe(&key, sizeof(key));
-	/* A ticket of others is no error: one left in the library's queue would fail the handshake. */
+	/* A ticket of others is no error: one left in the library's queue would fail the
+	 * handshake. */
 	ERR_clear_error();
 	/* Authentic from here on, so the subtraction cannot be made to overflow. */
 	if (!opened || now_s - authenticated_at_s >= policy->ticket_accept_s)

@@ -12,8 +12,12 @@ enum {
 	TICKET_BINDING_MAX = 24 + 8 + 8 + TLS_NAME_MAX,
 	SIGN_INPUT_MAX = 256,
 	RECORD_PLAIN_MAX = 16384,
-	/* The library stops at 32 empty records and 4 warnings in a row, but counts no KeyUpdates: we do. */
-	KEY_UPDATES_MAX = 32,
+	/* The library stops at 32 empty records and 4 warnings in a row, but counts no messages
+	 * after the handshake: we do. */
+	QUIET_MESSAGES_MAX = 32,
+	/* One call of tls_session_read(): what small records can cost until the caller looks at its
+	 * budget. */
+	READ_RECORDS_MAX = 256,
 	ORIGIN_CHAIN_MAX = 8,
 };
 
@@ -44,7 +48,8 @@ struct handshake {
 	uint8_t sign_input[SIGN_INPUT_MAX];
 	uint8_t signature[CRYPTO_SIGNATURE_MAX];
 	size_t signature_len;
-	/* The key is copied when the session begins: sealing must not fail later because it is gone. */
+	/* The key is copied when the session begins: sealing must not fail later because it is
+	 * gone. */
 	struct tls_ticket_key ticket_key;
 	int64_t resumed_from_s; /* when the client of the ticket that opened saw a certificate */
 	uint8_t name[TLS_NAME_MAX];
@@ -58,7 +63,7 @@ struct tls_session {
 	struct handshake *handshake; /* NULL when it is done */
 	struct tls_wire *wire;       /* for the length of one call, else NULL */
 	uint16_t sealed_len;         /* plain bytes of the record that did not fit into wire.out */
-	uint8_t key_updates;         /* in a row */
+	uint8_t quiet_messages;      /* in a row, without data between */
 	bool is_client, is_closed, is_failed, is_flooded, has_closed;
 	int16_t alert_sent, alert_received; /* -1: none */
 	struct tls_failure failure;
@@ -68,8 +73,8 @@ struct tls_session {
 struct tls_policy *policy_ref(struct tls_policy *policy);
 /* session.c: what the library's callbacks begin with */
 struct tls_session *session_of(const SSL *ssl);
-void session_on_message(int is_write, int version, int content_type, const void *bytes, size_t len, SSL *ssl,
-			void *owner);
+void session_on_message(int is_write, int version, int content_type, const void *bytes, size_t len,
+			SSL *ssl, void *owner);
 void session_on_info(const SSL *ssl, int type, int value);
 int session_on_verify(X509_STORE_CTX *store, void *owner);
 /* sign.c */
@@ -77,7 +82,8 @@ extern const SSL_PRIVATE_KEY_METHOD sign_method;
 bool sign_set_credential(SSL *ssl, const struct tls_credential *credential, bool is_tls13_only);
 /* ticket.c */
 extern const SSL_TICKET_AEAD_METHOD ticket_method;
-bool ticket_keys_newest(const struct tls_ticket_keys *table, int64_t now_s, struct tls_ticket_key *ret_key);
+bool ticket_keys_newest(const struct tls_ticket_keys *table, int64_t now_s,
+			struct tls_ticket_key *ret_key);
 bool ticket_keys_find(const struct tls_ticket_keys *table, const uint8_t name[16], int64_t now_s,
 		      struct tls_ticket_key *ret_key);
 /* failure.c */

@@ -1,5 +1,6 @@
-/* Requests as a client sends them. Properties: fed in pieces they give what they give whole; input is never
- * taken past what was offered; what was accepted has one framing, one Host and a canonical path. */
+/* Requests as a client sends them. Properties: fed in pieces they give what they give whole;
+ * input is never taken past what was offered; what was accepted has one framing, one Host and a
+ * canonical path. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,12 +24,15 @@ static void check_request(struct arena *arena, const struct http_request *reques
 	struct http_path again;
 
 	MUST(http_fields_count(fields, HTTP_NAME_CONTENT_LENGTH) +
-		     http_fields_count(fields, HTTP_NAME_TRANSFER_ENCODING) <= 1);
+		     http_fields_count(fields, HTTP_NAME_TRANSFER_ENCODING) <=
+	     1);
 	MUST(http_fields_count(fields, HTTP_NAME_HOST) == 1 || request->version == 10);
 	MUST(http_is_token(request->method_text));
 	for (uint32_t i = 0; i < fields->count; i++)
-		MUST(http_is_token(fields->items[i].name) && http_is_field_value(fields->items[i].value));
-	if (request->target_form == HTTP_TARGET_ORIGIN || request->target_form == HTTP_TARGET_ABSOLUTE) {
+		MUST(http_is_token(fields->items[i].name) &&
+		     http_is_field_value(fields->items[i].value));
+	if (request->target_form == HTTP_TARGET_ORIGIN ||
+	    request->target_form == HTTP_TARGET_ABSOLUTE) {
 		MUST(http_path_normalize(arena, request->path.wire, &again) == 0);
 		MUST(span_equal(again.wire, request->path.wire) &&
 		     span_equal(again.text, request->path.text));
@@ -84,7 +88,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct digest single = run(span_of(data, size), 1);
 	struct digest thirds = run(span_of(data, size), size / 3 + 1);
 
-	MUST(whole.hash == single.hash && whole.outcomes == single.outcomes && whole.fault == single.fault);
-	MUST(whole.hash == thirds.hash && whole.outcomes == thirds.outcomes && whole.fault == thirds.fault);
+	MUST(whole.hash == single.hash && whole.outcomes == single.outcomes &&
+	     whole.fault == single.fault);
+	MUST(whole.hash == thirds.hash && whole.outcomes == thirds.outcomes &&
+	     whole.fault == thirds.fault);
 	return 0;
 }

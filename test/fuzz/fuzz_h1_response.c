@@ -1,5 +1,6 @@
-/* Responses as an origin sends them; the first byte chooses method, upgrade and end. Properties: fed in pieces
- * they give what they give whole; a connection is reused only after a whole response with nothing behind. */
+/* Responses as an origin sends them; the first byte chooses method, upgrade and end. Properties:
+ * fed in pieces they give what they give whole; a connection is reused only after a whole
+ * response with nothing behind. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* Paths, targets and hosts. Properties: the wire form is a fixed point of the normalisation and means the same
- * text; neither holds what an origin could read as another path. */
+/* Paths, targets and hosts. Properties: the wire form is a fixed point of the normalisation and
+ * means the same text; neither holds what an origin could read as another path. */
 #include <string.h>
 
 #include "http/http.h"
@@ -24,7 +24,8 @@ static void check_path(struct arena *arena, const struct http_path *path)
 	/* A rewrite that changes nothing must come back to the same path. */
 	struct span encoded = http_path_encode(arena, path->text);
 
-	MUST(http_path_normalize(arena, encoded, &again) == 0 && span_equal(again.text, path->text));
+	MUST(http_path_normalize(arena, encoded, &again) == 0 &&
+	     span_equal(again.text, path->text));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

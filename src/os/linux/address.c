@@ -25,7 +25,7 @@ struct os_address os_address_of(unsigned family, const uint8_t ip[16], uint16_t 
 	return address;
 }
 
-/* ---- Text --------------------------------------------------------------------------------------------- */
+/* ---- Text ---------------------------------------------------------------------------------- */
 
 static bool parse_v6_scope(struct span zone, uint32_t *ret_scope)
 {
@@ -147,7 +147,7 @@ void os_address_write(const struct os_address *address, struct writer *out)
 	write_u64(out, address->port);
 }
 
-/* ---- Facts -------------------------------------------------------------------------------------------- */
+/* ---- Facts --------------------------------------------------------------------------------- */
 
 bool os_address_same_ip(const struct os_address *a, const struct os_address *b)
 {
@@ -169,7 +169,8 @@ bool os_address_is_any(const struct os_address *address)
 
 	if (address->family == OS_FAMILY_BOTH)
 		return true;
-	return address->family != OS_FAMILY_UNIX && memcmp(address->ip, zeroes, sizeof(zeroes)) == 0;
+	return address->family != OS_FAMILY_UNIX &&
+	       memcmp(address->ip, zeroes, sizeof(zeroes)) == 0;
 }
 
 bool os_address_is_loopback(const struct os_address *address)
@@ -204,7 +205,7 @@ bool os_address_is_private(const struct os_address *address)
 	return false;
 }
 
-/* ---- The kernel's form -------------------------------------------------------------------------------- */
+/* ---- The kernel's form --------------------------------------------------------------------- */
 
 unsigned os_address_to_native(const struct os_address *address, struct sockaddr_storage *ret_native)
 {
@@ -234,7 +235,8 @@ unsigned os_address_to_native(const struct os_address *address, struct sockaddr_
 	return 0;
 }
 
-int os_address_from_native(const struct sockaddr_storage *native, unsigned len, struct os_address *ret_address)
+int os_address_from_native(const struct sockaddr_storage *native, unsigned len,
+			   struct os_address *ret_address)
 {
 	const struct sockaddr_in *v4 = (const struct sockaddr_in *)native;
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)native;
@@ -249,7 +251,8 @@ int os_address_from_native(const struct sockaddr_storage *native, unsigned len, 
 		*ret_address = os_address_of(OS_FAMILY_V4, ip, ntohs(v4->sin_port));
 		return 0;
 	case AF_INET6:
-		*ret_address = os_address_of(OS_FAMILY_V6, v6->sin6_addr.s6_addr, ntohs(v6->sin6_port));
+		*ret_address =
+			os_address_of(OS_FAMILY_V6, v6->sin6_addr.s6_addr, ntohs(v6->sin6_port));
 		if (ret_address->family == OS_FAMILY_V6)
 			ret_address->scope = v6->sin6_scope_id;
 		return 0;
@@ -257,7 +260,9 @@ int os_address_from_native(const struct sockaddr_storage *native, unsigned len, 
 		*ret_address = (struct os_address){ .family = OS_FAMILY_UNIX };
 		len -= (unsigned)offsetof(struct sockaddr_un, sun_path);
 		if (len > 0 && len <= OS_UNIX_PATH_MAX + 1 && local->sun_path[0])
-			memcpy(ret_address->path, local->sun_path, strnlen(local->sun_path, len < OS_UNIX_PATH_MAX ? len : OS_UNIX_PATH_MAX));
+			memcpy(ret_address->path, local->sun_path,
+			       strnlen(local->sun_path,
+				       len < OS_UNIX_PATH_MAX ? len : OS_UNIX_PATH_MAX));
 		return 0;
 	default:
 		return -EAFNOSUPPORT;

@@ -1,7 +1,7 @@
 #include "os/linux/internal.h"
 
-/* Options of a sanitizer build: children are started with an empty environment, so they stand in here.
- * The leak check needs ptrace, which no sandbox gives. */
+/* Options of a sanitizer build: children are started with an empty environment, so they stand in
+ * here. The leak check needs ptrace, which no sandbox gives. */
 #if OS_SANITIZED
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)

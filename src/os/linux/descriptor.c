@@ -40,7 +40,8 @@ int os_program(void)
 
 void os_close(int fd)
 {
-	/* EINTR: Linux has closed it all the same. EBADF is a bug of ours: it may be somebody else's soon. */
+	/* EINTR: Linux has closed it all the same. EBADF is a bug of ours: it may be somebody
+	 * else's soon. */
 	if (fd >= 0)
 		MUST(close(fd) == 0 || errno != EBADF);
 }

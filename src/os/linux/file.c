@@ -71,7 +71,7 @@ int os_open(int folder_fd, const char *path, unsigned flags, unsigned mode, int 
 	return 0;
 }
 
-/* ---- Facts -------------------------------------------------------------------------------------------- */
+/* ---- Facts --------------------------------------------------------------------------------- */
 
 static enum os_file_type type_of(mode_t mode)
 {
@@ -107,8 +107,8 @@ int os_file_info(int fd, struct os_file_info *ret_info)
 {
 	struct stat native;
 
-	/* Not the library's fstat(): it is newfstatat() in disguise, which a filter cannot tell from asking
-	 * about any path. On 64-bit machines the kernel's struct is the library's. */
+	/* Not the library's fstat(): it is newfstatat() in disguise, which a filter cannot tell
+	 * from asking about any path. On 64-bit machines the kernel's struct is the library's. */
 	if (syscall(SYS_fstat, fd, &native) < 0)
 		return -errno;
 	*ret_info = info_of(&native);
@@ -125,7 +125,7 @@ int os_file_info_at(int folder_fd, const char *name, struct os_file_info *ret_in
 	return 0;
 }
 
-/* ---- Bytes -------------------------------------------------------------------------------------------- */
+/* ---- Bytes --------------------------------------------------------------------------------- */
 
 ssize_t os_pread(int fd, void *buf, size_t size, uint64_t offset)
 {
@@ -149,7 +149,8 @@ ssize_t os_pwrite(int fd, const void *buf, size_t size, uint64_t offset)
 	return len < 0 ? -errno : len;
 }
 
-/* Reads on to the end; the size may be unknown (/proc) or change meanwhile. *used never passes cap + 1. */
+/* Reads on to the end; the size may be unknown (/proc) or change meanwhile. *used never passes cap
+ * + 1. */
 static int read_rest(int fd, char *buf, size_t size, size_t *used)
 {
 	while (*used < size) {
@@ -209,7 +210,8 @@ int os_file_read_fd(int fd, size_t cap, struct arena *arena, struct span *ret_te
 	return 0;
 }
 
-int os_file_read(int folder_fd, const char *path, size_t cap, struct arena *arena, struct span *ret_text)
+int os_file_read(int folder_fd, const char *path, size_t cap, struct arena *arena,
+		 struct span *ret_text)
 {
 	OS_AUTO_FD fd = -1;
 	int error = os_open(folder_fd, path, OS_OPEN_READ, 0, &fd);
@@ -228,7 +230,8 @@ static int folder_sync(int folder_fd)
 static int write_new(int folder_fd, const char *name, struct span text, unsigned mode)
 {
 	OS_AUTO_FD fd = -1;
-	int error = os_open(folder_fd, name, OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_EXCLUSIVE, 0600, &fd);
+	int error = os_open(folder_fd, name, OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_EXCLUSIVE,
+			    0600, &fd);
 
 	if (!error)
 		error = os_file_mode(fd, mode); /* whatever the umask is */
@@ -246,7 +249,8 @@ int os_file_replace(int folder_fd, const char *name, struct span text, unsigned 
 	int len, error;
 
 	os_random(&random, sizeof(random));
-	len = snprintf(temporary, sizeof(temporary), ".%s.%016llx", name, (unsigned long long)random);
+	len = snprintf(temporary, sizeof(temporary), ".%s.%016llx", name,
+		       (unsigned long long)random);
 	if (len < 0 || (size_t)len >= sizeof(temporary))
 		return -ENAMETOOLONG;
 	error = write_new(folder_fd, temporary, text, mode);
@@ -287,11 +291,13 @@ int os_file_mode(int fd, unsigned mode)
 	return chmod(path, mode) < 0 ? -errno : 0;
 }
 
-/* ---- Locks -------------------------------------------------------------------------------------------- */
+/* ---- Locks --------------------------------------------------------------------------------- */
 
 static int lock_change(int fd, uint64_t byte, short type)
 {
-	struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1 };
+	struct flock lock = {
+		.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1
+	};
 
 	if (RETRY(fcntl(fd, F_OFD_SETLK, &lock)) == 0)
 		return 0;
@@ -310,7 +316,9 @@ int os_lock_release(int fd, uint64_t byte)
 
 int os_lock_is_held(int fd, uint64_t byte)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1 };
+	struct flock lock = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1
+	};
 
 	if (fcntl(fd, F_OFD_GETLK, &lock) < 0)
 		return -errno;

@@ -38,7 +38,8 @@ int os_folder_make(int folder_fd, const char *path, unsigned mode)
 		part[end] = 0;
 		if (mkdirat(folder_fd, part, mode) == 0 || errno == EEXIST)
 			continue;
-		/* A folder above that we may not even look into (a read-only root) is there nevertheless. */
+		/* A folder above that we may not even look into (a read-only root) is there
+		 * nevertheless. */
 		if (path[end] == '/' && (errno == EROFS || errno == EACCES))
 			continue;
 		return -errno;
@@ -98,20 +99,23 @@ static enum os_file_type entry_type(int folder_fd, const struct dirent *entry)
 	case DT_SOCK:
 		return OS_FILE_SOCKET;
 	case DT_UNKNOWN: /* some file systems do not say */
-		return os_file_info_at(folder_fd, entry->d_name, &info) == 0 ? info.type : OS_FILE_OTHER;
+		return os_file_info_at(folder_fd, entry->d_name, &info) == 0 ? info.type
+									     : OS_FILE_OTHER;
 	default:
 		return OS_FILE_OTHER;
 	}
 }
 
-int os_folder_list(int folder_fd, int (*on_name)(void *owner, const char *name, enum os_file_type type),
+int os_folder_list(int folder_fd,
+		   int (*on_name)(void *owner, const char *name, enum os_file_type type),
 		   void *owner)
 {
 	struct dirent *entry;
 	DIR *folder;
 	int fd, answer;
 
-	answer = os_open(folder_fd, ".", OS_OPEN_FOLDER, 0, &fd); /* works on handles, and starts anew */
+	answer = os_open(folder_fd, ".", OS_OPEN_FOLDER, 0,
+			 &fd); /* works on handles, and starts anew */
 	if (answer)
 		return answer;
 	folder = fdopendir(fd);

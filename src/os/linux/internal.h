@@ -7,7 +7,7 @@
 
 #include "os/os.h"
 
-/* An interrupted call is begun again: signals come through the loop, none carries news to a call. */
+/* An interrupted call is begun again: signals come through the loop. */
 #define RETRY(call) \
 	({ \
 		__typeof__(call) result_; \
@@ -28,23 +28,25 @@
 #define OS_SANITIZED 0
 #endif
 
-/* ---- timer.c: the wheel of one loop. Six levels of 64 slots of 1 ms, 64 ms, … (two years). ----------- */
+/* ---- timer.c: the wheel of one loop. Six levels of 64 slots of 1 ms, 64 ms, … (two years). - */
 enum { WHEEL_LEVELS = 6, WHEEL_SLOTS = 64 };
 struct os_wheel {
-	uint64_t elapsed;                 /* the tick (ms) up to which all was looked at */
-	uint64_t occupied[WHEEL_LEVELS];  /* a bit per slot that may hold timers */
+	uint64_t elapsed;                /* the tick (ms) up to which all was looked at */
+	uint64_t occupied[WHEEL_LEVELS]; /* a bit per slot that may hold timers */
 	struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
-	struct list due;                  /* fire at the next run */
+	struct list due; /* fire at the next run */
 };
 void os_wheel_init(struct os_wheel *wheel, uint64_t now_ns);
 void os_wheel_set(struct os_wheel *wheel, struct os_timer *timer, uint64_t deadline_ns);
 void os_wheel_run(struct os_wheel *wheel, uint64_t now_ns);
-/* When os_wheel_run() has something to look at (perhaps only to sort it again): UINT64_MAX for never. */
+/* When os_wheel_run() has something to look at (perhaps only to sort it again): UINT64_MAX for
+ * never. */
 uint64_t os_wheel_next_ns(const struct os_wheel *wheel);
 
 /* ---- address.c */
 struct sockaddr_storage;
-unsigned os_address_to_native(const struct os_address *address, struct sockaddr_storage *ret_native);
+unsigned os_address_to_native(const struct os_address *address,
+			      struct sockaddr_storage *ret_native);
 int os_address_from_native(const struct sockaddr_storage *native, unsigned len,
 			   struct os_address *ret_address);
 
@@ -56,9 +58,9 @@ int os_landlock_enter(const struct os_sandbox *sandbox, struct os_sandbox_report
 /* ---- calls.c: what a sandbox's filter is made of. */
 enum os_call_rule {
 	OS_CALL_ALLOW,
-	OS_CALL_IF_EQUAL,    /* argument == value */
-	OS_CALL_IF_NO_BITS,  /* (argument & value) == 0 */
-	OS_CALL_EPERM,       /* libraries try it and live without it */
+	OS_CALL_IF_EQUAL,   /* argument == value */
+	OS_CALL_IF_NO_BITS, /* (argument & value) == 0 */
+	OS_CALL_EPERM,      /* libraries try it and live without it */
 };
 struct os_call {
 	const char *name;

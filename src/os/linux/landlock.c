@@ -4,8 +4,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Landlock by system call: Debian 12's header knows ABI 2 only, kernels are at 7. The numbers are the
- * kernel's interface (include/uapi/linux/landlock.h) and do not change. */
+/* Landlock by system call: Debian 12's header knows ABI 2 only, kernels are at 7. The numbers are
+ * the kernel's interface (include/uapi/linux/landlock.h) and do not change. */
 
 enum { RULE_PATH_BENEATH = 1, ABI_FLAG = 1 };
 
@@ -23,7 +23,9 @@ struct landlock_path {
 #define FILE_WRITE BIT(1)
 #define FILE_READ BIT(2)
 #define FOLDER_READ BIT(3)
-#define FOLDER_WRITE (BIT(4) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(12)) /* remove, make: no devices, FIFOs */
+#define FOLDER_WRITE \
+	(BIT(4) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(12)) /* remove, make: no devices, FIFOs \
+								*/
 #define ALL_OF_ABI_1 (BIT(13) - 1)
 #define REFER BIT(13)     /* ABI 2 */
 #define TRUNCATE BIT(14)  /* ABI 3 */
@@ -78,10 +80,12 @@ static int add_path(int ruleset, const struct os_sandbox_path *path, uint64_t ha
 	rule.allowed = allowed_of(path->access, info.type == OS_FILE_FOLDER) & handled;
 	if (!rule.allowed)
 		return 0;
-	return syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0) < 0 ? -errno : 0;
+	return syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0) < 0 ? -errno
+											: 0;
 }
 
-static void report_parts(const struct os_sandbox *sandbox, unsigned abi, struct os_sandbox_report *report)
+static void report_parts(const struct os_sandbox *sandbox, unsigned abi,
+			 struct os_sandbox_report *report)
 {
 	uint32_t wanted = OS_SANDBOX_FILES | OS_SANDBOX_SCOPE, held = 0;
 
@@ -109,7 +113,8 @@ int os_landlock_enter(const struct os_sandbox *sandbox, struct os_sandbox_report
 	if (abi == 0)
 		return 0;
 	if (abi >= 4)
-		rules.network = (sandbox->may_bind ? 0 : NET_BIND) | (sandbox->may_connect ? 0 : NET_CONNECT);
+		rules.network = (sandbox->may_bind ? 0 : NET_BIND) |
+				(sandbox->may_connect ? 0 : NET_CONNECT);
 	if (abi >= 6)
 		rules.scoped = SCOPE_ALL;
 	/* An older kernel takes a shorter struct; what it does not know is zero in ours. */

@@ -97,8 +97,8 @@ void os_watch_remove(struct os_watch *watch)
 		return;
 	if (watch->queued)
 		loop->events[watch->queued - 1].data.ptr = NULL;
-	/* Fails only when the owner closed it first; then the kernel has let go of it already, or another
-	 * process keeps its description alive and it would report for ever: a bug of ours. */
+	/* Fails only when the owner closed it first; then the kernel has let go of it already, or
+	 * another process keeps its description alive and it reports for ever: a bug of ours. */
 	MUST(epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL) == 0);
 	watch->loop = NULL;
 	watch->queued = 0;
@@ -183,7 +183,8 @@ int os_loop_run(struct os_loop *loop, void (*on_turn)(void *owner), void *owner)
 	int error = 0;
 
 	loop->is_stopped = false;
-	loop->runs_again = true; /* what was set up before the loop may have filled the ready lists */
+	loop->runs_again =
+		true; /* what was set up before the loop may have filled the ready lists */
 	while (!error && !loop->is_stopped)
 		error = os_loop_turn(loop, -1, on_turn, owner);
 	return error;

@@ -110,7 +110,8 @@ int os_interface_addresses(struct os_address *ret_addresses, size_t max)
 			continue;
 		if (item->ifa_addr->sa_family != AF_INET && item->ifa_addr->sa_family != AF_INET6)
 			continue;
-		len = item->ifa_addr->sa_family == AF_INET ? 16 : 28; /* sockaddr_in, sockaddr_in6 */
+		len = item->ifa_addr->sa_family == AF_INET ? 16
+							   : 28; /* sockaddr_in, sockaddr_in6 */
 		memcpy(&native, item->ifa_addr, len);
 		if (os_address_from_native(&native, len, &address) == 0 && !is_link_local(&address))
 			ret_addresses[count++] = address;
@@ -119,9 +120,16 @@ int os_interface_addresses(struct os_address *ret_addresses, size_t max)
 	return (int)count;
 }
 
-/* ---- Users: /etc/passwd itself. The library's way would load modules and ask the network. ------------- */
+/* ---- Users: /etc/passwd itself. The library's way would load modules and ask the network. -- */
 
-enum { PASSWD_NAME, PASSWD_UID = 2, PASSWD_GID, PASSWD_HOME = 5, PASSWD_FIELDS = 7, PASSWD_CAP = 1 << 20 };
+enum {
+	PASSWD_NAME,
+	PASSWD_UID = 2,
+	PASSWD_GID,
+	PASSWD_HOME = 5,
+	PASSWD_FIELDS = 7,
+	PASSWD_CAP = 1 << 20
+};
 
 static int passwd_find(struct arena *arena, struct span name, uint32_t uid, struct span *ret_fields)
 {
@@ -187,10 +195,12 @@ uint64_t os_memory_total(void)
 	struct arena arena;
 	struct span text;
 
-	/* A container sees its own group here; without a limit the file says "max" or is not there. */
+	/* A container sees its own group here; without a limit it says "max" or is missing. */
 	arena_init(&arena, 64 * 1024);
-	if (os_file_read(OS_FOLDER_CURRENT, "/sys/fs/cgroup/memory.max", 4096, &arena, &text) == 0 &&
-	    parse_u64(span_first(text, span_find_byte(text, '\n')), UINT64_MAX, &limit) && limit < total)
+	if (os_file_read(OS_FOLDER_CURRENT, "/sys/fs/cgroup/memory.max", 4096, &arena, &text) ==
+		    0 &&
+	    parse_u64(span_first(text, span_find_byte(text, '\n')), UINT64_MAX, &limit) &&
+	    limit < total)
 		total = limit;
 	arena_fini(&arena);
 	return total;

@@ -35,7 +35,8 @@ int os_packet_buffer(int fd, size_t bytes)
 	return setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
-static void message_of(const struct os_packet_out *packet, struct msghdr *message, union control *control)
+static void message_of(const struct os_packet_out *packet, struct msghdr *message,
+		       union control *control)
 {
 	size_t bytes = packet->descriptor_count * sizeof(int);
 
@@ -83,7 +84,8 @@ int os_packet_send_many(int fd, const struct os_packet_out *packets, size_t coun
 static void take_descriptors(struct msghdr *message, struct os_packet_in *packet)
 {
 	packet->descriptor_count = 0;
-	for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header)) {
+	for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header;
+	     header = CMSG_NXTHDR(message, header)) {
 		size_t count;
 
 		if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
@@ -147,7 +149,8 @@ int os_packet_receive_many(int fd, struct os_packet_in *ret_packets, size_t coun
 			.msg_controllen = sizeof(controls[i]),
 		};
 	}
-	received = RETRY(recvmmsg(fd, messages, (unsigned)count, MSG_CMSG_CLOEXEC | MSG_DONTWAIT, NULL));
+	received = RETRY(
+		recvmmsg(fd, messages, (unsigned)count, MSG_CMSG_CLOEXEC | MSG_DONTWAIT, NULL));
 	if (received < 0)
 		return -errno;
 	/* At the end every further message is empty: none of them was sent. */

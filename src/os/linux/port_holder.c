@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Who listens on a port: /proc/net/tcp{,6} gives the socket's inode and uid, /proc/PID/fd the process. */
+/* Who listens on a port: /proc/net/tcp{,6} gives the socket's inode and uid, /proc/PID/fd the
+ * process. */
 
 enum { TABLE_CAP = 16 << 20 };
 
@@ -34,7 +35,8 @@ static bool parse_table_address(struct span text, struct os_address *ret_address
 	}
 	if (!parse_hex_u64(text, UINT16_MAX, &value))
 		return false;
-	*ret_address = os_address_of(ip_text.len == 8 ? OS_FAMILY_V4 : OS_FAMILY_V6, ip, (uint16_t)value);
+	*ret_address =
+		os_address_of(ip_text.len == 8 ? OS_FAMILY_V4 : OS_FAMILY_V6, ip, (uint16_t)value);
 	return true;
 }
 
@@ -61,10 +63,12 @@ static bool stands_in_the_way(const struct os_address *wanted, const struct os_a
 {
 	if (wanted->port != held->port)
 		return false;
-	return os_address_is_any(wanted) || os_address_is_any(held) || os_address_same_ip(wanted, held);
+	return os_address_is_any(wanted) || os_address_is_any(held) ||
+	       os_address_same_ip(wanted, held);
 }
 
-static int table_find(const char *path, const struct os_address *address, struct listening *ret_listening)
+static int table_find(const char *path, const struct os_address *address,
+		      struct listening *ret_listening)
 {
 	struct span text, line;
 	struct listening found;
@@ -87,7 +91,7 @@ static int table_find(const char *path, const struct os_address *address, struct
 	return error;
 }
 
-/* ---- The process behind an inode ---------------------------------------------------------------------- */
+/* ---- The process behind an inode ----------------------------------------------------------- */
 
 struct search {
 	char target[64]; /* "socket:[123]" */
@@ -141,7 +145,8 @@ int os_port_holder(const struct os_address *address, struct os_port_holder *ret_
 	if (error)
 		return error;
 	holder.uid = listening.uid;
-	snprintf(search.target, sizeof(search.target), "socket:[%llu]", (unsigned long long)listening.inode);
+	snprintf(search.target, sizeof(search.target), "socket:[%llu]",
+		 (unsigned long long)listening.inode);
 	if (os_open(OS_FOLDER_CURRENT, "/proc", OS_OPEN_FOLDER, 0, &proc) == 0) {
 		int pid = os_folder_list(proc, compare_process, &search);
 

@@ -18,7 +18,7 @@
 
 enum { PASS_MAX = 64 };
 
-/* ---- In the child, between fork and exec: system calls only ------------------------------------------- */
+/* ---- In the child, between fork and exec: system calls only -------------------------------- */
 
 static void child_reset_signals(void)
 {
@@ -32,8 +32,10 @@ static void child_reset_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* First all are copied above every number that is wanted, so that no copy overwrites one still needed. */
-static int child_place_descriptors(const struct os_process_config *config, int *program, int *report)
+/* First all are copied above every number that is wanted, so that no copy overwrites one still
+ * needed. */
+static int child_place_descriptors(const struct os_process_config *config, int *program,
+				   int *report)
 {
 	int copies[PASS_MAX], above = 3;
 
@@ -85,12 +87,12 @@ NORETURN static void child_run(const struct os_process_config *config, int repor
 {
 	int error = child_exec(config, &report);
 
-	/* The pipe closes by itself when exec succeeds; this is only reached when something failed. */
+	/* The pipe closes by itself when exec succeeds; this is reached when it failed. */
 	(void)!write(report, &error, sizeof(error));
 	_exit(127);
 }
 
-/* ---- In the starter ----------------------------------------------------------------------------------- */
+/* ---- In the starter ------------------------------------------------------------------------ */
 
 static int wait_for_exec(int report, pid_t pid)
 {
@@ -188,7 +190,7 @@ int os_process_reap_strangers(bool (*is_ours)(void *owner, int pid), void *owner
 	for (;;) {
 		siginfo_t info = { 0 };
 
-		/* WNOWAIT shows one that has ended and leaves it: ours belong to os_process_wait(). */
+		/* WNOWAIT shows one and leaves it: ours belong to os_process_wait(). */
 		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0 ||
 		    is_ours(owner, info.si_pid))
 			return count;

@@ -27,8 +27,8 @@ static ssize_t proc_read(int pid, const char *file, char *buf, size_t size)
 	return used;
 }
 
-/* proc(5), /proc/pid/stat: the name in brackets may hold anything, so fields are counted behind its last
- * bracket; the first there is number 3. */
+/* proc(5), /proc/pid/stat: the name in brackets may hold anything, so fields are counted behind its
+ * last bracket; the first there is number 3. */
 static uint64_t stat_field(const char *stat, unsigned number)
 {
 	const char *at = strrchr(stat, ')');
@@ -70,7 +70,8 @@ int os_process_usage(int pid, struct os_process_usage *ret_usage)
 	usage.started_ticks = stat_field(buf, STAT_STARTED);
 	usage.memory_bytes = stat_field(buf, STAT_RESIDENT) * (uint64_t)sysconf(_SC_PAGESIZE);
 	if (proc_read(pid, "smaps_rollup", buf, sizeof(buf)) > 0)
-		usage.private_bytes = 1024 * (rollup_kib(buf, "Private_Clean:") + rollup_kib(buf, "Private_Dirty:"));
+		usage.private_bytes = 1024 * (rollup_kib(buf, "Private_Clean:") +
+					      rollup_kib(buf, "Private_Dirty:"));
 	*ret_usage = usage;
 	return 0;
 }
@@ -82,11 +83,12 @@ int os_process_program_name(int pid, struct writer *out)
 
 	if (len < 0)
 		return (int)len;
-	write_span(out, span_first(span_of(buf, (size_t)len), span_find_byte(span_of(buf, (size_t)len), '\n')));
+	write_span(out, span_first(span_of(buf, (size_t)len),
+				   span_find_byte(span_of(buf, (size_t)len), '\n')));
 	return 0;
 }
 
-/* ---- Limits ------------------------------------------------------------------------------------------- */
+/* ---- Limits -------------------------------------------------------------------------------- */
 
 static __rlimit_resource_t limit_native(enum os_limit limit)
 {

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* ---- The filter --------------------------------------------------------------------------------------- */
+/* ---- The filter ---------------------------------------------------------------------------- */
 
 /* libseccomp 2.5 is older than these calls. */
 static int call_number(const char *name)
@@ -57,7 +57,8 @@ static int filter_add_rule(struct filter *filter, const struct os_call *call)
 		/* What one group leaves with a no another may allow. */
 		if (filter_allows(filter, call->name))
 			return 0;
-		return seccomp_rule_add_array(filter->native, SCMP_ACT_ERRNO(EPERM), number, 0, NULL);
+		return seccomp_rule_add_array(filter->native, SCMP_ACT_ERRNO(EPERM), number, 0,
+					      NULL);
 	case OS_CALL_IF_EQUAL:
 		condition.op = SCMP_CMP_EQ;
 		condition.datum_a = call->value;
@@ -127,12 +128,13 @@ static int filter_fill(struct filter *filter)
 }
 
 #if OS_SANITIZED
-/* In a sanitizer build the refused call is named before the process dies of it as it would anyway. */
+/* In a sanitizer build the refused call is named before the process dies of it. */
 static void on_refused(int number, siginfo_t *info, void *machine)
 {
-	char text[128], *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, info->si_syscall);
-	int len = snprintf(text, sizeof(text), "sandbox: system call %s (%d) refused\n", name ? name : "?",
-			   info->si_syscall);
+	char text[128],
+		*name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, info->si_syscall);
+	int len = snprintf(text, sizeof(text), "sandbox: system call %s (%d) refused\n",
+			   name ? name : "?", info->si_syscall);
 	sigset_t set;
 
 	(void)machine;
@@ -174,9 +176,11 @@ static int filter_enter(const struct os_sandbox *sandbox, struct os_sandbox_repo
 		return -ENOMEM;
 	error = seccomp_attr_set(filter.native, SCMP_FLTATR_CTL_NNP, 0); /* ours to decide */
 	if (!error)
-		error = seccomp_attr_set(filter.native, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+		error = seccomp_attr_set(filter.native, SCMP_FLTATR_ACT_BADARCH,
+					 SCMP_ACT_KILL_PROCESS);
 	if (!error)
-		error = seccomp_attr_set(filter.native, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree, no list */
+		error = seccomp_attr_set(filter.native, SCMP_FLTATR_CTL_OPTIMIZE,
+					 2); /* a tree, no list */
 	if (!error)
 		error = filter_fill(&filter);
 	if (!error)
@@ -187,7 +191,7 @@ static int filter_enter(const struct os_sandbox *sandbox, struct os_sandbox_repo
 	return error;
 }
 
-/* ---- User and capabilities ---------------------------------------------------------------------------- */
+/* ---- User and capabilities ----------------------------------------------------------------- */
 
 static int user_enter(const struct os_sandbox *sandbox, struct os_sandbox_report *report)
 {
@@ -195,7 +199,7 @@ static int user_enter(const struct os_sandbox *sandbox, struct os_sandbox_report
 
 	if (!changes)
 		return 0;
-	/* Started by an ordinary user: all processes keep that user's id (ARCHITECTURE, processes). */
+	/* Started by an ordinary user: all processes keep that user's id. */
 	if (geteuid() != 0) {
 		report->missing |= OS_SANDBOX_USER;
 		return 0;
@@ -216,7 +220,8 @@ static int user_enter(const struct os_sandbox *sandbox, struct os_sandbox_report
 	return 0;
 }
 
-/* Takes CAP_SETPCAP, so before the user changes. Whoever lacks it gains nothing either: no_new_privs. */
+/* Takes CAP_SETPCAP, so before the user changes. Whoever lacks it gains nothing either:
+ * no_new_privs. */
 static void bounding_set_drop(uint64_t keep)
 {
 	for (unsigned long capability = 0; capability < 64; capability++)
@@ -263,7 +268,7 @@ static int limits_enter(const struct os_sandbox *sandbox, struct os_sandbox_repo
 	return 0;
 }
 
-/* ---- All together ------------------------------------------------------------------------------------- */
+/* ---- All together -------------------------------------------------------------------------- */
 
 static int privileges_enter(const struct os_sandbox *sandbox, struct os_sandbox_report *report)
 {
@@ -327,4 +332,12 @@ const char *os_sandbox_part_name(enum os_sandbox_part part)
 		return "limits";
 	}
 	return "?";
+}
+
+void os_sandbox_library_version(struct writer *out)
+{
+	const struct scmp_version *version = seccomp_version();
+
+	if (version)
+		write_format(out, "%u.%u.%u", version->major, version->minor, version->micro);
 }

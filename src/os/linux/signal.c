@@ -17,7 +17,8 @@ static void signals_on_ready(struct os_watch *watch, unsigned now)
 	watch->ready = 0;
 }
 
-int os_signals_watch(struct os_loop *loop, struct os_signals *signals, const int *numbers, size_t count)
+int os_signals_watch(struct os_loop *loop, struct os_signals *signals, const int *numbers,
+		     size_t count)
 {
 	sigset_t set;
 	int fd, error;

@@ -41,7 +41,7 @@ int os_socket_linger_none(int fd)
 	return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0 ? -errno : 0;
 }
 
-/* ---- Listening ---------------------------------------------------------------------------------------- */
+/* ---- Listening ----------------------------------------------------------------------------- */
 
 static int bind_new(const struct os_address *address, unsigned flags, int *ret_fd)
 {
@@ -71,7 +71,8 @@ static int bind_any(const struct os_address *address, unsigned flags, int *ret_f
 	struct os_address v4 = { .family = OS_FAMILY_V4, .port = address->port };
 	int error = bind_new(address, flags, ret_fd);
 
-	if (address->family == OS_FAMILY_BOTH && (error == -EAFNOSUPPORT || error == -EADDRNOTAVAIL))
+	if (address->family == OS_FAMILY_BOTH &&
+	    (error == -EAFNOSUPPORT || error == -EADDRNOTAVAIL))
 		return bind_new(&v4, flags, ret_fd);
 	return error;
 }
@@ -104,8 +105,8 @@ int os_listen_probe(const struct os_address *address)
 	return bind_any(address, 0, &fd);
 }
 
-/* A path relative to a folder: sun_path has 107 bytes, and the folder may lie behind others that may not be
- * entered. /proc/self/fd/N leads straight to it. */
+/* A path relative to a folder: sun_path has 107 bytes, and the folder may lie behind others that
+ * may not be entered. /proc/self/fd/N leads straight to it. */
 static int packets_address(int folder_fd, const char *name, struct sockaddr_un *ret_native)
 {
 	int len;
@@ -114,8 +115,8 @@ static int packets_address(int folder_fd, const char *name, struct sockaddr_un *
 	if (folder_fd == OS_FOLDER_CURRENT)
 		len = snprintf(ret_native->sun_path, sizeof(ret_native->sun_path), "%s", name);
 	else
-		len = snprintf(ret_native->sun_path, sizeof(ret_native->sun_path), "/proc/self/fd/%d/%s",
-			       folder_fd, name);
+		len = snprintf(ret_native->sun_path, sizeof(ret_native->sun_path),
+			       "/proc/self/fd/%d/%s", folder_fd, name);
 	return len < 0 || (size_t)len >= sizeof(ret_native->sun_path) ? -ENAMETOOLONG : 0;
 }
 
@@ -132,7 +133,8 @@ int os_listen_packets(int folder_fd, const char *name, unsigned mode, int *ret_f
 		return error;
 	if (unlinkat(folder_fd, name, 0) < 0 && errno != ENOENT)
 		return -errno;
-	/* The mode of the descriptor is that of the file to be: there is no moment at which it is wider. */
+	/* The mode of the descriptor is that of the file to be: there is no moment at which it is
+	 * wider. */
 	if (fchmod(fd, mode) < 0 || bind(fd, (struct sockaddr *)&native, sizeof(native)) < 0)
 		return -errno;
 	if (fchmodat(folder_fd, name, mode, 0) < 0 || listen(fd, 128) < 0)
@@ -149,11 +151,14 @@ int os_accept(int fd, int *ret_fd, struct os_address *ret_peer)
 
 	do {
 		len = sizeof(native);
-		accepted = accept4(fd, (struct sockaddr *)&native, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		/* accept(2): pending network errors of the new socket come out here and mean "the next". */
-	} while (accepted < 0 && (errno == EINTR || errno == ECONNABORTED || errno == EPROTO ||
-				  errno == ENETDOWN || errno == EHOSTDOWN || errno == EHOSTUNREACH ||
-				  errno == ENETUNREACH || errno == ENONET || errno == ENOPROTOOPT));
+		accepted =
+			accept4(fd, (struct sockaddr *)&native, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		/* accept(2): pending network errors of the new socket come out here and mean "the
+		 * next". */
+	} while (accepted < 0 &&
+		 (errno == EINTR || errno == ECONNABORTED || errno == EPROTO || errno == ENETDOWN ||
+		  errno == EHOSTDOWN || errno == EHOSTUNREACH || errno == ENETUNREACH ||
+		  errno == ENONET || errno == ENOPROTOOPT));
 	if (accepted < 0)
 		return -errno;
 	if (ret_peer && os_address_from_native(&native, len, ret_peer) < 0)
@@ -162,7 +167,7 @@ int os_accept(int fd, int *ret_fd, struct os_address *ret_peer)
 	return 0;
 }
 
-/* ---- Connecting --------------------------------------------------------------------------------------- */
+/* ---- Connecting ---------------------------------------------------------------------------- */
 
 int os_connect(const struct os_address *address, int *ret_fd)
 {
@@ -183,7 +188,8 @@ int os_connect(const struct os_address *address, int *ret_fd)
 		if (error)
 			return error;
 	}
-	if (connect(fd, (struct sockaddr *)&native, len) < 0 && errno != EINPROGRESS && errno != EINTR)
+	if (connect(fd, (struct sockaddr *)&native, len) < 0 && errno != EINPROGRESS &&
+	    errno != EINTR)
 		return -errno;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
@@ -206,7 +212,7 @@ int os_connect_packets(int folder_fd, const char *name, int *ret_fd)
 	return 0;
 }
 
-/* ---- Asking ------------------------------------------------------------------------------------------- */
+/* ---- Asking -------------------------------------------------------------------------------- */
 
 int os_socket_error(int fd)
 {

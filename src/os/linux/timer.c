@@ -1,9 +1,9 @@
 #include "os/linux/internal.h"
 
-/* A hierarchical wheel. A timer lies on the level of the highest bit in which its tick differs from the
- * wheel's: so everything on a level comes due before anything on a higher one, and a slot is looked at
- * exactly when its first tick begins. A removed timer leaves its slot's bit set; that costs one needless
- * look and keeps removal free of any search. */
+/* A hierarchical wheel. A timer lies on the level of the highest bit in which its tick differs from
+ * the wheel's: so everything on a level comes due before anything on a higher one, and a slot is
+ * looked at exactly when its first tick begins. A removed timer leaves its slot's bit set; that
+ * costs one needless look and keeps removal free of any search. */
 
 enum { SLOT_BITS = 6, WHEEL_BITS = SLOT_BITS * WHEEL_LEVELS };
 
@@ -138,7 +138,8 @@ void os_wheel_run(struct os_wheel *wheel, uint64_t now_ns)
 	if (now > wheel->elapsed)
 		wheel->elapsed = now;
 
-	/* What a callback sets for the past lands in `due` again, for the next turn: no endless loop. */
+	/* What a callback sets for the past lands in `due` again, for the next turn: no endless
+	 * loop. */
 	list_move(&wheel->due, &batch);
 	while (!list_is_empty(&batch)) {
 		struct os_timer *timer = list_take_timer(&batch);

@@ -127,9 +127,11 @@ static const struct {
 	{ "s", 0, NULL },
 	{ "il", CERT_CHAIN_ORDER, "\"CN=one.test\" stands at place 2 and must be first" },
 	{ "ril", CERT_CHAIN_ORDER, "place 3" },
-	{ "lri", CERT_CHAIN_ORDER, "certificate 3 (\"CN=Portcullis local intermediate test\") issued certificate 1" },
-	{ "lr", CERT_CHAIN_ORDER, "did not issue certificate 1 (\"CN=one.test\"), which says its issuer is \"CN=Portcullis "
-				  "local intermediate test\"" },
+	{ "lri", CERT_CHAIN_ORDER,
+	  "certificate 3 (\"CN=Portcullis local intermediate test\") issued certificate 1" },
+	{ "lr", CERT_CHAIN_ORDER,
+	  "did not issue certificate 1 (\"CN=one.test\"), which says its issuer is \"CN=Portcullis "
+	  "local intermediate test\"" },
 	{ "ls", CERT_CHAIN_ORDER, "did not issue" },
 	{ "lii", CERT_CHAIN_ORDER, "certificate 3" },
 	{ "lo", CERT_CHAIN_SEVERAL_LEAVES, "2 certificates of servers" },
@@ -145,12 +147,14 @@ static void test_cases(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct cert_chain chain;
 		struct span why = SPAN_NONE;
-		int outcome = cert_chain_parse(&fixture.arena, file_of(cases[i].letters), &chain, &why);
+		int outcome =
+			cert_chain_parse(&fixture.arena, file_of(cases[i].letters), &chain, &why);
 
 		if (outcome != cases[i].outcome)
 			fail_msg("%s: %d %.*s", cases[i].letters, outcome, SPAN_ARG(why));
 		if (outcome == 0)
-			assert_int_equal(chain.has_private_key, strchr(cases[i].letters, 'k') != NULL);
+			assert_int_equal(chain.has_private_key,
+					 strchr(cases[i].letters, 'k') != NULL);
 		else if (span_find(why, span_str(cases[i].why)) == why.len)
 			fail_msg("%s: %.*s", cases[i].letters, SPAN_ARG(why));
 	}
@@ -199,7 +203,9 @@ static void test_self_signed(void **state)
 
 static void test_validity(void **state)
 {
-	struct cert_chain chain = { .not_before_s = 1000, .not_after_s = 4000, .chain_not_after_s = 3000 };
+	struct cert_chain chain = { .not_before_s = 1000,
+				    .not_after_s = 4000,
+				    .chain_not_after_s = 3000 };
 
 	(void)state;
 	assert_int_equal(cert_chain_validity(&chain, 999), CERT_NOT_YET_VALID);
@@ -258,8 +264,9 @@ static void test_corruptions(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cases),	 cmocka_unit_test(test_facts),	  cmocka_unit_test(test_self_signed),
-		cmocka_unit_test(test_validity), cmocka_unit_test(test_prefixes), cmocka_unit_test(test_corruptions),
+		cmocka_unit_test(test_cases),       cmocka_unit_test(test_facts),
+		cmocka_unit_test(test_self_signed), cmocka_unit_test(test_validity),
+		cmocka_unit_test(test_prefixes),    cmocka_unit_test(test_corruptions),
 	};
 
 	crypto_start();

@@ -35,7 +35,9 @@ static const struct {
 	{ "a-.example", NULL },
 	{ "a b", NULL },
 	{ "a\tb", NULL },
-	{ "b\xc3\xbc" "cher.example", NULL },
+	{ "b\xc3\xbc"
+	  "cher.example",
+	  NULL },
 	{ "1.2.3", NULL },
 	{ "1.2.3.4.5", NULL },
 	{ "256.1.1.1", NULL },
@@ -69,20 +71,13 @@ static const struct {
 	const char *pattern, *name;
 	bool covers;
 } cover_cases[] = {
-	{ "example.com", "example.com", true },
-	{ "example.com", "EXAMPLE.com.", true },
-	{ "example.com", "www.example.com", false },
-	{ "example.com", "", false },
-	{ "*.example.com", "www.example.com", true },
-	{ "*.example.com", "WWW.Example.Com.", true },
-	{ "*.example.com", "*.example.com", true },
-	{ "*.example.com", "example.com", false },
-	{ "*.example.com", ".example.com", false },
-	{ "*.example.com", "a.b.example.com", false },
-	{ "*.example.com", "a.example.org", false },
-	{ "192.0.2.1", "192.0.2.1", true },
-	{ "192.0.2.1", "192.0.2.2", false },
-	{ "2001:db8::1", "[2001:0db8::0:1]", true },
+	{ "example.com", "example.com", true },       { "example.com", "EXAMPLE.com.", true },
+	{ "example.com", "www.example.com", false },  { "example.com", "", false },
+	{ "*.example.com", "www.example.com", true }, { "*.example.com", "WWW.Example.Com.", true },
+	{ "*.example.com", "*.example.com", true },   { "*.example.com", "example.com", false },
+	{ "*.example.com", ".example.com", false },   { "*.example.com", "a.b.example.com", false },
+	{ "*.example.com", "a.example.org", false },  { "192.0.2.1", "192.0.2.1", true },
+	{ "192.0.2.1", "192.0.2.2", false },          { "2001:db8::1", "[2001:0db8::0:1]", true },
 	{ "*.0.2.example", "192.0.2.1", false },
 };
 
@@ -95,8 +90,10 @@ static void test_covers(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(cover_cases); i++) {
 		struct cert_name pattern;
 
-		assert_int_equal(cert_name_parse(&arena, span_str(cover_cases[i].pattern), &pattern), 0);
-		if (cert_name_covers(&pattern, span_str(cover_cases[i].name)) != cover_cases[i].covers)
+		assert_int_equal(
+			cert_name_parse(&arena, span_str(cover_cases[i].pattern), &pattern), 0);
+		if (cert_name_covers(&pattern, span_str(cover_cases[i].name)) !=
+		    cover_cases[i].covers)
 			fail_msg("%s and %s", cover_cases[i].pattern, cover_cases[i].name);
 	}
 	arena_fini(&arena);
@@ -104,8 +101,10 @@ static void test_covers(void **state)
 
 static void test_lists(void **state)
 {
-	const struct span one[] = { SPAN("b.test"), SPAN("::1"), SPAN("A.test"), SPAN("127.0.0.1"), SPAN("b.TEST.") };
-	const struct span other[] = { SPAN("127.0.0.1"), SPAN("a.test"), SPAN("b.test"), SPAN("::1") };
+	const struct span one[] = { SPAN("b.test"), SPAN("::1"), SPAN("A.test"), SPAN("127.0.0.1"),
+				    SPAN("b.TEST.") };
+	const struct span other[] = { SPAN("127.0.0.1"), SPAN("a.test"), SPAN("b.test"),
+				      SPAN("::1") };
 	struct cert_name *names, *others;
 	size_t count = 0, other_count = 0, bad = 99;
 	struct arena arena;
@@ -118,14 +117,16 @@ static void test_lists(void **state)
 	assert_true(cert_names_equal(names, count, others, other_count));
 	assert_false(cert_names_equal(names, count, others, 3));
 	const struct span wrong[] = { SPAN("a.test"), SPAN("b b") };
-	assert_int_equal(cert_names_parse(&arena, wrong, 2, &names, &count, &bad), CERT_NAME_INVALID);
+	assert_int_equal(cert_names_parse(&arena, wrong, 2, &names, &count, &bad),
+			 CERT_NAME_INVALID);
 	assert_int_equal(bad, 1);
 	struct span many[CERT_NAMES_MAX + 1];
 	for (size_t i = 0; i < ARRAY_LEN(many); i++)
 		many[i] = arena_format(&arena, "n%zu.test", i);
 	assert_int_equal(cert_names_parse(&arena, many, CERT_NAMES_MAX, &names, &count, &bad), 0);
 	assert_int_equal(count, CERT_NAMES_MAX);
-	assert_int_equal(cert_names_parse(&arena, many, CERT_NAMES_MAX + 1, &names, &count, &bad), CERT_NAME_INVALID);
+	assert_int_equal(cert_names_parse(&arena, many, CERT_NAMES_MAX + 1, &names, &count, &bad),
+			 CERT_NAME_INVALID);
 	arena_fini(&arena);
 }
 

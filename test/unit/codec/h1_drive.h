@@ -1,5 +1,6 @@
-/* Feeds bytes to a codec in pieces of a chosen size and writes down what came out, so that two ways of
- * cutting can be compared as text. Body bytes are joined: where they are cut is no property. */
+/* Feeds bytes to a codec in pieces of a chosen size and writes down what came out, so that two
+ * ways of cutting can be compared as text. Body bytes are joined: where they are cut is no
+ * property. */
 #pragma once
 
 #include <setjmp.h>
@@ -57,15 +58,18 @@ static inline void trail_event(struct trail *trail, int outcome, const struct co
 	if (outcome == CODEC_H1_HEAD || outcome == CODEC_H1_INTERIM) {
 		outcome == CODEC_H1_HEAD ? trail->heads++ : trail->interims++;
 		if (req)
-			write_format(out, "\nrequest %.*s %.*s q=%.*s host=%.*s:%u %d length=%lld body=%d up=%.*s",
+			write_format(out,
+				     "\nrequest %.*s %.*s q=%.*s host=%.*s:%u %d length=%lld "
+				     "body=%d up=%.*s",
 				     SPAN_ARG(req->method_text), SPAN_ARG(req->path.wire),
 				     SPAN_ARG(req->query), SPAN_ARG(req->authority.host),
-				     req->authority.port, req->version, (long long)req->content_length,
-				     req->has_body, SPAN_ARG(req->upgrade));
+				     req->authority.port, req->version,
+				     (long long)req->content_length, req->has_body,
+				     SPAN_ARG(req->upgrade));
 		if (res)
 			write_format(out, "\nresponse %u %.*s %d length=%lld body=%d", res->status,
-				     SPAN_ARG(res->reason), res->version, (long long)res->content_length,
-				     res->has_body);
+				     SPAN_ARG(res->reason), res->version,
+				     (long long)res->content_length, res->has_body);
 		trail_fields(trail, req ? &req->fields : &res->fields);
 	} else if (outcome == CODEC_H1_END) {
 		trail->ends++;
@@ -101,7 +105,8 @@ static inline void drive_server(struct trail *trail, struct span bytes, size_t s
 			trail_event(trail, outcome, &event);
 			if (outcome == CODEC_H1_HELD)
 				codec_h1_server_refuse_upgrade(&server, input.len || bytes.len);
-			if (outcome == CODEC_H1_END) /* the exchange's arena went with its response */
+			if (outcome ==
+			    CODEC_H1_END) /* the exchange's arena went with its response */
 				arena_reset(&arena);
 		} while (outcome != CODEC_H1_NEED_MORE && outcome != CODEC_H1_CLOSED);
 		assert_int_equal(input.len, 0);
@@ -116,8 +121,8 @@ struct client_script {
 	bool eof; /* at the end */
 };
 
-static inline void drive_client(struct trail *trail, const struct client_script *script, struct span bytes,
-				size_t step)
+static inline void drive_client(struct trail *trail, const struct client_script *script,
+				struct span bytes, size_t step)
 {
 	static char head[1024];
 	struct writer writer = writer_of(head, sizeof(head));
@@ -157,9 +162,10 @@ static inline void drive_client(struct trail *trail, const struct client_script 
 	}
 	if (script->eof && outcome == CODEC_H1_NEED_MORE)
 		trail_event(trail, codec_h1_response_eof(&client, &event), &event);
-	/* (whether the last END was seen before the first stray byte depends on the cut, not the verdict) */
+	/* (whether the last END was seen before the first stray byte depends on the cut, not the
+	 * verdict) */
 	write_format(&trail->writer, "\nreuse=%d timeout=%u left=%zu",
-		     codec_h1_client_is_reusable(&client, bytes.len > 0), client.keep_alive_timeout_s,
-		     bytes.len);
+		     codec_h1_client_is_reusable(&client, bytes.len > 0),
+		     client.keep_alive_timeout_s, bytes.len);
 	arena_fini(&arena);
 }

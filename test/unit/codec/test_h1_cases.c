@@ -1,5 +1,5 @@
-/* The expectations of conformance/h1cases.json, without a socket. Skipped where the file is not there: it lies
- * beside the repository, or where $PORTCULLIS_CONFORMANCE says. */
+/* The expectations of conformance/h1cases.json, without a socket. Skipped where the file is not
+ * there: it lies beside the repository, or where $PORTCULLIS_CONFORMANCE says. */
 #include "h1_drive.h"
 
 #include <stdlib.h>
@@ -13,7 +13,8 @@ struct json_case {
 
 static struct trail trail;
 
-/* The file is a list of flat objects; of an array only the last string is seen, and not asked for. */
+/* The file is a list of flat objects; of an array only the last string is seen, and not asked
+ * for. */
 static const char *read_string(const char *at, char *ret, size_t size)
 {
 	size_t len = 0;
@@ -30,7 +31,8 @@ static const char *read_string(const char *at, char *ret, size_t size)
 
 static int base64_value(char c)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	const char *at = c ? strchr(digits, c) : NULL;
 
 	return at ? (int)(at - digits) : -1;

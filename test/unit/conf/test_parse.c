@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-/* ---- A file system and an environment of tables ------------------------------------------------------ */
+/* ---- A file system and an environment of tables ---------------------------------------------- */
 
 struct file {
 	const char *name, *text;
@@ -52,7 +52,8 @@ static int read_file(void *owner, struct span path, struct span *ret_text, uint6
 	return -ENOENT;
 }
 
-static int list_files(void *owner, struct span pattern, const struct span **ret_names, size_t *ret_count)
+static int list_files(void *owner, struct span pattern, const struct span **ret_names,
+		      size_t *ret_count)
 {
 	static const struct span names[] = { { "conf/one.conf", 13 }, { "conf/two.conf", 13 } };
 
@@ -84,7 +85,7 @@ static const struct conf_functions functions = {
 	.environment = get_environment,
 };
 
-/* ---- Helpers ------------------------------------------------------------------------------------------ */
+/* ---- Helpers --------------------------------------------------------------------------------- */
 
 static void write_tree(const struct conf_tree *tree, struct arena *arena, struct writer *writer)
 {
@@ -98,13 +99,13 @@ static void write_tree(const struct conf_tree *tree, struct arena *arena, struct
 }
 
 static int parse(struct arena *arena, struct span text, struct conf_errors *errors,
-	struct conf_tree **ret_tree)
+		 struct conf_tree **ret_tree)
 {
 	conf_errors_init(errors, arena);
 	return conf_parse(arena, SPAN("conf/main.conf"), text, &functions, errors, ret_tree);
 }
 
-/* ---- Texts that are right ----------------------------------------------------------------------------- */
+/* ---- Texts that are right -------------------------------------------------------------------- */
 
 struct right {
 	const char *text, *tree;
@@ -113,7 +114,9 @@ struct right {
 static const struct right rights[] = {
 	{ "portcullis 1", "" },
 	{ "portcullis 1\n", "" },
-	{ "\xef\xbb\xbf" "portcullis 1\r\na b\r\n", "a b" },
+	{ "\xef\xbb\xbf"
+	  "portcullis 1\r\na b\r\n",
+	  "a b" },
 	{ "# first\n\nportcullis 1 # version\na#b #c\n", "a#b" },
 	{ "portcullis 1;a;b c;;d", "a\nb c\nd" },
 	{ "portcullis 1\na { b; c d\ne { } }\nf", "a { b; c d; e { } }\nf" },
@@ -122,7 +125,8 @@ static const struct right rights[] = {
 	{ "portcullis 1\na \"b c\" \"\" \"{};#\"", "a \"b c\" \"\" \"{};#\"" },
 	{ "portcullis 1\na \"q\\\" b\\\\ n\\n d\\$X\"", "a \"q\\\" b\\\\ n\\n d\\$X\"" },
 	{ "portcullis 1\na b\"c\"d", "a b c d" },
-	{ "portcullis 1\na $HOME_9/x \"$HOME_9\" x$EMPTY/y", "a \"/home/a b/x\" \"/home/a b\" x/y" },
+	{ "portcullis 1\na $HOME_9/x \"$HOME_9\" x$EMPTY/y",
+	  "a \"/home/a b/x\" \"/home/a b\" x/y" },
 	{ "portcullis 1\na <t> \\ 'x'", "a <t> \\ 'x'" },
 	{ "portcullis 1\na \t b", "a b" },
 	{ "portcullis 1\ninclude one.conf\ninclude ./two.conf; x", "one 1\ntwo 2\nx" },
@@ -131,7 +135,7 @@ static const struct right rights[] = {
 	{ "portcullis 1\na { include one.conf; b }", "a { one 1; b }" },
 	{ "portcullis 1\ninclude deeper/three.conf", "three\nfour" },
 	{ "portcullis 1\ninclude one.conf; include one.conf", "one 1\none 1" },
-	{ "portcullis 1\n\"include\" x", "include x" },
+	{ "portcullis 1\n\"include\" x", "\"include\" x" },
 };
 
 static void test_right(void **state)
@@ -157,68 +161,82 @@ static void test_right(void **state)
 	}
 }
 
-/* ---- Texts that are wrong: the whole message is part of the promise ----------------------------------- */
+/* ---- Texts that are wrong: the whole message is part of the promise -------------------------- */
 
 static const struct right wrongs[] = {
-	{ "", "conf/main.conf:1:1: error: the first line names the language's version: `portcullis 1`\n"
-	      "    \n    ^\n" },
+	{ "",
+	  "conf/main.conf:1:1: error: the first line names the language's version: `portcullis 1`\n"
+	  "    \n    ^\n" },
 	{ "site a", "conf/main.conf:1:1: error: the first line names the language's version: "
 		    "`portcullis 1`\n    site a\n    ^~~~\n" },
-	{ "portcullus 1\na", "conf/main.conf:1:1: error: the first line names the language's version: "
-			     "`portcullis 1`\n    portcullus 1\n    ^~~~~~~~~~\n"
-			     "    did you mean \"portcullis\"?\n" },
+	{ "portcullus 1\na",
+	  "conf/main.conf:1:1: error: the first line names the language's version: "
+	  "`portcullis 1`\n    portcullus 1\n    ^~~~~~~~~~\n"
+	  "    did you mean \"portcullis\"?\n" },
 	{ "site a { b }", "conf/main.conf:1:1: error: the first line names the language's version: "
 			  "`portcullis 1`\n    site a { b }\n    ^~~~\n" },
-	{ "portcullis 2", "conf/main.conf:1:12: error: this program knows version 1 of the language\n"
-			  "    portcullis 2\n               ^\n" },
+	{ "portcullis 2",
+	  "conf/main.conf:1:12: error: this program knows version 1 of the language\n"
+	  "    portcullis 2\n               ^\n" },
 	{ "portcullis 1\nportcullis 1",
-		"conf/main.conf:2:1: error: `portcullis 1` stands once, on the first line of the first "
-		"file\n    portcullis 1\n    ^~~~~~~~~~\n" },
-	{ "portcullis 1\ninclude version.conf",
-		"conf/version.conf:1:1: error: `portcullis 1` stands once, on the first line of the first "
-		"file\n    portcullis 1\n    ^~~~~~~~~~\n" },
-	{ "portcullis 1\n\ta \"b\n c", "conf/main.conf:2:4: error: this quote is not closed on its line "
-				       "(a line break in a text is \\n)\n    \ta \"b\n    \t  ^\n" },
-	{ "portcullis 1\na \"\\x\"", "conf/main.conf:2:4: error: quotes know \\\" \\\\ \\n \\$ and no "
-				     "other escape; a backslash is \\\\\n    a \"\\x\"\n       ^\n" },
+	  "conf/main.conf:2:1: error: `portcullis 1` stands once, on the first line of the first "
+	  "file\n    portcullis 1\n    ^~~~~~~~~~\n" },
+	{ "portcullis 1\ninclude version.conf", "conf/version.conf:1:1: error: `portcullis 1` "
+						"stands once, on the first line of the first "
+						"file\n    portcullis 1\n    ^~~~~~~~~~\n" },
+	{ "portcullis 1\n\ta \"b\n c",
+	  "conf/main.conf:2:4: error: this quote is not closed on its line "
+	  "(a line break in a text is \\n)\n    \ta \"b\n    \t  ^\n" },
+	{ "portcullis 1\na \"\\x\"",
+	  "conf/main.conf:2:4: error: quotes know \\\" \\\\ \\n \\$ and no "
+	  "other escape; a backslash is \\\\\n    a \"\\x\"\n       ^\n" },
 	{ "portcullis 1\nä { b", "conf/main.conf:2:3: error: this block is never closed\n"
 				 "    ä { b\n      ^\n" },
 	{ "portcullis 1\n}", "conf/main.conf:2:1: error: `}` closes nothing\n    }\n    ^\n" },
-	{ "portcullis 1\na\n{ b }", "conf/main.conf:3:1: error: `{` stands on the line of its statement, "
-				    "after its words\n    { b }\n    ^\n" },
-	{ "portcullis 1\na $NOPE", "conf/main.conf:2:3: error: $NOPE is not set in the environment\n"
-				   "    a $NOPE\n      ^~~~~\n" },
-	{ "portcullis 1\na x$", "conf/main.conf:2:4: error: `$` needs a variable's name; in quotes \"\\$\" "
-				"is the character itself\n    a x$\n       ^\n" },
+	{ "portcullis 1\na\n{ b }",
+	  "conf/main.conf:3:1: error: `{` stands on the line of its statement, "
+	  "after its words\n    { b }\n    ^\n" },
+	{ "portcullis 1\na $NOPE",
+	  "conf/main.conf:2:3: error: $NOPE is not set in the environment\n"
+	  "    a $NOPE\n      ^~~~~\n" },
+	{ "portcullis 1\na x$",
+	  "conf/main.conf:2:4: error: `$` needs a variable's name; in quotes \"\\$\" "
+	  "is the character itself\n    a x$\n       ^\n" },
 	{ "portcullis 1\na $BELL", "conf/main.conf:2:3: error: $BELL holds a control byte (0x07)\n"
 				   "    a $BELL\n      ^~~~~\n" },
 	{ "portcullis 1\na\rb", "conf/main.conf:2:2: error: a carriage return without a line feed\n"
 				"    a?b\n     ^\n" },
 	{ "portcullis 1\na \x1b[2J", "conf/main.conf:2:3: error: a control byte (0x1b)\n"
 				     "    a ?[2J\n      ^\n" },
-	{ "portcullis 1\ninclude", "conf/main.conf:2:1: error: write `include FILE`: one name or glob\n"
-				   "    include\n    ^~~~~~~\n" },
+	{ "portcullis 1\ninclude",
+	  "conf/main.conf:2:1: error: write `include FILE`: one name or glob\n"
+	  "    include\n    ^~~~~~~\n" },
 	{ "portcullis 1\ninclude none.conf",
-		"conf/main.conf:2:9: error: cannot read conf/none.conf: No such file or directory\n"
-		"    include none.conf\n            ^~~~~~~~~\n" },
-	{ "portcullis 1\ninclude cycle.conf", "conf/cycle.conf:1:9: error: conf/cycle.conf includes itself\n"
-					      "    include cycle.conf\n            ^~~~~~~~~~\n" },
-	{ "portcullis 1\ninclude ping.conf", "conf/pong.conf:1:9: error: conf/ping.conf includes itself\n"
-					     "    include ./ping.conf\n            ^~~~~~~~~~~\n" },
+	  "conf/main.conf:2:9: error: cannot read conf/none.conf: No such file or directory\n"
+	  "    include none.conf\n            ^~~~~~~~~\n" },
+	{ "portcullis 1\ninclude cycle.conf",
+	  "conf/cycle.conf:1:9: error: conf/cycle.conf includes itself\n"
+	  "    include cycle.conf\n            ^~~~~~~~~~\n" },
+	{ "portcullis 1\ninclude ping.conf",
+	  "conf/pong.conf:1:9: error: conf/ping.conf includes itself\n"
+	  "    include ./ping.conf\n            ^~~~~~~~~~~\n" },
 	{ "portcullis 1\ninclude main.conf",
-		"conf/main.conf:2:9: error: cannot read conf/main.conf: No such file or directory\n"
-		"    include main.conf\n            ^~~~~~~~~\n" },
+	  "conf/main.conf:2:9: error: cannot read conf/main.conf: No such file or directory\n"
+	  "    include main.conf\n            ^~~~~~~~~\n" },
 	{ "portcullis 1\ninclude chain1", "conf/chain16:1:9: error: includes deeper than 16\n"
 					  "    include chain17\n            ^~~~~~~\n" },
-	{ "portcullis 1\ninclude open.conf\n}", "conf/open.conf:1:7: error: this block is never closed\n"
-						"    block {\n          ^\n"
-						"conf/main.conf:3:1: error: `}` closes nothing\n"
-						"    }\n    ^\n" },
-	{ "portcullis 1\na { include close.conf }", "conf/close.conf:1:1: error: `}` closes nothing\n"
-						    "    }\n    ^\n" },
-	{ "portcullis 1\ninclude bad.conf", "conf/bad.conf:2:7: error: this quote is not closed on its "
-					    "line (a line break in a text is \\n)\n"
-					    "      bad \"open\n          ^\n" },
+	{ "portcullis 1\ninclude open.conf\n}",
+	  "conf/open.conf:1:7: error: this block is never closed\n"
+	  "    block {\n          ^\n"
+	  "conf/main.conf:3:1: error: `}` closes nothing\n"
+	  "    }\n    ^\n" },
+	{ "portcullis 1\na { include close.conf }",
+	  "conf/close.conf:1:1: error: `}` closes nothing\n"
+	  "    }\n    ^\n" },
+	{ "portcullis 1\ninclude bad.conf",
+	  "conf/bad.conf:2:7: error: this quote is not closed on its "
+	  "line (a line break in a text is \\n)\n"
+	  "      bad \"open\n          ^\n" },
 };
 
 static void test_wrong(void **state)
@@ -231,7 +249,8 @@ static void test_wrong(void **state)
 		char buf[4096];
 
 		arena_init(&arena, 0);
-		assert_int_equal(parse(&arena, span_str(wrongs[i].text), &errors, &tree), CONF_FAULTY);
+		assert_int_equal(parse(&arena, span_str(wrongs[i].text), &errors, &tree),
+				 CONF_FAULTY);
 		struct writer writer = writer_of(buf, sizeof(buf) - 1);
 		conf_errors_write(tree, &errors, &writer);
 		buf[writer_done(&writer).len] = 0;
@@ -267,11 +286,12 @@ static void test_nul_and_depth(void **state)
 	arena_fini(&arena);
 }
 
-/* ---- Every prefix, every one-byte corruption, every shortage of memory -------------------------------- */
+/* ---- Every prefix, every one-byte corruption, every shortage of memory ----------------------- */
 
-static const char sample[] = "\xef\xbb\xbfportcullis 1 # v\r\n"
-			     "include one.conf; table <x> { 1 2\n3 }\n"
-			     "site w\xc3\xa4.example \"q\\\"\\n\" $HOME_9 {\n\tfiles \"/srv a\" on /x* ; p\n}\n";
+static const char sample[] =
+	"\xef\xbb\xbfportcullis 1 # v\r\n"
+	"include one.conf; table <x> { 1 2\n3 }\n"
+	"site w\xc3\xa4.example \"q\\\"\\n\" $HOME_9 {\n\tfiles \"/srv a\" on /x* ; p\n}\n";
 
 static void check_bundle(const struct conf_tree *tree, struct arena *arena, size_t error_count)
 {
@@ -285,7 +305,8 @@ static void check_bundle(const struct conf_tree *tree, struct arena *arena, size
 	assert_int_equal(errors.error_count, error_count);
 	const struct conf_statement *a = tree->first, *b = again->first;
 	for (; a && b; a = a->next, b = b->next) {
-		assert_true(span_equal(conf_canonical(a, true, arena), conf_canonical(b, true, arena)));
+		assert_true(
+			span_equal(conf_canonical(a, true, arena), conf_canonical(b, true, arena)));
 		assert_int_equal(a->place.line, b->place.line);
 		assert_int_equal(a->place.column, b->place.column);
 	}
@@ -294,7 +315,8 @@ static void check_bundle(const struct conf_tree *tree, struct arena *arena, size
 
 static void test_every_prefix_and_corruption(void **state)
 {
-	static const char bytes[] = { 0, '\n', '\r', ' ', '{', '}', ';', '"', '#', '$', '\\', 'x', '\x80' };
+	static const char bytes[] = { 0,   '\n', '\r', ' ',  '{', '}',   ';',
+				      '"', '#',  '$',  '\\', 'x', '\x80' };
 	size_t len = sizeof(sample) - 1;
 	struct arena arena;
 	char copy[sizeof(sample)];
@@ -332,13 +354,16 @@ static void test_bundle_corrupt(void **state)
 	(void)state;
 	arena_init(&arena, 0);
 	arena_init(&scratch, 0);
-	assert_int_equal(parse(&arena, SPAN("portcullis 1\ninclude *.conf\na $HOME_9"), &errors, &tree), 0);
+	assert_int_equal(
+		parse(&arena, SPAN("portcullis 1\ninclude *.conf\na $HOME_9"), &errors, &tree), 0);
 	struct span bundle = conf_bundle(tree, &arena);
 	char *copy = arena_cstr(&arena, bundle);
 	for (size_t i = 0; i < bundle.len; i++) {
-		assert_true(conf_parse_bundle(&scratch, span_first(bundle, i), &errors, &tree) <= 1);
+		assert_true(conf_parse_bundle(&scratch, span_first(bundle, i), &errors, &tree) <=
+			    1);
 		copy[i] ^= (char)0xff;
-		assert_true(conf_parse_bundle(&scratch, span_of(copy, bundle.len), &errors, &tree) <= 1);
+		assert_true(conf_parse_bundle(&scratch, span_of(copy, bundle.len), &errors,
+					      &tree) <= 1);
 		copy[i] ^= (char)0xff;
 		conf_errors_init(&errors, &scratch);
 		arena_reset(&scratch);
@@ -359,8 +384,9 @@ static void test_no_memory(void **state)
 		arena_init_fixed(&arena, memory, size);
 		arena_init(&message_arena, 0);
 		conf_errors_init(&errors, &message_arena);
-		int result = conf_parse(&arena, SPAN("conf/main.conf"),
-			span_of(sample, sizeof(sample) - 1), &functions, &errors, &tree);
+		int result =
+			conf_parse(&arena, SPAN("conf/main.conf"),
+				   span_of(sample, sizeof(sample) - 1), &functions, &errors, &tree);
 		assert_true(result == -ENOMEM || (result == 0 && size > CONF_WORD_MAX));
 		arena_fini(&arena);
 		arena_fini(&message_arena);
@@ -375,7 +401,8 @@ static void test_comments(void **state)
 
 	(void)state;
 	arena_init(&arena, 0);
-	assert_int_equal(parse(&arena, SPAN("  # one \r\nportcullis 1 # two\na#b"), &errors, &tree), 0);
+	assert_int_equal(parse(&arena, SPAN("  # one \r\nportcullis 1 # two\na#b"), &errors, &tree),
+			 0);
 	assert_true(tree->comments && tree->comments->is_own_line);
 	assert_true(span_equal(tree->comments->text, SPAN("# one")));
 	assert_true(tree->comments->next && !tree->comments->next->is_own_line);
@@ -390,8 +417,14 @@ static void test_nearest(void **state)
 	static const struct {
 		const char *wanted, *best;
 	} rows[] = {
-		{ "respnd", "respond" }, { "repsond", "respond" }, { "Respond", "respond" },
-		{ "proxi", "proxy" }, { "xyzzy", "" }, { "", "" }, { "fiels", "files" }, { "on", "" },
+		{ "respnd", "respond" },
+		{ "repsond", "respond" },
+		{ "Respond", "respond" },
+		{ "proxi", "proxy" },
+		{ "xyzzy", "" },
+		{ "", "" },
+		{ "fiels", "files" },
+		{ "on", "" },
 		{ "a-word-that-is-far-too-long-to-be-anything", "" },
 	};
 

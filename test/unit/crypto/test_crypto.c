@@ -52,17 +52,21 @@ static void test_aead_vector(void **state)
 static void test_aead_refuses_changes(void **state)
 {
 	(void)state;
-	uint8_t key[CRYPTO_AEAD_KEY_SIZE], nonce[CRYPTO_AEAD_NONCE_SIZE], sealed[5 + CRYPTO_AEAD_TAG_SIZE], out[5];
+	uint8_t key[CRYPTO_AEAD_KEY_SIZE], nonce[CRYPTO_AEAD_NONCE_SIZE],
+		sealed[5 + CRYPTO_AEAD_TAG_SIZE], out[5];
 
 	crypto_random(key, sizeof(key));
 	crypto_random(nonce, sizeof(nonce));
 	assert_int_equal(crypto_aead_seal(key, nonce, SPAN("hello"), SPAN("about"), sealed), 0);
-	assert_true(crypto_aead_open(key, nonce, span_of(sealed, sizeof(sealed)), SPAN("about"), out));
+	assert_true(
+		crypto_aead_open(key, nonce, span_of(sealed, sizeof(sealed)), SPAN("about"), out));
 	assert_memory_equal(out, "hello", 5);
-	assert_false(crypto_aead_open(key, nonce, span_of(sealed, sizeof(sealed)), SPAN("About"), out));
+	assert_false(
+		crypto_aead_open(key, nonce, span_of(sealed, sizeof(sealed)), SPAN("About"), out));
 	for (size_t i = 0; i < sizeof(sealed); i++) {
 		sealed[i] ^= 1;
-		assert_false(crypto_aead_open(key, nonce, span_of(sealed, sizeof(sealed)), SPAN("about"), out));
+		assert_false(crypto_aead_open(key, nonce, span_of(sealed, sizeof(sealed)),
+					      SPAN("about"), out));
 		sealed[i] ^= 1;
 		assert_false(crypto_aead_open(key, nonce, span_of(sealed, i), SPAN("about"), out));
 	}

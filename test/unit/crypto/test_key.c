@@ -9,22 +9,25 @@
 #include "crypto/crypto.h"
 
 /* Keys of no value, made by openssl for this test. */
-static const char p256_traditional[] = "-----BEGIN EC PARAMETERS-----\n"
-				       "BggqhkjOPQMBBw==\n"
-				       "-----END EC PARAMETERS-----\n"
+static const char p256_traditional[] =
+	"-----BEGIN EC PARAMETERS-----\n"
+	"BggqhkjOPQMBBw==\n"
+	"-----END EC PARAMETERS-----\n"
 	"-----BEGIN EC PRIVATE KEY-----\n"
 	"MHcCAQEEIG/5JRNxaFoFYeyouZNZ+5bHDavc5KoTGZ/oXIAXGU+OoAoGCCqGSM49\n"
 	"AwEHoUQDQgAERYG678R2GpXUuTmleGfkxocE3ksFSZanALv5ZmhyzUxcqPsjIdCE\n"
 	"Fq8KkmtQ5ybEuWhvsWDFFlynTq/cmhQHyg==\n"
 	"-----END EC PRIVATE KEY-----\n";
-static const char p256_encrypted[] = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n"
+static const char p256_encrypted[] =
+	"-----BEGIN ENCRYPTED PRIVATE KEY-----\n"
 	"MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAiq9IuxtrT5fAICCAAw\n"
 	"DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEF5dXn7jwZUeO+SZ91/zMaoEgZC8\n"
 	"ptohen/NijOOy2v3Z2VX4ufjuElXbpcKqOj0/bwbhJw4aJyY58SAZOLVAVfnLgTA\n"
 	"/kKlqCCcQjE09GT1YMaJiLYYD7qZyYDAB6P+0GW6TULI2pzjznnG5+h8gne/DpUF\n"
 	"m1/+1MrKulz2i/m5E7I4qrzd5uh1X6N96d2B2FP/h85LoPXQ8EA4AsgekRmqsio=\n"
 	"-----END ENCRYPTED PRIVATE KEY-----\n";
-static const char p256_encrypted_traditional[] = "-----BEGIN EC PRIVATE KEY-----\n"
+static const char p256_encrypted_traditional[] =
+	"-----BEGIN EC PRIVATE KEY-----\n"
 	"Proc-Type: 4,ENCRYPTED\n"
 	"DEK-Info: AES-128-CBC,2BA2F4FECD01467C15EE5FC20F802E47\n"
 	"\n"
@@ -33,32 +36,33 @@ static const char p256_encrypted_traditional[] = "-----BEGIN EC PRIVATE KEY-----
 	"IyHQdTzYdCpX45aYeuPxo/RzVo9NDHqp57nGShE194Y=\n"
 	"-----END EC PRIVATE KEY-----\n";
 static const char ed25519[] = "-----BEGIN PRIVATE KEY-----\n"
-	"MC4CAQAwBQYDK2VwBCIEIDF1V8QIYYxibREc6Iy8i6NTFptrK21Q6sJKUmKfv3ZA\n"
-	"-----END PRIVATE KEY-----\n";
+			      "MC4CAQAwBQYDK2VwBCIEIDF1V8QIYYxibREc6Iy8i6NTFptrK21Q6sJKUmKfv3ZA\n"
+			      "-----END PRIVATE KEY-----\n";
 static const char p521[] = "-----BEGIN PRIVATE KEY-----\n"
-	"MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIAUWy31oG1kYpiKsG2\n"
-	"DDIM31Yz9j/4d1kOFI+fSUyfn/p0wDywp2KXXlwRTSYhEjzFGhSaC0hMkktH1GK1\n"
-	"6XZT1WGhgYkDgYYABAHtJBXkdkR/H4EXSJJj7xn5TqJ5iryNZIFrHVLgkmYGPk3D\n"
-	"kuH060wHkyz1k3/j3FB3orNEAqrjfnNhC/OWqVodmwEtM8ZU8gsjWhkeaXu0+sSX\n"
-	"lpii4G6JUCbm5KKekMeFFMf8YtnCOfk3aF9gpKXehlyJMQCcxyePu6k9hExrdQYR\n"
-	"bQ==\n"
-	"-----END PRIVATE KEY-----\n";
+			   "MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIAUWy31oG1kYpiKsG2\n"
+			   "DDIM31Yz9j/4d1kOFI+fSUyfn/p0wDywp2KXXlwRTSYhEjzFGhSaC0hMkktH1GK1\n"
+			   "6XZT1WGhgYkDgYYABAHtJBXkdkR/H4EXSJJj7xn5TqJ5iryNZIFrHVLgkmYGPk3D\n"
+			   "kuH060wHkyz1k3/j3FB3orNEAqrjfnNhC/OWqVodmwEtM8ZU8gsjWhkeaXu0+sSX\n"
+			   "lpii4G6JUCbm5KKekMeFFMf8YtnCOfk3aF9gpKXehlyJMQCcxyePu6k9hExrdQYR\n"
+			   "bQ==\n"
+			   "-----END PRIVATE KEY-----\n";
 static const char rsa_1024[] = "-----BEGIN RSA PRIVATE KEY-----\n"
-	"MIICXAIBAAKBgQDRVCjjy02RekIbdI/TotTlx67dKMbxFPt54MW3p3uiHj/HcpsT\n"
-	"kwce0SXDQgdhVafz59PGWgiU83TWBXikpmkQQQ+0bniN0U6SPOmQxML1OJO3wnhH\n"
-	"U/3sgwQr8VOxNP14LdjSNrEMTAsJyC6tDUlvYwatPOP4o/54DwYXBZHDzwIDAQAB\n"
-	"AoGAAwCeBYZo+mkygYpOdc6kFxeiHnHzSInwgXMD4vp3/39HkujF6KX3OC3vyLkt\n"
-	"ueusmQb+Np4b+Wb0ig1SCaqJXzermbjp4Cj/nU/q6O2NvZp1ROsjighFJJhup8Zk\n"
-	"WERedyZUUP626ALqbd2DIUjzS925cetNcaZhASuWxhgLkmECQQDpigcTzHtK6umZ\n"
-	"zjmOcHhV9+p1DziOMrIGEv+eHF4Q4PIs4Lq3zC1A5fCuw1E6HuGd0VJqKapQOkGh\n"
-	"BTyyUMnjAkEA5XYL/Ri3U0ArfOstsLF966FrJhGW/qpP2KcKRQWUTvEUfmQfYpj2\n"
-	"g2Y/Pi/FeJdEgU+YtpPrPlh9E5n+mITyJQJAJLqLgGahYVfuozzWunsfwc16tyxM\n"
-	"pbh9XQ0x3Gjztk3aaIpzcyKOX22KW8HmDXD75Lkd8ApbecCfv7Y2JIkmJwJAX6PY\n"
-	"U2Hd54EznxmXLbKNPY1GT9O9D+CE71SQXzx4GH87f4LT4hDHjvUrHwxiTmUeVJeM\n"
-	"m20D/DR9zZG+IGwpUQJBAKJxJ/yQeERUUAUQbRBSWFkWs9/xP1iw0k25RlQY/46s\n"
-	"pMTKbhsaetyw2/CS89CZx1lQ2JtNIyYixT68O9sN0OM=\n"
-	"-----END RSA PRIVATE KEY-----\n";
-static const char rsa_2048_traditional[] = "-----BEGIN RSA PRIVATE KEY-----\n"
+			       "MIICXAIBAAKBgQDRVCjjy02RekIbdI/TotTlx67dKMbxFPt54MW3p3uiHj/HcpsT\n"
+			       "kwce0SXDQgdhVafz59PGWgiU83TWBXikpmkQQQ+0bniN0U6SPOmQxML1OJO3wnhH\n"
+			       "U/3sgwQr8VOxNP14LdjSNrEMTAsJyC6tDUlvYwatPOP4o/54DwYXBZHDzwIDAQAB\n"
+			       "AoGAAwCeBYZo+mkygYpOdc6kFxeiHnHzSInwgXMD4vp3/39HkujF6KX3OC3vyLkt\n"
+			       "ueusmQb+Np4b+Wb0ig1SCaqJXzermbjp4Cj/nU/q6O2NvZp1ROsjighFJJhup8Zk\n"
+			       "WERedyZUUP626ALqbd2DIUjzS925cetNcaZhASuWxhgLkmECQQDpigcTzHtK6umZ\n"
+			       "zjmOcHhV9+p1DziOMrIGEv+eHF4Q4PIs4Lq3zC1A5fCuw1E6HuGd0VJqKapQOkGh\n"
+			       "BTyyUMnjAkEA5XYL/Ri3U0ArfOstsLF966FrJhGW/qpP2KcKRQWUTvEUfmQfYpj2\n"
+			       "g2Y/Pi/FeJdEgU+YtpPrPlh9E5n+mITyJQJAJLqLgGahYVfuozzWunsfwc16tyxM\n"
+			       "pbh9XQ0x3Gjztk3aaIpzcyKOX22KW8HmDXD75Lkd8ApbecCfv7Y2JIkmJwJAX6PY\n"
+			       "U2Hd54EznxmXLbKNPY1GT9O9D+CE71SQXzx4GH87f4LT4hDHjvUrHwxiTmUeVJeM\n"
+			       "m20D/DR9zZG+IGwpUQJBAKJxJ/yQeERUUAUQbRBSWFkWs9/xP1iw0k25RlQY/46s\n"
+			       "pMTKbhsaetyw2/CS89CZx1lQ2JtNIyYixT68O9sN0OM=\n"
+			       "-----END RSA PRIVATE KEY-----\n";
+static const char rsa_2048_traditional[] =
+	"-----BEGIN RSA PRIVATE KEY-----\n"
 	"MIIEpAIBAAKCAQEA0D4WQhCsE0C2iJDYm0ELBwUqKfKaJAHxi/QVk/QN4QChbpbP\n"
 	"gp9KITXcfYPz3scrUbpjSCfvAAHj+ypiLZA630FAKOIStVt62zzC81wnkmRACeBm\n"
 	"hVUnf4BMVRtM0+YDIq4vo3DRuj+4xhLTtpHUegjgPGxtszlyIan4+mcq6FgdATWD\n"
@@ -94,8 +98,10 @@ static const struct {
 	unsigned bits;
 } cases[] = {
 	{ "empty", "", CRYPTO_KEY_NOT_PEM, 0, 0 },
-	{ "a certificate", "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n", CRYPTO_KEY_NOT_PEM, 0, 0 },
-	{ "garbage", "-----BEGIN PRIVATE KEY-----\nYWJj\n-----END PRIVATE KEY-----\n", CRYPTO_KEY_BROKEN, 0, 0 },
+	{ "a certificate", "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n",
+	  CRYPTO_KEY_NOT_PEM, 0, 0 },
+	{ "garbage", "-----BEGIN PRIVATE KEY-----\nYWJj\n-----END PRIVATE KEY-----\n",
+	  CRYPTO_KEY_BROKEN, 0, 0 },
 	{ "cut short", "-----BEGIN PRIVATE KEY-----\nYWJj\n", CRYPTO_KEY_BROKEN, 0, 0 },
 	{ "P-256, SEC 1", p256_traditional, 0, CRYPTO_KEY_P256, 256 },
 	{ "encrypted", p256_encrypted, CRYPTO_KEY_ENCRYPTED, 0, 0 },
@@ -104,7 +110,8 @@ static const struct {
 	{ "P-521", p521, CRYPTO_KEY_UNSUPPORTED, 0, 0 },
 	{ "RSA-1024", rsa_1024, CRYPTO_KEY_UNSUPPORTED, 0, 0 },
 	{ "RSA-2048, PKCS #1", rsa_2048_traditional, 0, CRYPTO_KEY_RSA, 2048 },
-	{ "DSA", "-----BEGIN DSA PRIVATE KEY-----\nYWJj\n-----END DSA PRIVATE KEY-----\n", CRYPTO_KEY_UNSUPPORTED, 0, 0 },
+	{ "DSA", "-----BEGIN DSA PRIVATE KEY-----\nYWJj\n-----END DSA PRIVATE KEY-----\n",
+	  CRYPTO_KEY_UNSUPPORTED, 0, 0 },
 };
 
 static void test_cases(void **state)
@@ -138,7 +145,8 @@ static struct span spki_of(const struct crypto_key *key, char *buf, size_t size)
 static void test_round_trips(void **state)
 {
 	(void)state;
-	static const enum crypto_key_type types[] = { CRYPTO_KEY_P256, CRYPTO_KEY_P384, CRYPTO_KEY_RSA };
+	static const enum crypto_key_type types[] = { CRYPTO_KEY_P256, CRYPTO_KEY_P384,
+						      CRYPTO_KEY_RSA };
 
 	for (size_t i = 0; i < ARRAY_LEN(types); i++) {
 		char buf[CRYPTO_KEY_TEXT_MAX], spki_buf[1024];
@@ -151,15 +159,21 @@ static void test_round_trips(void **state)
 		assert_int_equal(crypto_key_spki_hash(key, hash), 0);
 		for (int as_der = 0; as_der < 2; as_der++) {
 			struct writer out = writer_of(buf, sizeof(buf));
-			assert_int_equal(as_der ? crypto_key_write_der(key, &out) : crypto_key_write_pem(key, &out), 0);
+			assert_int_equal(as_der ? crypto_key_write_der(key, &out)
+						: crypto_key_write_pem(key, &out),
+					 0);
 			struct span text = writer_done(&out);
-			assert_int_equal(as_der ? crypto_key_parse_der(text, &back) : crypto_key_parse_pem(text, &back), 0);
+			assert_int_equal(as_der ? crypto_key_parse_der(text, &back)
+						: crypto_key_parse_pem(text, &back),
+					 0);
 			assert_int_equal(crypto_key_spki_hash(back, back_hash), 0);
 			assert_memory_equal(hash, back_hash, sizeof(hash));
 			assert_int_equal(crypto_key_kind(back), types[i]);
 			crypto_key_free(back);
 		}
-		assert_int_equal(crypto_spki_inspect(spki_of(key, spki_buf, sizeof(spki_buf)), &type, &bits), 0);
+		assert_int_equal(
+			crypto_spki_inspect(spki_of(key, spki_buf, sizeof(spki_buf)), &type, &bits),
+			0);
 		assert_int_equal(type, types[i]);
 		assert_int_equal(bits, crypto_key_bits(key));
 		crypto_key_free(key);
@@ -167,9 +181,17 @@ static void test_round_trips(void **state)
 }
 
 static const uint16_t schemes[] = {
-	CRYPTO_SCHEME_RSA_PKCS1_SHA256, CRYPTO_SCHEME_RSA_PKCS1_SHA384,	   CRYPTO_SCHEME_RSA_PKCS1_SHA512,
-	CRYPTO_SCHEME_RSA_PSS_SHA256,	CRYPTO_SCHEME_RSA_PSS_SHA384,	   CRYPTO_SCHEME_RSA_PSS_SHA512,
-	CRYPTO_SCHEME_ECDSA_P256_SHA256, CRYPTO_SCHEME_ECDSA_P384_SHA384, 0x0807, 0x0201, 0,
+	CRYPTO_SCHEME_RSA_PKCS1_SHA256,
+	CRYPTO_SCHEME_RSA_PKCS1_SHA384,
+	CRYPTO_SCHEME_RSA_PKCS1_SHA512,
+	CRYPTO_SCHEME_RSA_PSS_SHA256,
+	CRYPTO_SCHEME_RSA_PSS_SHA384,
+	CRYPTO_SCHEME_RSA_PSS_SHA512,
+	CRYPTO_SCHEME_ECDSA_P256_SHA256,
+	CRYPTO_SCHEME_ECDSA_P384_SHA384,
+	0x0807,
+	0x0201,
+	0,
 };
 
 static void check_signatures(const struct crypto_key *key)
@@ -192,7 +214,8 @@ static void check_signatures(const struct crypto_key *key)
 		assert_false(crypto_spki_verify(spki, schemes[i], SPAN("messagf"), made));
 		for (size_t k = 0; k < ARRAY_LEN(schemes); k++)
 			if (k != i)
-				assert_false(crypto_spki_verify(spki, schemes[k], SPAN("message"), made));
+				assert_false(crypto_spki_verify(spki, schemes[k], SPAN("message"),
+								made));
 	}
 }
 
@@ -233,7 +256,8 @@ static void test_prefixes_and_corruptions(void **state)
 	}
 	memcpy(copy, der, whole.len);
 	copy[whole.len] = 0;
-	assert_int_equal(crypto_key_parse_der(span_of(copy, whole.len + 1), &other), CRYPTO_KEY_BROKEN);
+	assert_int_equal(crypto_key_parse_der(span_of(copy, whole.len + 1), &other),
+			 CRYPTO_KEY_BROKEN);
 }
 
 static void test_no_room(void **state)
@@ -252,10 +276,8 @@ static void test_no_room(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cases),
-		cmocka_unit_test(test_round_trips),
-		cmocka_unit_test(test_signatures),
-		cmocka_unit_test(test_prefixes_and_corruptions),
+		cmocka_unit_test(test_cases),      cmocka_unit_test(test_round_trips),
+		cmocka_unit_test(test_signatures), cmocka_unit_test(test_prefixes_and_corruptions),
 		cmocka_unit_test(test_no_room),
 	};
 

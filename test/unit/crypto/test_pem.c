@@ -58,7 +58,8 @@ static void test_cases(void **state)
 static void test_broken_then_whole(void **state)
 {
 	(void)state;
-	struct span text = SPAN("-----BEGIN X-----\nYWJj\n-----BEGIN Y-----\nYWJj\n-----END Y-----\n");
+	struct span text =
+		SPAN("-----BEGIN X-----\nYWJj\n-----BEGIN Y-----\nYWJj\n-----END Y-----\n");
 	struct crypto_pem_block block;
 	char buf[64];
 	struct writer der = writer_of(buf, sizeof(buf));
@@ -79,7 +80,8 @@ static void test_round_trip(void **state)
 
 	crypto_random(bytes, sizeof(bytes));
 	for (size_t len = 0; len <= sizeof(bytes); len++) {
-		struct writer out = writer_of(pem, sizeof(pem)), der = writer_of(back, sizeof(back));
+		struct writer out = writer_of(pem, sizeof(pem)),
+			      der = writer_of(back, sizeof(back));
 		struct crypto_pem_block block;
 
 		crypto_pem_write(&out, "X", span_of(bytes, len));

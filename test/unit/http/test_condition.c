@@ -51,9 +51,11 @@ static void test_conditions(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(conditions); i++) {
-		struct http_request request = request_of(conditions[i].method, conditions[i].fields);
+		struct http_request request =
+			request_of(conditions[i].method, conditions[i].fields);
 
-		if (http_conditions_evaluate(&request, &validators, NOW_S) != conditions[i].expected)
+		if (http_conditions_evaluate(&request, &validators, NOW_S) !=
+		    conditions[i].expected)
 			fail_msg("row %zu", i);
 		(void)http_conditions_evaluate(&request, &none, NOW_S);
 	}
@@ -100,14 +102,16 @@ static void test_ranges(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(ranges); i++) {
 		struct http_request request = request_of(HTTP_GET, ranges[i].fields);
 		uint64_t first = 0, len = 0;
-		enum http_range got = http_range_choose(&request, &validators, ranges[i].size, &first, &len);
+		enum http_range got =
+			http_range_choose(&request, &validators, ranges[i].size, &first, &len);
 
 		if (got != ranges[i].expected || first != ranges[i].first || len != ranges[i].len)
 			fail_msg("row %zu: %d %llu %llu", i, got, (unsigned long long)first,
 				 (unsigned long long)len);
 		request.method = HTTP_POST;
-		assert_int_equal(http_range_choose(&request, &validators, ranges[i].size, &first, &len),
-				 HTTP_RANGE_NONE);
+		assert_int_equal(
+			http_range_choose(&request, &validators, ranges[i].size, &first, &len),
+			HTTP_RANGE_NONE);
 	}
 	assert_span(http_content_range(&arena, 2, 3, 10), "bytes 2-4/10", "part");
 	assert_span(http_content_range(&arena, 0, 0, 10), "bytes */10", "none");

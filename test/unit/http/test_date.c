@@ -54,7 +54,8 @@ static void test_round_trip(void **state)
 		int64_t back;
 
 		http_date_write(epoch_s, text);
-		strftime(expected, sizeof(expected), "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&seconds, &tm));
+		strftime(expected, sizeof(expected), "%a, %d %b %Y %H:%M:%S GMT",
+			 gmtime_r(&seconds, &tm));
 		assert_span(span_of(text, sizeof(text)), expected, "write");
 		assert_true(http_date_parse(span_of(text, sizeof(text)), NOW_S, &back));
 		assert_int_equal(back, epoch_s);

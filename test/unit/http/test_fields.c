@@ -65,7 +65,8 @@ static void test_names(void **state)
 	}
 	assert_int_equal(http_name_of(SPAN("")), HTTP_NAME_OTHER);
 	assert_int_equal(http_name_of(SPAN("Content-Lengt")), HTTP_NAME_OTHER);
-	assert_int_equal(http_name_of(SPAN("X-Something-Very-Long-Indeed-No-Name")), HTTP_NAME_OTHER);
+	assert_int_equal(http_name_of(SPAN("X-Something-Very-Long-Indeed-No-Name")),
+			 HTTP_NAME_OTHER);
 }
 
 static void test_chars(void **state)
@@ -79,14 +80,17 @@ static void test_chars(void **state)
 		uint8_t class = http_char_class[c];
 
 		assert_int_equal(!!(class & HTTP_CHAR_TOKEN), token);
-		assert_int_equal(!!(class & HTTP_CHAR_VALUE), visible || high || c == ' ' || c == '\t');
+		assert_int_equal(!!(class & HTTP_CHAR_VALUE),
+				 visible || high || c == ' ' || c == '\t');
 		assert_int_equal(!!(class & HTTP_CHAR_TARGET), (visible || high) && c != '#');
 		assert_int_equal(!!(class & HTTP_CHAR_PATH), visible && !strchr("#%\\?/", c));
-		assert_int_equal(!!(class & HTTP_CHAR_HOST), alnum || (c && strchr("-_~!$*+=.", c)));
+		assert_int_equal(!!(class & HTTP_CHAR_HOST),
+				 alnum || (c && strchr("-_~!$*+=.", c)));
 		assert_int_equal(!!(class & HTTP_CHAR_UNESCAPED),
 				 alnum || (c && strchr("-._~!$&'()*+,;=:@/", c)));
 		assert_int_equal(http_is_token(span_of(&byte, 1)), token);
-		for (size_t at = 0; at < sizeof(word); at++) { /* the eight-at-a-time way says the same */
+		for (size_t at = 0; at < sizeof(word);
+		     at++) { /* the eight-at-a-time way says the same */
 			memset(word, at % 2 ? 'a' : 0xff, sizeof(word));
 			word[at] = byte;
 			assert_int_equal(http_is_field_value(span_of(word, sizeof(word))),
@@ -116,14 +120,22 @@ static void test_methods(void **state)
 static void test_media_types(void **state)
 {
 	static const char *const rows[][2] = {
-		{ "index.html", "text/html; charset=utf-8" }, { "a.b/c.JS", "text/javascript; charset=utf-8" },
-		{ "x.7z", "application/x-7z-compressed" },    { "x.zst", "application/zstd" },
-		{ "x.woff2", "font/woff2" },		      { "x.svg", "image/svg+xml" },
-		{ "x", "application/octet-stream" },	      { "x.", "application/octet-stream" },
-		{ "a.html/x", "application/octet-stream" },   { "", "application/octet-stream" },
-		{ ".png", "image/png" },		      { "x.nosuchextensionever", "application/octet-stream" },
-		{ "x.ts", "video/mp2t" },		      { "x.wasm", "application/wasm" },
-		{ "x.tar.gz", "application/gzip" },	      { "x.json", "application/json" },
+		{ "index.html", "text/html; charset=utf-8" },
+		{ "a.b/c.JS", "text/javascript; charset=utf-8" },
+		{ "x.7z", "application/x-7z-compressed" },
+		{ "x.zst", "application/zstd" },
+		{ "x.woff2", "font/woff2" },
+		{ "x.svg", "image/svg+xml" },
+		{ "x", "application/octet-stream" },
+		{ "x.", "application/octet-stream" },
+		{ "a.html/x", "application/octet-stream" },
+		{ "", "application/octet-stream" },
+		{ ".png", "image/png" },
+		{ "x.nosuchextensionever", "application/octet-stream" },
+		{ "x.ts", "video/mp2t" },
+		{ "x.wasm", "application/wasm" },
+		{ "x.tar.gz", "application/gzip" },
+		{ "x.json", "application/json" },
 	};
 
 	(void)state;
@@ -134,8 +146,9 @@ static void test_media_types(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_list),  cmocka_unit_test(test_comma_lists), cmocka_unit_test(test_names),
-		cmocka_unit_test(test_chars), cmocka_unit_test(test_methods),	  cmocka_unit_test(test_media_types),
+		cmocka_unit_test(test_list),    cmocka_unit_test(test_comma_lists),
+		cmocka_unit_test(test_names),   cmocka_unit_test(test_chars),
+		cmocka_unit_test(test_methods), cmocka_unit_test(test_media_types),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -6,7 +6,8 @@ static const struct {
 } request_rows[] = {
 	{ "Host", "a", true },
 	{ "Content-Length", "5", true },
-	{ "Connection", "close, X-Mine, Host, Content-Length, x-forwarded-for, Via, x-request-id", false },
+	{ "Connection", "close, X-Mine, Host, Content-Length, x-forwarded-for, Via, x-request-id",
+	  false },
 	{ "Connection", "Cookie", false },
 	{ "X-Mine", "x", false },
 	{ "Cookie", "x", false },
@@ -54,7 +55,8 @@ static void test_request(void **state)
 		if (!request_rows[i].stays)
 			continue;
 		assert_true(at < request.fields.count);
-		assert_span(request.fields.items[at++].name, request_rows[i].name, request_rows[i].name);
+		assert_span(request.fields.items[at++].name, request_rows[i].name,
+			    request_rows[i].name);
 	}
 	if (at < request.fields.count)
 		fail_msg("%.*s stayed", SPAN_ARG(request.fields.items[at].name));
@@ -100,9 +102,13 @@ static void test_forwarded(void **state)
 		struct http_hop hop;
 		const char *proto, *host, *forwarded;
 	} rows[] = {
-		{ { SPAN("192.0.2.1"), SPAN("a.example:8443"), true }, "https", "a.example:8443",
+		{ { SPAN("192.0.2.1"), SPAN("a.example:8443"), true },
+		  "https",
+		  "a.example:8443",
 		  "for=192.0.2.1;host=\"a.example:8443\";proto=https" },
-		{ { SPAN("2001:db8::1"), SPAN("[::1]"), false }, "http", "[::1]",
+		{ { SPAN("2001:db8::1"), SPAN("[::1]"), false },
+		  "http",
+		  "[::1]",
 		  "for=\"[2001:db8::1]\";host=\"[::1]\";proto=http" },
 		{ { SPAN("192.0.2.1"), SPAN(""), false }, "http", "", "for=192.0.2.1;proto=http" },
 	};
@@ -115,9 +121,12 @@ static void test_forwarded(void **state)
 		assert_int_equal(http_fields_add_forwarded(&fields, &rows[i].hop), 0);
 		assert_true(span_equal(http_fields_value(&fields, HTTP_NAME_X_FORWARDED_FOR),
 				       rows[i].hop.client));
-		assert_span(http_fields_value(&fields, HTTP_NAME_X_FORWARDED_PROTO), rows[i].proto, "proto");
-		assert_span(http_fields_value(&fields, HTTP_NAME_X_FORWARDED_HOST), rows[i].host, "host");
-		assert_span(http_fields_value(&fields, HTTP_NAME_FORWARDED), rows[i].forwarded, "forwarded");
+		assert_span(http_fields_value(&fields, HTTP_NAME_X_FORWARDED_PROTO), rows[i].proto,
+			    "proto");
+		assert_span(http_fields_value(&fields, HTTP_NAME_X_FORWARDED_HOST), rows[i].host,
+			    "host");
+		assert_span(http_fields_value(&fields, HTTP_NAME_FORWARDED), rows[i].forwarded,
+			    "forwarded");
 	}
 }
 

@@ -63,10 +63,10 @@ static const struct path_case paths[] = {
 	{ "/%4/", NULL, NULL },
 	{ "/%zz", NULL, NULL },
 	{ "/%u002f", NULL, NULL },
-	{ "/%c0%af", NULL, NULL },	 /* overlong `/` */
-	{ "/%e0%80%af", NULL, NULL },	 /* overlong, three bytes */
+	{ "/%c0%af", NULL, NULL },       /* overlong `/` */
+	{ "/%e0%80%af", NULL, NULL },    /* overlong, three bytes */
 	{ "/%f0%80%80%af", NULL, NULL }, /* overlong, four bytes */
-	{ "/%ed%a0%80", NULL, NULL },	 /* a surrogate */
+	{ "/%ed%a0%80", NULL, NULL },    /* a surrogate */
 	{ "/%f4%90%80%80", NULL, NULL }, /* above U+10FFFF */
 	{ "/%c3", NULL, NULL },
 	{ "/%c3/%bc", NULL, NULL },
@@ -119,7 +119,8 @@ static void check_properties(struct span raw)
 
 static void test_paths_in_combination(void **state)
 {
-	static const char *const parts[] = { "/", "..", ".", "a", "%2e", ";", "%41", "\xc3\xbc", "%2f", "%c3", "%bc" };
+	static const char *const parts[] = { "/",   "..",       ".",   "a",   "%2e", ";",
+					     "%41", "\xc3\xbc", "%2f", "%c3", "%bc" };
 	const size_t count = ARRAY_LEN(parts);
 	char raw[64];
 
@@ -129,7 +130,8 @@ static void test_paths_in_combination(void **state)
 		int len = snprintf(raw, sizeof(raw), "/");
 
 		for (int i = 0; i < 5; i++, rest /= count)
-			len += snprintf(raw + len, sizeof(raw) - (size_t)len, "%s", parts[rest % count]);
+			len += snprintf(raw + len, sizeof(raw) - (size_t)len, "%s",
+					parts[rest % count]);
 		check_properties(span_of(raw, (size_t)len));
 		arena_reset(&arena);
 	}
@@ -204,7 +206,8 @@ static void test_targets(void **state)
 static void test_encode(void **state)
 {
 	(void)state;
-	assert_span(http_path_encode(&arena, SPAN("/a b?#%\xc3\xbc;=@:~")), "/a%20b%3F%23%25%C3%BC;=@:~", "encode");
+	assert_span(http_path_encode(&arena, SPAN("/a b?#%\xc3\xbc;=@:~")),
+		    "/a%20b%3F%23%25%C3%BC;=@:~", "encode");
 }
 
 static void test_no_memory(void **state)
@@ -223,9 +226,9 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_paths),	cmocka_unit_test(test_paths_in_combination),
+		cmocka_unit_test(test_paths),           cmocka_unit_test(test_paths_in_combination),
 		cmocka_unit_test(test_paths_corrupted), cmocka_unit_test(test_targets),
-		cmocka_unit_test(test_encode),	cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_encode),          cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

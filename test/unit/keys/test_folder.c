@@ -18,8 +18,7 @@ static char path[] = "/tmp/portcullis-keys-XXXXXX";
 static int folder_fd = -1;
 static struct arena arena;
 static struct keys_folder *folder;
-static struct keys_notice notice;
-static struct span why;
+static struct keys_task task;
 
 static int remove_one(void *owner, const char *name, enum os_file_type type)
 {
@@ -57,18 +56,29 @@ static void open_again(void)
 	assert_int_equal(keys_folder_new(folder_fd, &folder), 0);
 }
 
+static int ca_ready(bool may_create, int64_t now_s)
+{
+	task = (struct keys_task){ folder, &arena, now_s, SPAN_NONE, SPAN_NONE };
+	return keys_ca_ready(&task, may_create, SPAN("host"));
+}
+
 static int ready(int64_t now_s)
 {
-	why = SPAN_NONE;
-	return keys_ca_ready(folder, true, SPAN("host"), now_s, &arena, &notice, &why);
+	return ca_ready(true, now_s);
+}
+
+static int ca_issue(const struct keys_request *request, int64_t now_s, struct span *ret_pem)
+{
+	task = (struct keys_task){ folder, &arena, now_s, SPAN_NONE, SPAN_NONE };
+	return keys_ca_issue(&task, request, ret_pem);
 }
 
 static int leaf_ready(const char *name, int64_t now_s, struct keys_leaf *leaf)
 {
 	struct span names[] = { span_str(name), SPAN("127.0.0.1") };
 
-	why = SPAN_NONE;
-	return keys_leaf_ready(folder, 0x1234, names, 2, now_s, &arena, leaf, &notice, &why);
+	task = (struct keys_task){ folder, &arena, now_s, SPAN_NONE, SPAN_NONE };
+	return keys_leaf_ready(&task, 0x1234, names, 2, leaf);
 }
 
 static bool says(struct span text, const char *words)
@@ -91,7 +101,9 @@ static void put(const char *name, struct span text)
 {
 	int fd = -1;
 
-	assert_int_equal(os_open(folder_fd, name, OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_TRUNCATE, 0600, &fd), 0);
+	assert_int_equal(os_open(folder_fd, name, OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_TRUNCATE,
+				 0600, &fd),
+			 0);
 	if (text.len)
 		assert_int_equal(os_write_all(fd, text.ptr, text.len), 0);
 	os_close(fd);
@@ -102,11 +114,11 @@ static void test_made_and_found_again(void **state)
 	struct os_file_info info;
 
 	(void)state;
-	assert_int_equal(keys_ca_ready(folder, false, SPAN("host"), NOW_S, &arena, &notice, &why), KEYS_CA_MISSING);
-	assert_true(says(why, "ca init"));
+	assert_int_equal(ca_ready(false, NOW_S), KEYS_CA_MISSING);
+	assert_true(says(task.why, "ca init"));
 	assert_int_equal(os_file_info_at(folder_fd, "ca", &info), -ENOENT);
 	assert_int_equal(ready(NOW_S), 0);
-	assert_int_equal(notice.text.len, 0);
+	assert_int_equal(task.notice.len, 0);
 	struct span root = arena_copy(&arena, keys_ca_root(folder));
 	assert_true(cert_is_issued_by(root, root));
 	assert_int_equal(keys_ca_renewal_due_s(folder) / day, (NOW_S + 365 * day * 2 / 3) / day);
@@ -134,7 +146,9 @@ static void test_issue_and_list(void **state)
 {
 	const struct span names[] = { SPAN("b.test"), SPAN("A.test"), SPAN("::1") };
 	struct crypto_key *key = NULL;
-	struct keys_request request = { .names = names, .name_count = 3, .usage = CERT_USAGE_SERVER };
+	struct keys_request request = { .names = names,
+					.name_count = 3,
+					.usage = CERT_USAGE_SERVER };
 	struct keys_issued *issued;
 	struct cert_chain chain;
 	struct span pem;
@@ -143,12 +157,12 @@ static void test_issue_and_list(void **state)
 	(void)state;
 	assert_int_equal(crypto_key_generate(CRYPTO_KEY_P256, &key), 0);
 	request.spki = spki_of(key);
-	assert_int_equal(keys_ca_issue(folder, &request, NOW_S, &arena, &pem, &why), KEYS_CA_MISSING);
+	assert_int_equal(ca_issue(&request, NOW_S, &pem), KEYS_CA_MISSING);
 	assert_int_equal(ready(NOW_S), 0);
-	assert_int_equal(keys_ca_list(folder, &arena, &issued, &count, &why), 0);
+	assert_int_equal(keys_ca_list(&task, &issued, &count), 0);
 	assert_int_equal(count, 0);
-	assert_int_equal(keys_ca_issue(folder, &request, NOW_S, &arena, &pem, &why), 0);
-	assert_int_equal(cert_chain_parse(&arena, pem, &chain, &why), 0);
+	assert_int_equal(ca_issue(&request, NOW_S, &pem), 0);
+	assert_int_equal(cert_chain_parse(&arena, pem, &chain, &task.why), 0);
 	assert_int_equal(chain.count, 2);
 	assert_true(cert_is_issued_by(chain.certificates[1], keys_ca_root(folder)));
 	/* A crash in the middle of a line: what follows is read all the same. */
@@ -156,8 +170,8 @@ static void test_issue_and_list(void **state)
 	put("ca/issued.list", arena_format(&arena, "%.*sgarbage 12", SPAN_ARG(list)));
 	request.usage = CERT_USAGE_SERVER | CERT_USAGE_CLIENT;
 	request.lifetime_s = day;
-	assert_int_equal(keys_ca_issue(folder, &request, NOW_S + 5, &arena, &pem, &why), 0);
-	assert_int_equal(keys_ca_list(folder, &arena, &issued, &count, &why), 0);
+	assert_int_equal(ca_issue(&request, NOW_S + 5, &pem), 0);
+	assert_int_equal(keys_ca_list(&task, &issued, &count), 0);
 	assert_int_equal(count, 2);
 	assert_true(span_equal(issued[0].serial, chain.serial));
 	assert_true(span_equal(issued[0].names, SPAN("a.test,b.test,::1")));
@@ -173,7 +187,8 @@ static void test_requests_refused(void **state)
 {
 	struct span name = SPAN("a.test"), bad_name = SPAN("a b"), pem;
 	struct crypto_key *key = NULL;
-	struct keys_request good = { .names = &name, .name_count = 1, .usage = CERT_USAGE_SERVER }, bad;
+	struct keys_request good = { .names = &name, .name_count = 1, .usage = CERT_USAGE_SERVER },
+			    bad;
 
 	(void)state;
 	assert_int_equal(crypto_key_generate(CRYPTO_KEY_P256, &key), 0);
@@ -181,24 +196,24 @@ static void test_requests_refused(void **state)
 	assert_int_equal(ready(NOW_S), 0);
 	bad = good;
 	bad.names = &bad_name;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
-	assert_true(says(why, "`a b` is neither"));
+	assert_int_equal(ca_issue(&bad, NOW_S, &pem), KEYS_REQUEST_INVALID);
+	assert_true(says(task.why, "`a b` is neither"));
 	bad = good;
 	bad.name_count = 0;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(ca_issue(&bad, NOW_S, &pem), KEYS_REQUEST_INVALID);
 	bad = good;
 	bad.usage = 0;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(ca_issue(&bad, NOW_S, &pem), KEYS_REQUEST_INVALID);
 	bad.usage = 7;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(ca_issue(&bad, NOW_S, &pem), KEYS_REQUEST_INVALID);
 	bad = good;
 	bad.lifetime_s = 826 * day;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(ca_issue(&bad, NOW_S, &pem), KEYS_REQUEST_INVALID);
 	bad = good;
 	bad.spki.len--;
-	assert_int_equal(keys_ca_issue(folder, &bad, NOW_S, &arena, &pem, &why), KEYS_REQUEST_INVALID);
+	assert_int_equal(ca_issue(&bad, NOW_S, &pem), KEYS_REQUEST_INVALID);
 	keys_folder_freeze(folder);
-	assert_int_equal(keys_ca_issue(folder, &good, NOW_S, &arena, &pem, &why), KEYS_FOLDER_FAILED);
+	assert_int_equal(ca_issue(&good, NOW_S, &pem), KEYS_FOLDER_FAILED);
 	crypto_key_free(key);
 }
 
@@ -212,9 +227,10 @@ static void test_leaf(void **state)
 	assert_int_equal(ready(NOW_S), 0);
 	assert_int_equal(leaf_ready("localhost", NOW_S, &leaf), 0);
 	assert_true(leaf.is_new);
-	assert_int_equal(cert_chain_parse(&arena, leaf.chain_pem, &chain, &why), 0);
+	assert_int_equal(cert_chain_parse(&arena, leaf.chain_pem, &chain, &task.why), 0);
 	assert_false(chain.has_private_key);
-	assert_true(cert_chain_covers(&chain, SPAN("localhost")) && cert_chain_covers(&chain, SPAN("127.0.0.1")));
+	assert_true(cert_chain_covers(&chain, SPAN("localhost")) &&
+		    cert_chain_covers(&chain, SPAN("127.0.0.1")));
 	assert_memory_equal(leaf.handle.spki_hash, chain.spki_hash, 32);
 	assert_int_equal(leaf.renewal_due_s / day, (NOW_S + 20 * day) / day);
 	crypto_key_free(leaf.key);
@@ -251,7 +267,7 @@ static void test_leaf_frozen_or_without_ca(void **state)
 	crypto_key_free(leaf.key);
 	assert_int_equal(leaf_ready("localhost", due_s, &leaf), 0);
 	assert_false(leaf.is_new);
-	assert_true(says(notice.text, "could not be renewed"));
+	assert_true(says(task.notice, "could not be renewed"));
 	crypto_key_free(leaf.key);
 	assert_int_equal(leaf_ready("localhost", expires_s + 1, &leaf), KEYS_CA_MISSING);
 	assert_int_equal(ready(NOW_S), 0);
@@ -272,9 +288,9 @@ static void test_intermediate_renewal(void **state)
 	int64_t due_s = keys_ca_renewal_due_s(folder);
 	struct span before = file("ca/intermediate.pem");
 	assert_int_equal(ready(due_s - 1), 0);
-	assert_int_equal(notice.text.len, 0);
+	assert_int_equal(task.notice.len, 0);
 	assert_int_equal(ready(due_s), 0);
-	assert_true(says(notice.text, "renewed"));
+	assert_true(says(task.notice, "renewed"));
 	assert_false(span_equal(before, file("ca/intermediate.pem")));
 	assert_true(keys_ca_renewal_due_s(folder) > due_s);
 	assert_true(span_equal(root, keys_ca_root(folder)));
@@ -282,13 +298,13 @@ static void test_intermediate_renewal(void **state)
 	due_s = keys_ca_renewal_due_s(folder);
 	put("ca/root.key", SPAN("garbage"));
 	assert_int_equal(ready(due_s), 0);
-	assert_true(says(notice.text, "could not be renewed"));
+	assert_true(says(task.notice, "could not be renewed"));
 	assert_int_equal(leaf_ready("localhost", due_s, &leaf), 0);
 	crypto_key_free(leaf.key);
 	assert_int_equal(ready(due_s + 200 * day), KEYS_CA_DAMAGED);
 	open_again();
 	assert_int_equal(ready(due_s), 0);
-	assert_true(says(notice.text, "goes on with its intermediate"));
+	assert_true(says(task.notice, "goes on with its intermediate"));
 }
 
 /* Each file cut at each length, and with each 16th byte changed. Nothing crashes, and what comes of it is as
@@ -308,8 +324,9 @@ static void damage(const char *name, int expected, const char *word)
 		open_again();
 		int result = ready(NOW_S + 60);
 		/* The last newline, or a changed letter of a label, may be missed by nobody. */
-		if (is_cut && len < whole.len - 1 && (result != expected || (word && !says(result ? why : notice.text, word))))
-			fail_msg("%s at %zu: %d %.*s", name, len, result, SPAN_ARG(why));
+		if (is_cut && len < whole.len - 1 &&
+		    (result != expected || (word && !says(result ? task.why : task.notice, word))))
+			fail_msg("%s at %zu: %d %.*s", name, len, result, SPAN_ARG(task.why));
 		if (!is_cut && result != 0 && result != expected)
 			fail_msg("%s, byte %zu: %d", name, at, result);
 		put(name, whole);
@@ -343,7 +360,7 @@ static void test_damaged_leaf(void **state)
 		put("leaf/0000000000001234.pem", span_first(whole, len));
 		assert_int_equal(leaf_ready("localhost", NOW_S, &leaf), 0);
 		assert_true(leaf.is_new);
-		assert_true(says(notice.text, "made again"));
+		assert_true(says(task.notice, "made again"));
 		crypto_key_free(leaf.key);
 	}
 }
@@ -356,17 +373,19 @@ static void test_interrupted_creation(void **state)
 	assert_int_equal(os_unlink(folder_fd, "ca/root.crt"), 0);
 	open_again();
 	assert_int_equal(ready(NOW_S), 0);
-	assert_true(span_equal(key, file("ca/root.key"))); /* the same key: nothing was trusted yet, nothing is lost */
+	assert_true(span_equal(
+		key,
+		file("ca/root.key"))); /* the same key: nothing was trusted yet, nothing is lost */
 	assert_int_equal(os_unlink(folder_fd, "ca/intermediate.pem"), 0);
 	open_again();
 	assert_int_equal(ready(NOW_S), 0);
-	assert_int_equal(notice.text.len, 0);
+	assert_int_equal(task.notice.len, 0);
 	/* Both keys gone: there is nothing to go on with. */
 	assert_int_equal(os_unlink(folder_fd, "ca/intermediate.pem"), 0);
 	assert_int_equal(os_unlink(folder_fd, "ca/root.key"), 0);
 	open_again();
 	assert_int_equal(ready(NOW_S), KEYS_CA_DAMAGED);
-	assert_true(says(why, "root.key is missing"));
+	assert_true(says(task.why, "root.key is missing"));
 }
 
 /* A new CA after the operator removed the old one: leaves follow. */
@@ -404,24 +423,27 @@ static void test_key_files(void **state)
 	crypto_key_free(key);
 	put("site.key", writer_done(&out));
 	assert_int_equal(os_open(folder_fd, "site.key", OS_OPEN_READ, 0, &fd), 0);
-	assert_int_equal(keys_file_load(fd, hash, &arena, &loaded, &why), 0);
+	assert_int_equal(keys_file_load(fd, hash, &arena, &loaded, &task.why), 0);
 	crypto_key_free(loaded);
 	hash[0] ^= 1;
-	assert_int_equal(keys_file_load(fd, hash, &arena, &loaded, &why), KEYS_FILE_MISMATCH);
-	assert_true(says(why, "do not match"));
-	assert_int_equal(keys_file_load(fd, NULL, &arena, &loaded, &why), 0);
+	assert_int_equal(keys_file_load(fd, hash, &arena, &loaded, &task.why), KEYS_FILE_MISMATCH);
+	assert_true(says(task.why, "do not match"));
+	assert_int_equal(keys_file_load(fd, NULL, &arena, &loaded, &task.why), 0);
 	crypto_key_free(loaded);
 	os_close(fd);
-	put("site.key", SPAN("-----BEGIN ENCRYPTED PRIVATE KEY-----\nYWJj\n-----END ENCRYPTED PRIVATE KEY-----\n"));
+	put("site.key", SPAN("-----BEGIN ENCRYPTED PRIVATE KEY-----\nYWJj\n-----END ENCRYPTED "
+			     "PRIVATE KEY-----\n"));
 	assert_int_equal(os_open(folder_fd, "site.key", OS_OPEN_READ, 0, &fd), 0);
-	assert_int_equal(keys_file_load(fd, hash, &arena, &loaded, &why), KEYS_FILE_UNUSABLE);
-	assert_true(says(why, "is encrypted"));
+	assert_int_equal(keys_file_load(fd, hash, &arena, &loaded, &task.why), KEYS_FILE_UNUSABLE);
+	assert_true(says(task.why, "is encrypted"));
 	os_close(fd);
 	assert_int_equal(os_open(folder_fd, ".", OS_OPEN_FOLDER, 0, &fd), 0);
-	assert_int_equal(keys_file_load(fd, hash, &arena, &loaded, &why), KEYS_FILE_UNREADABLE);
-	assert_true(says(why, "cannot be read: "));
+	assert_int_equal(keys_file_load(fd, hash, &arena, &loaded, &task.why),
+			 KEYS_FILE_UNREADABLE);
+	assert_true(says(task.why, "cannot be read: "));
 	os_close(fd);
-	assert_int_equal(keys_file_load(-1, hash, &arena, &loaded, &why), KEYS_FILE_UNREADABLE);
+	assert_int_equal(keys_file_load(-1, hash, &arena, &loaded, &task.why),
+			 KEYS_FILE_UNREADABLE);
 }
 
 int main(void)

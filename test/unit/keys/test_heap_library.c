@@ -34,14 +34,20 @@ static void test_keys_live_in_it(void **state)
 
 	(void)state;
 	assert_int_equal(crypto_key_generate(CRYPTO_KEY_RSA, &keys[0]), 0);
-	assert_int_equal(crypto_key_sign(keys[0], CRYPTO_SCHEME_RSA_PSS_SHA256, SPAN("x"), signature, &len), 0);
+	assert_int_equal(
+		crypto_key_sign(keys[0], CRYPTO_SCHEME_RSA_PSS_SHA256, SPAN("x"), signature, &len),
+		0);
 	crypto_key_free(keys[0]);
 	before = used();
 	for (int i = 0; i < KEY_COUNT; i++) {
-		assert_int_equal(crypto_key_generate(i % 25 == 0 ? CRYPTO_KEY_RSA : CRYPTO_KEY_P256, &keys[i]), 0);
-		assert_int_equal(crypto_key_sign(keys[i], i % 25 == 0 ? CRYPTO_SCHEME_RSA_PSS_SHA256 :
-									CRYPTO_SCHEME_ECDSA_P256_SHA256,
-						 SPAN("x"), signature, &len), 0);
+		assert_int_equal(crypto_key_generate(i % 25 == 0 ? CRYPTO_KEY_RSA : CRYPTO_KEY_P256,
+						     &keys[i]),
+				 0);
+		assert_int_equal(crypto_key_sign(keys[i],
+						 i % 25 == 0 ? CRYPTO_SCHEME_RSA_PSS_SHA256
+							     : CRYPTO_SCHEME_ECDSA_P256_SHA256,
+						 SPAN("x"), signature, &len),
+				 0);
 	}
 	assert_true(used() > before);
 	assert_true((used() - before) / KEY_COUNT < 16 * 1024);

@@ -99,15 +99,16 @@ static void test_sign13(void **state)
 		write_str(&out, "TLS 1.3, server CertificateVerify");
 		write_byte(&out, '\0');
 		write_span(&out, request.transcript_hash);
-		assert_true(crypto_spki_verify(spkis[cases13[i].key], request.scheme, writer_done(&out),
-					       span_of(signature, len)));
+		assert_true(crypto_spki_verify(spkis[cases13[i].key], request.scheme,
+					       writer_done(&out), span_of(signature, len)));
 	}
 }
 
 /* A client's signature is another one than a server's, and its handle another too. */
 static void test_usages(void **state)
 {
-	struct keys_sign13 request = { client_handle, CRYPTO_SCHEME_ECDSA_P256_SHA256, span_of(zeroes, 32) };
+	struct keys_sign13 request = { client_handle, CRYPTO_SCHEME_ECDSA_P256_SHA256,
+				       span_of(zeroes, 32) };
 	uint8_t signature[CRYPTO_SIGNATURE_MAX];
 	struct crypto_key *key = NULL;
 	char der[CRYPTO_KEY_TEXT_MAX], input[256];
@@ -125,7 +126,8 @@ static void test_usages(void **state)
 	write_str(&out, "TLS 1.3, client CertificateVerify");
 	write_byte(&out, '\0');
 	write_span(&out, request.transcript_hash);
-	assert_true(crypto_spki_verify(spkis[0], request.scheme, writer_done(&out), span_of(signature, len)));
+	assert_true(crypto_spki_verify(spkis[0], request.scheme, writer_done(&out),
+				       span_of(signature, len)));
 	request.handle.usage = 2;
 	assert_int_equal(keys_sign13(store, &request, 5, signature, &len), KEYS_SIGN_VIOLATION);
 }
@@ -179,11 +181,13 @@ static void test_sign12_params(void **state)
 		write_span(&out, request.client_random);
 		write_span(&out, request.server_random);
 		write_span(&out, request.ecdhe_params);
-		assert_true(crypto_spki_verify(spkis[0], request.scheme, writer_done(&out), span_of(signature, len)));
+		assert_true(crypto_spki_verify(spkis[0], request.scheme, writer_done(&out),
+					       span_of(signature, len)));
 		for (size_t short_len = 0; short_len < request.ecdhe_params.len; short_len++) {
 			struct keys_sign12 cut = request;
 			cut.ecdhe_params.len = short_len;
-			assert_int_equal(keys_sign12(store, &cut, 5, signature, &len), KEYS_SIGN_VIOLATION);
+			assert_int_equal(keys_sign12(store, &cut, 5, signature, &len),
+					 KEYS_SIGN_VIOLATION);
 		}
 	}
 }
@@ -196,7 +200,9 @@ static void test_sign12_rest(void **state)
 		.scheme = CRYPTO_SCHEME_RSA_PKCS1_SHA256,
 		.client_random = span_of(zeroes, 32),
 		.server_random = span_of(zeroes, 32),
-		.ecdhe_params = span_of("\x03\x00\x1d\x20" "01234567890123456789012345678901", 36),
+		.ecdhe_params = span_of("\x03\x00\x1d\x20"
+					"01234567890123456789012345678901",
+					36),
 	};
 	struct keys_sign12 bad;
 	size_t len = 0;
@@ -226,13 +232,15 @@ static void test_sign12_rest(void **state)
 	/* What would make a TLS 1.3 input of it: 64 blanks, then the context. */
 	bad = good;
 	bad.client_random = bad.server_random = span_of("                                ", 32);
-	bad.ecdhe_params = SPAN("TLS 1.3, server CertificateVerify\0" "01234567890123456789012345678901");
+	bad.ecdhe_params = SPAN("TLS 1.3, server CertificateVerify\0"
+				"01234567890123456789012345678901");
 	assert_int_equal(keys_sign12(store, &bad, 5, signature, &len), KEYS_SIGN_VIOLATION);
 }
 
 static void test_allow_list(void **state)
 {
-	struct keys_sign13 request = { handles[0], CRYPTO_SCHEME_ECDSA_P256_SHA256, span_of(zeroes, 32) };
+	struct keys_sign13 request = { handles[0], CRYPTO_SCHEME_ECDSA_P256_SHA256,
+				       span_of(zeroes, 32) };
 	uint8_t signature[CRYPTO_SIGNATURE_MAX];
 	size_t len = 0;
 
@@ -253,7 +261,8 @@ static void test_limits(void **state)
 {
 	enum { LIMIT = 10 };
 	const uint64_t second = 1000000000;
-	struct keys_sign13 request = { handles[0], CRYPTO_SCHEME_ECDSA_P256_SHA256, span_of(zeroes, 32) };
+	struct keys_sign13 request = { handles[0], CRYPTO_SCHEME_ECDSA_P256_SHA256,
+				       span_of(zeroes, 32) };
 	uint8_t signature[CRYPTO_SIGNATURE_MAX];
 	uint64_t now = 50 * second;
 	size_t len = 0;
@@ -261,14 +270,17 @@ static void test_limits(void **state)
 	(void)state;
 	keys_store_set_limit(store, LIMIT);
 	for (int i = 0; i < LIMIT; i++)
-		assert_int_equal(keys_sign13(store, &request, now + (uint64_t)i, signature, &len), 0);
-	assert_int_equal(keys_sign13(store, &request, now + second - 1, signature, &len), KEYS_SIGN_LIMIT);
+		assert_int_equal(keys_sign13(store, &request, now + (uint64_t)i, signature, &len),
+				 0);
+	assert_int_equal(keys_sign13(store, &request, now + second - 1, signature, &len),
+			 KEYS_SIGN_LIMIT);
 	assert_int_equal(keys_sign13(store, &request, now + second, signature, &len), 0);
 	/* A key that is not held is no way round: the vault is not asked without end either. */
 	for (int i = 1; i < LIMIT; i++)
 		assert_int_equal(keys_sign13(store, &request, now + second, signature, &len), 0);
 	request.handle = strange_handle;
-	assert_int_equal(keys_sign13(store, &request, now + second, signature, &len), KEYS_SIGN_LIMIT);
+	assert_int_equal(keys_sign13(store, &request, now + second, signature, &len),
+			 KEYS_SIGN_LIMIT);
 }
 
 static void test_costs(void **state)

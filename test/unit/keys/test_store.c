@@ -47,7 +47,8 @@ static void test_add_get_remove(void **state)
 static void test_forget(void **state)
 {
 	struct keys_sign13 request = { .scheme = CRYPTO_SCHEME_ECDSA_P256_SHA256,
-				       .transcript_hash = SPAN("01234567890123456789012345678901") };
+				       .transcript_hash =
+					       SPAN("01234567890123456789012345678901") };
 	uint8_t signature[CRYPTO_SIGNATURE_MAX];
 	struct keys_store *store = NULL;
 	struct keys_handle handles[50];

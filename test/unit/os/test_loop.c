@@ -99,8 +99,8 @@ static void test_level_is_told_every_turn(void **state)
 	os_loop_free(loop);
 }
 
-/* Both are ready in one turn and each removes the other (and, in the second round, itself): whichever comes
- * first, only one is told, and the other may be freed at once. */
+/* Both are ready in one turn and each removes the other (and, in the second round, itself):
+ * whichever comes first, only one is told, and the other may be freed at once. */
 static void test_removal_in_the_same_turn(void **state)
 {
 	struct os_loop *loop = loop_new();
@@ -115,7 +115,8 @@ static void test_removal_in_the_same_turn(void **state)
 			assert_non_null(seen[i]);
 			seen[i]->watch.on_ready = on_ready;
 			assert_int_equal(os_packet_pair(pairs[i]), 0);
-			assert_int_equal(os_watch_add(loop, &seen[i]->watch, pairs[i][0], OS_WATCH_EDGE), 0);
+			assert_int_equal(
+				os_watch_add(loop, &seen[i]->watch, pairs[i][0], OS_WATCH_EDGE), 0);
 		}
 		for (int i = 0; i < 2; i++)
 			seen[i]->victim = round ? seen[i] : seen[!i];
@@ -133,7 +134,7 @@ static void test_removal_in_the_same_turn(void **state)
 	os_loop_free(loop);
 }
 
-/* ---- Timers ------------------------------------------------------------------------------------------- */
+/* ---- Timers -------------------------------------------------------------------------------- */
 
 enum { TIMERS = 2000 };
 
@@ -174,9 +175,10 @@ static void test_timers_fire_in_order_and_never_early(void **state)
 		clocks[i].loop = loop;
 		clocks[i].timer.on_due = on_due;
 		clocks[i].deadline_ns = start_ns + 1 + random % (200 * OS_MS);
-		os_timer_set(loop, &clocks[i].timer, start_ns + 10 * OS_SECOND * (uint64_t)(i % 3 + 1));
+		os_timer_set(loop, &clocks[i].timer,
+			     start_ns + 10 * OS_SECOND * (uint64_t)(i % 3 + 1));
 		os_timer_set(loop, &clocks[i].timer, clocks[i].deadline_ns); /* earlier: it moves */
-		if (i % 5 == 0) { /* later: lazily */
+		if (i % 5 == 0) {                                            /* later: lazily */
 			clocks[i].deadline_ns += 30 * OS_MS;
 			os_timer_set(loop, &clocks[i].timer, clocks[i].deadline_ns);
 		}
@@ -267,7 +269,7 @@ static void test_a_moved_clock_fires_far_timers(void **state)
 }
 #endif
 
-/* ---- Running ------------------------------------------------------------------------------------------ */
+/* ---- Running ------------------------------------------------------------------------------- */
 
 struct turns {
 	struct os_loop *loop;

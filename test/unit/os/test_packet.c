@@ -59,7 +59,8 @@ static void test_parts_and_descriptors(void **state)
 	assert_int_equal(os_packet_receive(pair[1], &in), -EAGAIN);
 	os_close(TAKE_FD(pair[0]));
 	assert_int_equal(os_packet_receive(pair[1], &in), 0);
-	assert_int_equal(os_packet_send(pair[1], &(struct os_packet_out){ .parts = { SPAN("x") }, .part_count = 1 }),
+	assert_int_equal(os_packet_send(pair[1], &(struct os_packet_out){ .parts = { SPAN("x") },
+									  .part_count = 1 }),
 			 -EPIPE);
 }
 
@@ -85,7 +86,9 @@ static void test_too_many_descriptors_do_not_leak(void **state)
 	} control = { 0 };
 	char buf[4] = "x";
 	struct iovec part = { buf, 1 };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr message = { .msg_iov = &part,
+				  .msg_iovlen = 1,
+				  .msg_control = &control,
 				  .msg_controllen = sizeof(control) };
 	struct os_packet_in in = { .buf = buf, .size = sizeof(buf) };
 	int before, fds[MANY];
@@ -117,7 +120,8 @@ static void test_batches(void **state)
 	assert_int_equal(os_event_new(&event), 0);
 	for (size_t i = 0; i < COUNT; i++) {
 		bufs[i][0] = (char)i;
-		out[i] = (struct os_packet_out){ .parts = { span_of(bufs[i], 1) }, .part_count = 1 };
+		out[i] =
+			(struct os_packet_out){ .parts = { span_of(bufs[i], 1) }, .part_count = 1 };
 		if (i == 3) {
 			out[i].descriptors = &event;
 			out[i].descriptor_count = 1;
@@ -134,7 +138,8 @@ static void test_batches(void **state)
 		in[i] = (struct os_packet_in){ .buf = bufs[i], .size = sizeof(bufs[i]) };
 	memset(bufs, 0xee, sizeof(bufs));
 	while (received < COUNT) {
-		int now = os_packet_receive_many(pair[1], in + received, (size_t)(COUNT - received));
+		int now =
+			os_packet_receive_many(pair[1], in + received, (size_t)(COUNT - received));
 
 		assert_true(now > 0);
 		received += now;
@@ -182,9 +187,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_parts_and_descriptors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_long_is_truncated, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_too_many_descriptors_do_not_leak, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_many_descriptors_do_not_leak, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_full_channel_does_not_block, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_full_channel_does_not_block, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_credentials, setup, teardown),
 	};
 

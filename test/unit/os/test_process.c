@@ -114,7 +114,8 @@ static void test_descriptors_swap_and_the_rest_is_closed(void **state)
 	pass[0] = (struct os_pass){ a[0], b[0] };
 	pass[1] = (struct os_pass){ b[0], a[0] };
 	snprintf(text, sizeof(text),
-		 "read x <&%d; read y <&%d; echo $x $y; for f in /proc/self/fd/*; do echo ${f##*/}; done",
+		 "read x <&%d; read y <&%d; echo $x $y; for f in /proc/self/fd/*; do echo "
+		 "${f##*/}; done",
 		 a[0], b[0]);
 	said = child_says(text, pass, 2, NULL, buf, sizeof(buf));
 	assert_true(span_starts_with(said, SPAN("B A\n")));
@@ -136,15 +137,17 @@ static void test_environment_and_signals(void **state)
 	sigset_t set;
 
 	(void)state;
-	said = child_says("tr '\\0' '\\n' < /proc/self/environ | grep -vE '^(PWD|SHLVL|_|OLDPWD)=' ; true", NULL, 0,
-			  NULL, buf, sizeof(buf));
+	said = child_says(
+		"tr '\\0' '\\n' < /proc/self/environ | grep -vE '^(PWD|SHLVL|_|OLDPWD)=' ; true",
+		NULL, 0, NULL, buf, sizeof(buf));
 	assert_int_equal(said.len, 0);
 	said = child_says("echo $ONLY", NULL, 0, environment, buf, sizeof(buf));
 	assert_true(span_equal(said, SPAN("this\n")));
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	said = child_says("while read l; do echo $l; done < /proc/self/status", NULL, 0, NULL, buf, sizeof(buf));
+	said = child_says("while read l; do echo $l; done < /proc/self/status", NULL, 0, NULL, buf,
+			  sizeof(buf));
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	assert_true(span_find(said, SPAN("SigBlk: 0000000000000000")) < said.len);
 	assert_true(span_find(said, SPAN("SigIgn: 0000000000000000")) < said.len);
@@ -154,7 +157,9 @@ static void test_failures_are_told(void **state)
 {
 	const char *const arguments[] = { "x", NULL };
 	struct os_process process;
-	struct os_process_config config = { .program_fd = -1, .path = "/nonexistent", .arguments = arguments };
+	struct os_process_config config = { .program_fd = -1,
+					    .path = "/nonexistent",
+					    .arguments = arguments };
 	int before = os_descriptor_count();
 
 	(void)state;
@@ -171,7 +176,9 @@ static void test_failures_are_told(void **state)
 static void test_signal_and_wait(void **state)
 {
 	const char *const arguments[] = { "sleep", "100", NULL };
-	struct os_process_config config = { .program_fd = -1, .path = "/bin/sleep", .arguments = arguments };
+	struct os_process_config config = { .program_fd = -1,
+					    .path = "/bin/sleep",
+					    .arguments = arguments };
 	struct os_process process;
 	struct os_process_end end;
 	struct os_process_usage usage;
@@ -180,6 +187,7 @@ static void test_signal_and_wait(void **state)
 	(void)state;
 	assert_int_equal(os_process_start(&config, &process), 0);
 	assert_int_equal(os_process_wait(process.fd, &end), -EAGAIN);
+	os_sleep_ms(50); /* the kernel has just emptied its memory */
 	assert_int_equal(os_process_usage(process.pid, &usage), 0);
 	assert_true(usage.memory_bytes > 0 && usage.started_ticks > 0);
 	assert_int_equal(os_process_signal(process.fd, SIGKILL), 0);
@@ -202,7 +210,9 @@ static bool is_ours(void *owner, int pid)
 static void test_strangers_are_reaped_and_ours_are_not(void **state)
 {
 	const char *const arguments[] = { "true", NULL };
-	struct os_process_config config = { .program_fd = -1, .path = "/bin/true", .arguments = arguments };
+	struct os_process_config config = { .program_fd = -1,
+					    .path = "/bin/true",
+					    .arguments = arguments };
 	struct os_process process;
 	pid_t stranger;
 	int count = 0;

@@ -21,8 +21,8 @@
 
 #include "os/os.h"
 
-/* Each case runs in a forked child that enters the sandbox and then tries something. The kernel's answer
- * must be death by SIGSYS or a plain no. */
+/* Each case runs in a forked child that enters the sandbox and then tries something. The kernel's
+ * answer must be death by SIGSYS or a plain no. */
 
 static const char *const no_calls[] = { NULL };
 static const char *const read_calls[] = { "@read-files", NULL };
@@ -61,20 +61,31 @@ static int run(const struct os_sandbox *sandbox, int (*attempt)(void))
 	return WEXITSTATUS(status);
 }
 
-/* ---- What nobody may ---------------------------------------------------------------------------------- */
+/* ---- What nobody may ----------------------------------------------------------------------- */
 
+/* clang-format off */
 static int try_open(void) { return answer(syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY)); }
 static int try_stat(void) { struct stat info; return answer(stat("/etc/passwd", &info)); }
 static int try_socket(void) { return answer(syscall(SYS_socket, AF_INET, SOCK_STREAM, 0)); }
 static int try_connect(void) { return answer(syscall(SYS_connect, 0, NULL, 0)); }
 static int try_bind(void) { return answer(syscall(SYS_bind, 0, NULL, 0)); }
 static int try_accept(void) { return answer(syscall(SYS_accept4, 0, NULL, NULL, 0)); }
-static int try_execve(void) { char *none[] = { NULL }; return answer(syscall(SYS_execve, "/bin/true", none, none)); }
-static int try_execveat(void) { return answer(syscall(SYS_execveat, os_program(), "", NULL, NULL, AT_EMPTY_PATH)); }
+static int try_execve(void)
+{
+	char *none[] = { NULL };
+	return answer(syscall(SYS_execve, "/bin/true", none, none));
+}
+static int try_execveat(void)
+{
+	return answer(syscall(SYS_execveat, os_program(), "", NULL, NULL, AT_EMPTY_PATH));
+}
 static int try_fork(void) { return answer(syscall(SYS_fork)); }
 static int try_kill(void) { return answer(syscall(SYS_kill, getppid(), 0)); }
 static int try_ptrace(void) { return answer(syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0)); }
-static int try_readv_other(void) { return answer(syscall(SYS_process_vm_readv, getppid(), NULL, 0, NULL, 0, 0)); }
+static int try_readv_other(void)
+{
+	return answer(syscall(SYS_process_vm_readv, getppid(), NULL, 0, NULL, 0, 0));
+}
 static int try_setuid(void) { return answer(syscall(SYS_setresuid, 0, 0, 0)); }
 static int try_mount(void) { return answer(syscall(SYS_mount, "none", "/tmp", "tmpfs", 0, NULL)); }
 static int try_uring(void) { return answer(syscall(SYS_io_uring_setup, 1, NULL)); }
@@ -86,6 +97,7 @@ static int try_owner(void) { return answer(syscall(SYS_fcntl, 0, F_SETOWN, getpp
 static int try_pidfd(void) { return answer(syscall(SYS_pidfd_open, getppid(), 0)); }
 static int try_unlink(void) { return answer(syscall(SYS_unlink, "/tmp/no-such-file-of-anybody")); }
 
+/* clang-format on */
 static int try_fast_open(void)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET };
@@ -95,14 +107,18 @@ static int try_fast_open(void)
 
 static int try_execute(void)
 {
-	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? REFUSED : DONE;
+	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+			       MAP_FAILED
+		       ? REFUSED
+		       : DONE;
 }
 
 static int try_protect(void)
 {
 	void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	return memory == MAP_FAILED ? BROKEN : answer(mprotect(memory, 4096, PROT_READ | PROT_EXEC));
+	return memory == MAP_FAILED ? BROKEN
+				    : answer(mprotect(memory, 4096, PROT_READ | PROT_EXEC));
 }
 
 static void test_the_bare_sandbox_refuses(void **state)
@@ -111,25 +127,44 @@ static void test_the_bare_sandbox_refuses(void **state)
 		const char *what;
 		int (*attempt)(void);
 	} cases[] = {
-		{ "open", try_open }, { "stat", try_stat }, { "socket", try_socket }, { "connect", try_connect },
-		{ "bind", try_bind }, { "accept", try_accept }, { "execve", try_execve },
-		{ "execveat", try_execveat }, { "fork", try_fork }, { "kill", try_kill },
-		{ "ptrace", try_ptrace }, { "read others' memory", try_readv_other }, { "setuid", try_setuid },
-		{ "mount", try_mount }, { "io_uring", try_uring }, { "bpf", try_bpf },
-		{ "unshare", try_unshare }, { "memfd", try_memfd }, { "ioctl", try_ioctl },
-		{ "signals to others", try_owner }, { "pidfd", try_pidfd }, { "unlink", try_unlink },
-		{ "fast open", try_fast_open }, { "executable map", try_execute },
+		{ "open", try_open },
+		{ "stat", try_stat },
+		{ "socket", try_socket },
+		{ "connect", try_connect },
+		{ "bind", try_bind },
+		{ "accept", try_accept },
+		{ "execve", try_execve },
+		{ "execveat", try_execveat },
+		{ "fork", try_fork },
+		{ "kill", try_kill },
+		{ "ptrace", try_ptrace },
+		{ "read others' memory", try_readv_other },
+		{ "setuid", try_setuid },
+		{ "mount", try_mount },
+		{ "io_uring", try_uring },
+		{ "bpf", try_bpf },
+		{ "unshare", try_unshare },
+		{ "memfd", try_memfd },
+		{ "ioctl", try_ioctl },
+		{ "signals to others", try_owner },
+		{ "pidfd", try_pidfd },
+		{ "unlink", try_unlink },
+		{ "fast open", try_fast_open },
+		{ "executable map", try_execute },
 		{ "executable protection", try_protect },
 	};
-	struct os_sandbox sandbox = { .name = "bare", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = no_calls };
+	struct os_sandbox sandbox = {
+		.name = "bare", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = no_calls
+	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
 		if (run(&sandbox, cases[i].attempt) != REFUSED)
-			fail_msg("%s was not refused (%d)", cases[i].what, run(&sandbox, cases[i].attempt));
+			fail_msg("%s was not refused (%d)", cases[i].what,
+				 run(&sandbox, cases[i].attempt));
 }
 
-/* ---- What everybody needs ----------------------------------------------------------------------------- */
+/* ---- What everybody needs ------------------------------------------------------------------ */
 
 static int pair[2];
 
@@ -172,7 +207,9 @@ static int try_ordinary_life(void)
 
 static void test_ordinary_life_goes_on(void **state)
 {
-	struct os_sandbox sandbox = { .name = "bare", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = no_calls };
+	struct os_sandbox sandbox = {
+		.name = "bare", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = no_calls
+	};
 
 	(void)state;
 	assert_int_equal(os_packet_pair(pair), 0);
@@ -188,7 +225,9 @@ static int try_abort(void)
 
 static void test_abort_still_says_abort(void **state)
 {
-	struct os_sandbox sandbox = { .name = "bare", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = no_calls };
+	struct os_sandbox sandbox = {
+		.name = "bare", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = no_calls
+	};
 	int status;
 	pid_t pid = fork();
 
@@ -204,7 +243,7 @@ static void test_abort_still_says_abort(void **state)
 	assert_int_equal(WTERMSIG(status), SIGABRT);
 }
 
-/* ---- Landlock ----------------------------------------------------------------------------------------- */
+/* ---- Landlock ------------------------------------------------------------------------------ */
 
 static char folder_path[] = "/tmp/portcullis-test-XXXXXX";
 static int folder_fd = -1;
@@ -213,7 +252,8 @@ static int try_read_below(void)
 {
 	int fd;
 
-	return answer(os_open(folder_fd, "file", OS_OPEN_READ | OS_OPEN_BENEATH, 0, &fd) < 0 ? -1 : 0);
+	return answer(os_open(folder_fd, "file", OS_OPEN_READ | OS_OPEN_BENEATH, 0, &fd) < 0 ? -1
+											     : 0);
 }
 
 static int try_write_below(void)
@@ -234,38 +274,47 @@ static int try_read_elsewhere(void)
 
 static int try_tcp(bool do_connect)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 				       .sin_port = htons(do_connect ? 1 : 0) };
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	int result;
 
 	if (fd < 0)
 		return BROKEN;
-	result = do_connect ? connect(fd, (struct sockaddr *)&address, sizeof(address)) :
-			      bind(fd, (struct sockaddr *)&address, sizeof(address));
+	result = do_connect ? connect(fd, (struct sockaddr *)&address, sizeof(address))
+			    : bind(fd, (struct sockaddr *)&address, sizeof(address));
 	return result < 0 && errno == ECONNREFUSED ? DONE : answer(result);
 }
 
+/* clang-format off */
 static int try_tcp_connect(void) { return try_tcp(true); }
 static int try_tcp_bind(void) { return try_tcp(false); }
 
+/* clang-format on */
 static void test_paths_and_ports(void **state)
 {
 	struct os_sandbox_path path = { .access = OS_ACCESS_READ };
-	struct os_sandbox sandbox = { .name = "paths", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .paths = &path };
+	struct os_sandbox sandbox = {
+		.name = "paths", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .paths = &path
+	};
 	struct os_sandbox_report report;
 	pid_t pid = fork();
 	int status;
 
 	(void)state;
 	if (pid == 0)
-		_exit(os_sandbox_enter(&(struct os_sandbox){ .name = "x", .uid = OS_KEEP_ID }, &report) ?
-			      1 : (int)report.landlock_abi + 2);
+		_exit(os_sandbox_enter(&(struct os_sandbox){ .name = "x", .uid = OS_KEEP_ID },
+				       &report)
+			      ? 1
+			      : (int)report.landlock_abi + 2);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	if (WEXITSTATUS(status) < 2 + 4)
 		skip();
 	assert_non_null(mkdtemp(folder_path));
-	assert_int_equal(os_open(OS_FOLDER_CURRENT, folder_path, OS_OPEN_HANDLE | OS_OPEN_FOLDER, 0, &folder_fd), 0);
+	assert_int_equal(os_open(OS_FOLDER_CURRENT, folder_path, OS_OPEN_HANDLE | OS_OPEN_FOLDER, 0,
+				 &folder_fd),
+			 0);
 	assert_int_equal(os_file_replace(folder_fd, "file", SPAN("old"), 0600), 0);
 	path.fd = folder_fd;
 
@@ -295,7 +344,7 @@ static void test_paths_and_ports(void **state)
 	assert_int_equal(rmdir(folder_path), 0);
 }
 
-/* ---- User, capabilities, limits ----------------------------------------------------------------------- */
+/* ---- User, capabilities, limits ------------------------------------------------------------ */
 
 static int try_who(void)
 {
@@ -330,11 +379,13 @@ static void test_user_and_capabilities(void **state)
 static int try_kept_capability(void)
 {
 	/* CAP_NET_BIND_SERVICE (10) stays over the change of the user. */
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 				       .sin_port = htons(797) };
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-	return getuid() == 61234 ? answer(bind(fd, (struct sockaddr *)&address, sizeof(address))) : BROKEN;
+	return getuid() == 61234 ? answer(bind(fd, (struct sockaddr *)&address, sizeof(address)))
+				 : BROKEN;
 }
 
 static void test_a_kept_capability_works(void **state)
@@ -360,9 +411,14 @@ static int try_limits(void)
 
 static void test_limits(void **state)
 {
-	static const struct os_limit_value limits[] = { { OS_LIMIT_OPEN_FILES, 8 }, { OS_LIMIT_CORE_BYTES, 0 } };
-	struct os_sandbox sandbox = { .name = "limits", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .is_open = true,
-				      .limits = limits, .limit_count = ARRAY_LEN(limits) };
+	static const struct os_limit_value limits[] = { { OS_LIMIT_OPEN_FILES, 8 },
+							{ OS_LIMIT_CORE_BYTES, 0 } };
+	struct os_sandbox sandbox = { .name = "limits",
+				      .uid = OS_KEEP_ID,
+				      .gid = OS_KEEP_ID,
+				      .is_open = true,
+				      .limits = limits,
+				      .limit_count = ARRAY_LEN(limits) };
 
 	(void)state;
 	assert_int_equal(run(&sandbox, try_limits), DONE);
@@ -371,7 +427,9 @@ static void test_limits(void **state)
 /* A second, tighter sandbox after the first, as check does it. */
 static int enter_again_and_open(void)
 {
-	struct os_sandbox inner = { .name = "inner", .uid = getuid() ? OS_KEEP_ID : 61234, .gid = OS_KEEP_ID,
+	struct os_sandbox inner = { .name = "inner",
+				    .uid = getuid() ? OS_KEEP_ID : 61234,
+				    .gid = OS_KEEP_ID,
 				    .calls = no_calls };
 	struct os_sandbox_report report;
 
@@ -386,21 +444,39 @@ static void test_twice(void **state)
 {
 	static const char *const calls[] = { "@read-files", "@sandbox", NULL };
 	struct os_sandbox_path root = { .access = OS_ACCESS_READ };
-	struct os_sandbox sandbox = { .name = "outer", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = calls,
-				      .paths = &root, .path_count = 1 };
+	struct os_sandbox sandbox = { .name = "outer",
+				      .uid = OS_KEEP_ID,
+				      .gid = OS_KEEP_ID,
+				      .calls = calls,
+				      .paths = &root,
+				      .path_count = 1 };
 
 	(void)state;
-	sandbox.capabilities = 1 << 6 | 1 << 7; /* CAP_SETGID, CAP_SETUID: to give up the user later */
+	sandbox.capabilities =
+		1 << 6 | 1 << 7; /* CAP_SETGID, CAP_SETUID: to give up the user later */
 	assert_int_equal(os_open(OS_FOLDER_CURRENT, "/", OS_OPEN_HANDLE, 0, &root.fd), 0);
 	assert_int_equal(run(&sandbox, enter_again_and_open), REFUSED);
 	os_close(root.fd);
+}
+
+static void test_refused_open_is_survived(void **state)
+{
+	static const char *const calls[] = { "@refuse-open", NULL };
+	struct os_sandbox sandbox = {
+		.name = "x", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = calls
+	};
+
+	(void)state;
+	assert_int_equal(run(&sandbox, try_open), REFUSED);
 }
 
 static void test_unknown_names_are_our_bug(void **state)
 {
 	static const char *const calls[] = { "no_such_call", NULL };
 	static const char *const groups[] = { "@no-such-group", NULL };
-	struct os_sandbox sandbox = { .name = "x", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = calls };
+	struct os_sandbox sandbox = {
+		.name = "x", .uid = OS_KEEP_ID, .gid = OS_KEEP_ID, .calls = calls
+	};
 
 	(void)state;
 	assert_int_equal(run(&sandbox, try_abort), BROKEN + 1);
@@ -419,6 +495,7 @@ int main(void)
 		cmocka_unit_test(test_a_kept_capability_works),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_twice),
+		cmocka_unit_test(test_refused_open_is_survived),
 		cmocka_unit_test(test_unknown_names_are_our_bug),
 	};
 

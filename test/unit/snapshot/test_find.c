@@ -21,9 +21,11 @@ static void build(struct world *world, const char *text)
 	arena_init(&world->scratch, 0);
 	arena_init(&world->arena, 0);
 	conf_errors_init(&errors, &world->scratch);
-	assert_int_equal(conf_parse(&world->scratch, SPAN("t.conf"), span_str(text), NULL, &errors, &tree),
+	assert_int_equal(
+		conf_parse(&world->scratch, SPAN("t.conf"), span_str(text), NULL, &errors, &tree),
 		0);
-	assert_int_equal(snapshot_compile(tree, &options, &world->arena, &errors, &world->snapshot), 0);
+	assert_int_equal(snapshot_compile(tree, &options, &world->arena, &errors, &world->snapshot),
+			 0);
 	assert_int_equal(snapshot_verify(world->snapshot, world->snapshot->size), 0);
 }
 
@@ -36,7 +38,8 @@ static void drop(struct world *world)
 static const char three_sites[] = "portcullis 1\n"
 				  "site a.test A2.Test. { respond 200; alias old.test redirect }\n"
 				  "site *.test 127.0.0.1 [::1] { respond 200 }\n"
-				  "site b\xc3\xbc" "cher.test d.test default { respond 200 }\n";
+				  "site b\xc3\xbc"
+				  "cher.test d.test default { respond 200 }\n";
 
 static void test_names(void **state)
 {
@@ -44,11 +47,26 @@ static void test_names(void **state)
 		const char *host;
 		int site; /* -1: nobody */
 	} rows[] = {
-		{ "a.test", 0 }, { "A.TEST", 0 }, { "a.test.", 0 }, { "a2.test", 0 }, { "old.test", 0 },
-		{ "x.test", 1 }, { "x.y.test", -1 }, { "test", -1 }, { ".test", -1 }, { "", -1 }, { ".", -1 },
-		{ "127.0.0.1", 1 }, { "127.0.0.2", -1 }, { "[::1]", 1 }, { "::1", 1 },
-		{ "0:0:0:0:0:0:0:1", 1 }, { "xn--bcher-kva.test", 2 }, { "d.test", 2 },
-		{ "*.test", 1 }, { "1.1", -1 },
+		{ "a.test", 0 },
+		{ "A.TEST", 0 },
+		{ "a.test.", 0 },
+		{ "a2.test", 0 },
+		{ "old.test", 0 },
+		{ "x.test", 1 },
+		{ "x.y.test", -1 },
+		{ "test", -1 },
+		{ ".test", -1 },
+		{ "", -1 },
+		{ ".", -1 },
+		{ "127.0.0.1", 1 },
+		{ "127.0.0.2", -1 },
+		{ "[::1]", 1 },
+		{ "::1", 1 },
+		{ "0:0:0:0:0:0:0:1", 1 },
+		{ "xn--bcher-kva.test", 2 },
+		{ "d.test", 2 },
+		{ "*.test", 1 },
+		{ "1.1", -1 },
 	};
 	struct world world;
 
@@ -114,16 +132,32 @@ static void test_patterns(void **state)
 		const char *pattern, *path;
 		bool matches;
 	} rows[] = {
-		{ "/", "/", true }, { "/", "/a", false }, { "/a", "/a", true }, { "/a", "/a/", false },
-		{ "/a", "/A", false }, { "/a*", "/a", true }, { "/a*", "/ab", true },
-		{ "/a*", "/a/b/c", true }, { "/a/*", "/a", false }, { "/a/*", "/a/", true },
-		{ "/*", "/", true }, { "/*", "/x/y", true }, { "/*/b", "/a/b", true },
-		{ "/*/b", "/a/c/b", false }, { "/*/b", "//b", true }, { "/*.php", "/x.php", true },
-		{ "/*.php", "/d/x.php", false }, { "/*.php", "/x.php.php", true },
-		{ "/*.php", "/x.php/y", false }, { "/a*b*c", "/aXbXbYc", true },
-		{ "/a*b*c", "/aXbXbYd", false }, { "/u/*/p/*", "/u/1/p/2/3", true },
-		{ "/u/*/p/*", "/u/1/q/p/2", false }, { "/u/*/p/*", "/u/1/p", false },
-		{ "/*a/*a/x", "/aaa/ba/x", true }, { "/*a/*a/x", "/aaa/bab/x", false },
+		{ "/", "/", true },
+		{ "/", "/a", false },
+		{ "/a", "/a", true },
+		{ "/a", "/a/", false },
+		{ "/a", "/A", false },
+		{ "/a*", "/a", true },
+		{ "/a*", "/ab", true },
+		{ "/a*", "/a/b/c", true },
+		{ "/a/*", "/a", false },
+		{ "/a/*", "/a/", true },
+		{ "/*", "/", true },
+		{ "/*", "/x/y", true },
+		{ "/*/b", "/a/b", true },
+		{ "/*/b", "/a/c/b", false },
+		{ "/*/b", "//b", true },
+		{ "/*.php", "/x.php", true },
+		{ "/*.php", "/d/x.php", false },
+		{ "/*.php", "/x.php.php", true },
+		{ "/*.php", "/x.php/y", false },
+		{ "/a*b*c", "/aXbXbYc", true },
+		{ "/a*b*c", "/aXbXbYd", false },
+		{ "/u/*/p/*", "/u/1/p/2/3", true },
+		{ "/u/*/p/*", "/u/1/q/p/2", false },
+		{ "/u/*/p/*", "/u/1/p", false },
+		{ "/*a/*a/x", "/aaa/ba/x", true },
+		{ "/*a/*a/x", "/aaa/bab/x", false },
 	};
 
 	(void)state;
@@ -132,7 +166,8 @@ static void test_patterns(void **state)
 		char text[200];
 
 		struct writer writer = writer_of(text, sizeof(text) - 1);
-		write_format(&writer, "portcullis 1\nsite a.test { respond 200 on %s }", rows[i].pattern);
+		write_format(&writer, "portcullis 1\nsite a.test { respond 200 on %s }",
+			     rows[i].pattern);
 		text[writer_done(&writer).len] = 0;
 		build(&world, text);
 		const struct snapshot_route *route =
@@ -147,7 +182,8 @@ static void test_first_route_wins(void **state)
 	struct world world;
 
 	(void)state;
-	build(&world, "portcullis 1\nsite a.test { respond 201 on /a; respond 202 on /a*; redirect /x }");
+	build(&world,
+	      "portcullis 1\nsite a.test { respond 201 on /a; respond 202 on /a*; redirect /x }");
 	const struct snapshot_site *site = &world.snapshot->sites[0];
 	assert_int_equal(snapshot_find_route(site, SPAN("/a"))->respond.code, 201);
 	assert_int_equal(snapshot_find_route(site, SPAN("/ab"))->respond.code, 202);
@@ -161,16 +197,18 @@ static void test_internal_names(void **state)
 		const char *name;
 		bool is_internal;
 	} rows[] = {
-		{ "localhost", true }, { "a.localhost", true }, { "LOCALHOST.", true }, { "host", true },
-		{ "127.0.0.1", true }, { "::1", true }, { "8.8.8.8", true }, { "x.test", true },
-		{ "x.home.arpa", true }, { "x.arpa", false }, { "www.example", true },
-		{ "www.example.com", false }, { "notlocal", true }, { "a.notlocal", false },
-		{ "x.LAN", true }, { "*.internal", true }, { "*.example.com", false }, { "x.onion", true },
+		{ "localhost", true },  { "a.localhost", true },    { "LOCALHOST.", true },
+		{ "host", true },       { "127.0.0.1", true },      { "::1", true },
+		{ "8.8.8.8", true },    { "x.test", true },         { "x.home.arpa", true },
+		{ "x.arpa", false },    { "www.example", true },    { "www.example.com", false },
+		{ "notlocal", true },   { "a.notlocal", false },    { "x.LAN", true },
+		{ "*.internal", true }, { "*.example.com", false }, { "x.onion", true },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		assert_int_equal(snapshot_name_is_internal(span_str(rows[i].name)), rows[i].is_internal);
+		assert_int_equal(snapshot_name_is_internal(span_str(rows[i].name)),
+				 rows[i].is_internal);
 }
 
 static void test_verify(void **state)
@@ -193,12 +231,9 @@ static void test_verify(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_hello_and_host),
-		cmocka_unit_test(test_patterns),
-		cmocka_unit_test(test_first_route_wins),
-		cmocka_unit_test(test_internal_names),
-		cmocka_unit_test(test_verify),
+		cmocka_unit_test(test_names),          cmocka_unit_test(test_hello_and_host),
+		cmocka_unit_test(test_patterns),       cmocka_unit_test(test_first_route_wins),
+		cmocka_unit_test(test_internal_names), cmocka_unit_test(test_verify),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

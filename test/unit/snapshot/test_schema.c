@@ -1,9 +1,10 @@
-/* schema: every row explains itself, its example is right, and an example with one letter changed is either
- * right too or refused at the place that is wrong. */
+/* schema: every row explains itself, its example is right, and an example with one letter changed
+ * is either right too or refused at the place that is wrong. */
 #include "snapshot/snapshot.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -15,10 +16,13 @@ static struct span wrap(struct arena *arena, const struct conf_schema *row, stru
 	struct span text;
 
 	if (span_equal(inside, SPAN("site")))
-		text = arena_format(arena, "portcullis 1\nlisten 127.0.0.1:80 plain serve\n"
-			"site a.test {\n%.*s\n}\n", SPAN_ARG(statement));
+		text = arena_format(arena,
+				    "portcullis 1\nlisten 127.0.0.1:80 plain serve\n"
+				    "site a.test {\n%.*s\n}\n",
+				    SPAN_ARG(statement));
 	else if (span_equal(inside, SPAN("limits")))
-		text = arena_format(arena, "portcullis 1\nlimits {\n%.*s\n}\n", SPAN_ARG(statement));
+		text = arena_format(arena, "portcullis 1\nlimits {\n%.*s\n}\n",
+				    SPAN_ARG(statement));
 	else
 		text = arena_format(arena, "portcullis 1\n%.*s\n", SPAN_ARG(statement));
 	assert_non_null(text.ptr);
@@ -27,7 +31,7 @@ static struct span wrap(struct arena *arena, const struct conf_schema *row, stru
 
 /* Needs no public certificate, so that examples may name public sites. */
 static int check(struct arena *arena, struct span text, char *buf, size_t size,
-	struct conf_errors *errors)
+		 struct conf_errors *errors)
 {
 	struct snapshot_options options = { 0 };
 	const struct snapshot *snapshot;
@@ -111,7 +115,8 @@ static void test_examples_with_one_letter_changed(void **state)
 				for (size_t k = 0; k < errors.count; k++)
 					assert_true(errors.list[k].place.line > 0);
 				/* A misspelt name gets the right one back. */
-				if (at < name_len && j < 2 && row->example[at] != letters[j] && row->example[at] != ' ') {
+				if (at < name_len && j < 2 && row->example[at] != letters[j] &&
+				    row->example[at] != ' ') {
 					names++;
 					assert_true(result != 0);
 					helped += errors.list[0].nearest.len > 0;
@@ -125,13 +130,62 @@ static void test_examples_with_one_letter_changed(void **state)
 	assert_true(helped * 100 >= names * 95);
 }
 
-int main(void)
+/* ---- The manual ------------------------------------------------------------------------------ */
+
+static struct span manual(char *buf, size_t size)
+{
+	struct writer writer = writer_of(buf, size);
+
+	for (size_t i = 0; i < snapshot_language.counts[0]; i++) {
+		const struct conf_schema *row = &snapshot_language.tables[0][i];
+
+		/* docs/limits.md has the limits. */
+		if (strcmp(row->inside, "limits") != 0)
+			conf_schema_write_manual(row, &writer);
+	}
+	assert_true(writer.ok);
+	return writer_done(&writer);
+}
+
+/* `test_schema manual` prints what the manual's last part has to be. */
+static void test_manual_is_fresh(void **state)
+{
+	static char text[65536], wanted[65536];
+	char path[512];
+	struct span here = span_str(__FILE__);
+	size_t root = span_find(here, SPAN("test/unit/"));
+
+	(void)state;
+	struct writer writer = writer_of(path, sizeof(path) - 1);
+	write_span(&writer, span_first(here, root));
+	write_str(&writer, "docs/configuration.md");
+	path[writer_done(&writer).len] = 0;
+	FILE *file = fopen("docs/configuration.md", "r");
+	if (!file)
+		file = fopen(path, "r");
+	assert_non_null(file);
+	size_t len = fread(text, 1, sizeof(text), file);
+	fclose(file);
+	struct span entries = manual(wanted, sizeof(wanted));
+	if (!span_ends_with(span_of(text, len), entries))
+		fail_msg("docs/configuration.md is stale: its end is made by `%s manual`",
+			 __FILE__);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows_explain_themselves),
 		cmocka_unit_test(test_examples),
 		cmocka_unit_test(test_examples_with_one_letter_changed),
+		cmocka_unit_test(test_manual_is_fresh),
 	};
+
+	if (argc == 2 && strcmp(argv[1], "manual") == 0) {
+		static char text[65536];
+		struct span entries = manual(text, sizeof(text));
+		return fwrite(entries.ptr, 1, entries.len, stdout) != entries.len;
+	}
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,13 +18,17 @@ void certificate_make(struct certificate *certificate, const struct certificate_
 	certificate->x509 = X509_new();
 	X509_set_version(certificate->x509, 2);
 	ASN1_INTEGER_set(X509_get_serialNumber(certificate->x509), 7);
-	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
-				   (const uint8_t *)(recipe->common_name ? recipe->common_name : "test"), -1, -1, 0);
+	X509_NAME_add_entry_by_txt(
+		name, "CN", MBSTRING_UTF8,
+		(const uint8_t *)(recipe->common_name ? recipe->common_name : "test"), -1, -1, 0);
 	X509_set_subject_name(certificate->x509, name);
-	X509_set_issuer_name(certificate->x509, recipe->issuer ? X509_get_subject_name(issuer->x509) : name);
+	X509_set_issuer_name(certificate->x509,
+			     recipe->issuer ? X509_get_subject_name(issuer->x509) : name);
 	X509_NAME_free(name);
-	ASN1_TIME_set_posix(X509_getm_notBefore(certificate->x509), recipe->from_s ? recipe->from_s : NOW_S - DAY_S);
-	ASN1_TIME_set_posix(X509_getm_notAfter(certificate->x509), recipe->until_s ? recipe->until_s : NOW_S + DAY_S);
+	ASN1_TIME_set_posix(X509_getm_notBefore(certificate->x509),
+			    recipe->from_s ? recipe->from_s : NOW_S - DAY_S);
+	ASN1_TIME_set_posix(X509_getm_notAfter(certificate->x509),
+			    recipe->until_s ? recipe->until_s : NOW_S + DAY_S);
 	X509_set_pubkey(certificate->x509, crypto_key_native(certificate->key));
 	if (recipe->is_ca) {
 		BASIC_CONSTRAINTS *constraints = BASIC_CONSTRAINTS_new();
@@ -71,7 +75,8 @@ struct span certificate_pem(const struct certificate *certificate, char *buf, si
 	return span_of(buf, (size_t)len);
 }
 
-struct tls_credential *certificate_credential(const struct certificate *leaf, const struct certificate *issuer)
+struct tls_credential *certificate_credential(const struct certificate *leaf,
+					      const struct certificate *issuer)
 {
 	struct span chain[2] = { leaf->der, issuer ? issuer->der : SPAN_NONE };
 	struct tls_credential *credential = NULL;
@@ -131,13 +136,15 @@ static void wire_done(struct pair *pair, const struct tls_wire *wire)
 				 (int)wire->out_len);
 }
 
-void pair_serve(struct pair *pair, struct tls_policy *policy, const struct tls_credential *credential)
+void pair_serve(struct pair *pair, struct tls_policy *policy,
+		const struct tls_credential *credential)
 {
 	assert_int_equal(SSL_do_handshake(pair->peer), -1);
 	pair_take(pair);
-	assert_int_equal(tls_hello_parse(span_of(pair->in, pair->in_len), pair->scratch, &pair->hello), 0);
-	assert_int_equal(tls_server_new(policy, credential, &pair->hello, pair->now_s ? pair->now_s : NOW_S,
-					&pair->session),
+	assert_int_equal(
+		tls_hello_parse(span_of(pair->in, pair->in_len), pair->scratch, &pair->hello), 0);
+	assert_int_equal(tls_server_new(policy, credential, &pair->hello,
+					pair->now_s ? pair->now_s : NOW_S, &pair->session),
 			 0);
 }
 
@@ -153,8 +160,8 @@ static void answer(struct pair *pair)
 	if (request->is_tls13) {
 		for (int i = 0; i < 64; i++)
 			write_byte(&out, ' ');
-		write_str(&out, request->is_client ? "TLS 1.3, client CertificateVerify" :
-						     "TLS 1.3, server CertificateVerify");
+		write_str(&out, request->is_client ? "TLS 1.3, client CertificateVerify"
+						   : "TLS 1.3, server CertificateVerify");
 		write_byte(&out, 0);
 		write_span(&out, request->transcript_hash);
 	} else {
@@ -168,7 +175,9 @@ static void answer(struct pair *pair)
 	pair->asked = *request;
 	pair->signature_count++;
 	if (pair->key)
-		assert_int_equal(crypto_key_sign(pair->key, request->scheme, writer_done(&out), signature, &len), 0);
+		assert_int_equal(crypto_key_sign(pair->key, request->scheme, writer_done(&out),
+						 signature, &len),
+				 0);
 	tls_session_sign_answer(pair->session, span_of(signature, len));
 }
 
@@ -210,7 +219,8 @@ int pair_handshake(struct pair *pair)
 				struct tls_failure failure;
 
 				tls_session_failure(pair->session, &failure);
-				print_error("%s %d %s\n", tls_reason_word(failure.reason), failure.alert, failure.text);
+				print_error("%s %d %s\n", tls_reason_word(failure.reason),
+					    failure.alert, failure.text);
 			}
 			return pair->outcome;
 		}
@@ -235,7 +245,8 @@ int pair_write(struct pair *pair, struct span bytes, size_t record_max, size_t *
 	struct tls_wire wire = wire_of(pair);
 
 	pair->outcome = tls_session_write(pair->session, &wire, bytes, record_max, ret_taken);
-	assert_int_equal(wire.in.len, pair->chunk && pair->chunk < pair->in_len ? pair->chunk : pair->in_len);
+	assert_int_equal(wire.in.len,
+			 pair->chunk && pair->chunk < pair->in_len ? pair->chunk : pair->in_len);
 	wire_done(pair, &wire);
 	return pair->outcome;
 }

@@ -1,4 +1,5 @@
-/* One of our sessions and, on the other end, the library used plainly; certificates made on the spot. */
+/* One of our sessions and, on the other end, the library used plainly; certificates made on the
+ * spot. */
 #pragma once
 
 #include <openssl/ssl.h>
@@ -15,17 +16,18 @@ struct certificate {
 
 struct certificate_recipe {
 	enum crypto_key_type type;
-	const char *dns;          /* subjectAltName, or NULL */
-	const char *ip;           /* 4 bytes, or NULL */
-	const char *common_name;  /* NULL: "test" */
-	int64_t from_s, until_s;  /* 0: a day around NOW_S */
+	const char *dns;                  /* subjectAltName, or NULL */
+	const char *ip;                   /* 4 bytes, or NULL */
+	const char *common_name;          /* NULL: "test" */
+	int64_t from_s, until_s;          /* 0: a day around NOW_S */
 	const struct certificate *issuer; /* NULL: self-signed */
 	bool is_ca;
 };
 void certificate_make(struct certificate *certificate, const struct certificate_recipe *recipe);
 void certificate_free(struct certificate *certificate);
 struct span certificate_pem(const struct certificate *certificate, char *buf, size_t size);
-struct tls_credential *certificate_credential(const struct certificate *leaf, const struct certificate *issuer);
+struct tls_credential *certificate_credential(const struct certificate *leaf,
+					      const struct certificate *issuer);
 
 struct pair {
 	SSL *peer;
@@ -51,7 +53,8 @@ struct pair {
 /* Moves what the peer wrote to pair->in. */
 void pair_take(struct pair *pair);
 /* The peer's hello, parsed; then the server session of it. */
-void pair_serve(struct pair *pair, struct tls_policy *policy, const struct tls_credential *credential);
+void pair_serve(struct pair *pair, struct tls_policy *policy,
+		const struct tls_credential *credential);
 /* One handshake call of ours, its output moved to the peer. */
 int pair_handshake_once(struct pair *pair);
 /* Both until done (0) or one of them gave up (the session's outcome, or -1 for the peer). */

@@ -1,4 +1,5 @@
-/* The client's side, towards https origins: verification and its words; our own server on the other end once. */
+/* The client's side, towards https origins: verification and its words; our own server on the other
+ * end once. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -17,14 +18,19 @@ static int make_roots(void **state)
 {
 	(void)state;
 	crypto_start();
-	certificate_make(&root, &(struct certificate_recipe){
-					.common_name = "root", .is_ca = true, .until_s = NOW_S + 4000 * (int64_t)DAY_S });
-	certificate_make(&other_root, &(struct certificate_recipe){
-					      .common_name = "root", .is_ca = true, .until_s = NOW_S + 4000 * (int64_t)DAY_S });
-	certificate_make(&intermediate, &(struct certificate_recipe){ .common_name = "intermediate",
-								      .is_ca = true,
-								      .issuer = &root,
-								      .until_s = NOW_S + 4000 * (int64_t)DAY_S });
+	certificate_make(&root,
+			 &(struct certificate_recipe){ .common_name = "root",
+						       .is_ca = true,
+						       .until_s = NOW_S + 4000 * (int64_t)DAY_S });
+	certificate_make(&other_root,
+			 &(struct certificate_recipe){ .common_name = "root",
+						       .is_ca = true,
+						       .until_s = NOW_S + 4000 * (int64_t)DAY_S });
+	certificate_make(&intermediate,
+			 &(struct certificate_recipe){ .common_name = "intermediate",
+						       .is_ca = true,
+						       .issuer = &root,
+						       .until_s = NOW_S + 4000 * (int64_t)DAY_S });
 	root_text = certificate_pem(&root, root_pem, sizeof(root_pem));
 	other_text = certificate_pem(&other_root, other_pem, sizeof(other_pem));
 	return 0;
@@ -57,7 +63,7 @@ static struct tls_policy *client_policy(const struct span *roots, size_t count)
 	return policy;
 }
 
-/* ---- Verification -------------------------------------------------------------------------------------------- */
+/* ---- Verification ---------------------------------------------------------------------------- */
 
 static const struct verify_case {
 	const char *why;
@@ -71,33 +77,166 @@ static const struct verify_case {
 	int alert;
 } verify_cases[] = {
 	{ "by root", { .dns = "a.example" }, &root, "a.example", NULL, &root_text, false, NULL, 0 },
-	{ "by intermediate", { .dns = "a.example" }, &intermediate, "A.example", NULL, &root_text, false, NULL, 0 },
-	{ "RSA", { .type = CRYPTO_KEY_RSA, .dns = "a.example" }, &root, "a.example", NULL, &root_text, false, NULL, 0 },
-	{ "wildcard", { .dns = "*.b.example" }, &root, "a.b.example", NULL, &root_text, false, NULL, 0 },
-	{ "wildcard is one label", { .dns = "*.b.example" }, &root, "c.a.b.example", NULL, &root_text, false, "name", 42 },
-	{ "address", { .ip = "\x7f\0\0\1" }, &root, NULL, "\x7f\0\0\1", &root_text, false, NULL, 0 },
-	{ "another address", { .ip = "\x7f\0\0\1" }, &root, NULL, "\x7f\0\0\2", &root_text, false, "name", 42 },
-	{ "a name is no address", { .dns = "127.0.0.1" }, &root, NULL, "\x7f\0\0\1", &root_text, false, "name", 42 },
-	{ "another name", { .dns = "a.example" }, &root, "b.example", NULL, &root_text, false, "name", 42 },
-	{ "the common name is no name", { .common_name = "a.example" }, &root, "a.example", NULL, &root_text, false, "name", 42 },
-	{ "expired", { .dns = "a.example", .until_s = NOW_S - 1 }, &root, "a.example", NULL, &root_text, false, "expired", 45 },
-	{ "not yet valid", { .dns = "a.example", .from_s = NOW_S + 60 }, &root, "a.example", NULL, &root_text, false, "not-yet-valid", 42 },
-	{ "until this very second", { .dns = "a.example", .until_s = NOW_S + 1 }, &root, "a.example", NULL, &root_text, false, NULL, 0 },
-	{ "no intermediate", { .dns = "a.example" }, &intermediate, "a.example", NULL, &root_text, true, "untrusted", 48 },
-	{ "another root of the same name", { .dns = "a.example" }, &root, "a.example", NULL, &other_text, false, "untrusted", 48 },
-	{ "self-signed", { .dns = "a.example" }, NULL, "a.example", NULL, &root_text, false, "untrusted", 48 },
-	{ "no anchor at all", { .dns = "a.example" }, &root, "a.example", NULL, NULL, false, "untrusted", 48 },
+	{ "by intermediate",
+	  { .dns = "a.example" },
+	  &intermediate,
+	  "A.example",
+	  NULL,
+	  &root_text,
+	  false,
+	  NULL,
+	  0 },
+	{ "RSA",
+	  { .type = CRYPTO_KEY_RSA, .dns = "a.example" },
+	  &root,
+	  "a.example",
+	  NULL,
+	  &root_text,
+	  false,
+	  NULL,
+	  0 },
+	{ "wildcard",
+	  { .dns = "*.b.example" },
+	  &root,
+	  "a.b.example",
+	  NULL,
+	  &root_text,
+	  false,
+	  NULL,
+	  0 },
+	{ "wildcard is one label",
+	  { .dns = "*.b.example" },
+	  &root,
+	  "c.a.b.example",
+	  NULL,
+	  &root_text,
+	  false,
+	  "name",
+	  42 },
+	{ "address",
+	  { .ip = "\x7f\0\0\1" },
+	  &root,
+	  NULL,
+	  "\x7f\0\0\1",
+	  &root_text,
+	  false,
+	  NULL,
+	  0 },
+	{ "another address",
+	  { .ip = "\x7f\0\0\1" },
+	  &root,
+	  NULL,
+	  "\x7f\0\0\2",
+	  &root_text,
+	  false,
+	  "name",
+	  42 },
+	{ "a name is no address",
+	  { .dns = "127.0.0.1" },
+	  &root,
+	  NULL,
+	  "\x7f\0\0\1",
+	  &root_text,
+	  false,
+	  "name",
+	  42 },
+	{ "another name",
+	  { .dns = "a.example" },
+	  &root,
+	  "b.example",
+	  NULL,
+	  &root_text,
+	  false,
+	  "name",
+	  42 },
+	{ "the common name is no name",
+	  { .common_name = "a.example" },
+	  &root,
+	  "a.example",
+	  NULL,
+	  &root_text,
+	  false,
+	  "name",
+	  42 },
+	{ "expired",
+	  { .dns = "a.example", .until_s = NOW_S - 1 },
+	  &root,
+	  "a.example",
+	  NULL,
+	  &root_text,
+	  false,
+	  "expired",
+	  45 },
+	{ "not yet valid",
+	  { .dns = "a.example", .from_s = NOW_S + 60 },
+	  &root,
+	  "a.example",
+	  NULL,
+	  &root_text,
+	  false,
+	  "not-yet-valid",
+	  45 },
+	{ "until this very second",
+	  { .dns = "a.example", .until_s = NOW_S + 1 },
+	  &root,
+	  "a.example",
+	  NULL,
+	  &root_text,
+	  false,
+	  NULL,
+	  0 },
+	{ "no intermediate",
+	  { .dns = "a.example" },
+	  &intermediate,
+	  "a.example",
+	  NULL,
+	  &root_text,
+	  true,
+	  "untrusted",
+	  48 },
+	{ "another root of the same name",
+	  { .dns = "a.example" },
+	  &root,
+	  "a.example",
+	  NULL,
+	  &other_text,
+	  false,
+	  "untrusted",
+	  51 },
+	{ "self-signed",
+	  { .dns = "a.example" },
+	  NULL,
+	  "a.example",
+	  NULL,
+	  &root_text,
+	  false,
+	  "untrusted",
+	  48 },
+	{ "no anchor at all",
+	  { .dns = "a.example" },
+	  &root,
+	  "a.example",
+	  NULL,
+	  NULL,
+	  false,
+	  "untrusted",
+	  48 },
 };
 
-static void serve(const struct certificate *leaf, const struct certificate *issuer, SSL_CTX **ret_library)
+static void serve(const struct certificate *leaf, const struct certificate *issuer,
+		  SSL_CTX **ret_library)
 {
-	CRYPTO_BUFFER *chain[2] = { CRYPTO_BUFFER_new((const uint8_t *)leaf->der.ptr, leaf->der.len, NULL), NULL };
+	CRYPTO_BUFFER *chain[2] = {
+		CRYPTO_BUFFER_new((const uint8_t *)leaf->der.ptr, leaf->der.len, NULL), NULL
+	};
 
 	if (issuer)
-		chain[1] = CRYPTO_BUFFER_new((const uint8_t *)issuer->der.ptr, issuer->der.len, NULL);
+		chain[1] =
+			CRYPTO_BUFFER_new((const uint8_t *)issuer->der.ptr, issuer->der.len, NULL);
 	*ret_library = peer_library();
 	pair.peer = peer_new(*ret_library, true);
-	assert_true(SSL_set_chain_and_key(pair.peer, chain, issuer ? 2 : 1, crypto_key_native(leaf->key), NULL));
+	assert_true(SSL_set_chain_and_key(pair.peer, chain, issuer ? 2 : 1,
+					  crypto_key_native(leaf->key), NULL));
 	CRYPTO_BUFFER_free(chain[0]);
 	CRYPTO_BUFFER_free(chain[1]);
 }
@@ -115,7 +254,9 @@ static void run_verify(const struct verify_case *expected, uint16_t version, siz
 
 	recipe.issuer = expected->issuer;
 	certificate_make(&leaf, &recipe);
-	serve(&leaf, expected->no_intermediate || expected->issuer != &intermediate ? NULL : &intermediate, &library);
+	serve(&leaf,
+	      expected->no_intermediate || expected->issuer != &intermediate ? NULL : &intermediate,
+	      &library);
 	SSL_set_max_proto_version(pair.peer, version);
 	pair.chunk = pair.room = chunk;
 	if (expected->verify_ip) {
@@ -126,13 +267,25 @@ static void run_verify(const struct verify_case *expected, uint16_t version, siz
 	tls_policy_free(policy);
 	outcome = pair_handshake(&pair);
 	tls_session_failure(pair.session, &failure);
-	if (strcmp(tls_reason_word(failure.reason), expected->word ? expected->word : "none") != 0 ||
+	if (strcmp(tls_reason_word(failure.reason), expected->word ? expected->word : "none") !=
+		    0 ||
 	    outcome != (expected->word ? TLS_FAILED : 0))
-		fail_msg("%s: %d %s (%s)", expected->why, outcome, tls_reason_word(failure.reason), failure.text);
+		fail_msg("%s: %d %s (%s)", expected->why, outcome, tls_reason_word(failure.reason),
+			 failure.text);
 	if (expected->word && failure.alert != expected->alert)
 		fail_msg("%s: alert %d", expected->why, failure.alert);
 	if (outcome == 0)
 		pair_write_all(&pair, SPAN("GET /"));
+	if (outcome == 0 && chunk == 0) {
+		char buf[16];
+		size_t len;
+
+		/* The origin's tickets are before it, and are not kept. */
+		assert_int_equal(pair_peer_read(&pair, buf, sizeof(buf)), 5);
+		assert_int_equal(SSL_write(pair.peer, "200", 3), 3);
+		assert_int_equal(pair_read(&pair, buf, sizeof(buf), &len), 0);
+		assert_int_equal(len, 3);
+	}
 	pair_free(&pair);
 	SSL_CTX_free(library);
 	certificate_free(&leaf);
@@ -160,7 +313,8 @@ static void test_leaf_as_anchor(void **state)
 	SSL_CTX *library;
 
 	(void)state;
-	certificate_make(&leaf, &(struct certificate_recipe){ .dns = "a.example", .issuer = &other_root });
+	certificate_make(&leaf,
+			 &(struct certificate_recipe){ .dns = "a.example", .issuer = &other_root });
 	anchor = certificate_pem(&leaf, pem, sizeof(pem));
 	policy = client_policy(&anchor, 1);
 	serve(&leaf, NULL, &library);
@@ -218,18 +372,20 @@ static void test_config(void **state)
 	tls_policy_free(policy);
 }
 
-/* ---- Other endings ---------------------------------------------------------------------------------------------- */
+/* ---- Other endings --------------------------------------------------------------------------- */
 
 static void test_endings(void **state)
 {
 	struct tls_policy *policy = client_policy(&root_text, 1);
-	struct tls_client_config config = { .server_name = SPAN("a.example"), .verify_name = SPAN("a.example") };
+	struct tls_client_config config = { .server_name = SPAN("a.example"),
+					    .verify_name = SPAN("a.example") };
 	struct certificate leaf;
 	struct tls_failure failure;
 	SSL_CTX *library;
 
 	(void)state;
-	certificate_make(&leaf, &(struct certificate_recipe){ .dns = "a.example", .issuer = &root });
+	certificate_make(&leaf,
+			 &(struct certificate_recipe){ .dns = "a.example", .issuer = &root });
 	/* An origin that speaks no TLS. */
 	serve(&leaf, NULL, &library);
 	assert_int_equal(tls_client_new(policy, &config, &pair.session), 0);
@@ -268,10 +424,13 @@ static void test_client_certificate(void **state)
 	SSL_CTX *library;
 
 	(void)state;
-	certificate_make(&leaf, &(struct certificate_recipe){ .dns = "a.example", .issuer = &root });
-	certificate_make(&ours, &(struct certificate_recipe){ .common_name = "gateway", .issuer = &root });
+	certificate_make(&leaf,
+			 &(struct certificate_recipe){ .dns = "a.example", .issuer = &root });
+	certificate_make(&ours,
+			 &(struct certificate_recipe){ .common_name = "gateway", .issuer = &root });
 	credential = certificate_credential(&ours, NULL);
-	struct tls_client_config config = { .verify_name = SPAN("a.example"), .credential = credential };
+	struct tls_client_config config = { .verify_name = SPAN("a.example"),
+					    .credential = credential };
 
 	for (int tls12 = 0; tls12 < 2; tls12++) {
 		serve(&leaf, NULL, &library);
@@ -298,13 +457,20 @@ static void test_client_certificate(void **state)
 /* Both ends ours. */
 static void test_ours_to_ours(void **state)
 {
-	struct tls_policy_config server_config = { .id = 1, .alpn = { SPAN("http/1.1") }, .alpn_count = 1 };
-	struct tls_client_config config = { .server_name = SPAN("a.example"), .verify_name = SPAN("a.example") };
+	struct tls_policy_config server_config = { .id = 1,
+						   .alpn = { SPAN("http/1.1") },
+						   .alpn_count = 1 };
+	struct tls_client_config config = { .server_name = SPAN("a.example"),
+					    .verify_name = SPAN("a.example") };
 	struct tls_policy *client_side = client_policy(&root_text, 1), *server_side;
 	struct tls_session *client, *server;
 	static char to_server[20000], to_client[20000], scratch[TLS_HELLO_MESSAGE_MAX];
-	struct tls_wire client_wire = { .out = to_server, .out_size = sizeof(to_server), .now_s = NOW_S };
-	struct tls_wire server_wire = { .out = to_client, .out_size = sizeof(to_client), .now_s = NOW_S };
+	struct tls_wire client_wire = { .out = to_server,
+					.out_size = sizeof(to_server),
+					.now_s = NOW_S };
+	struct tls_wire server_wire = { .out = to_client,
+					.out_size = sizeof(to_client),
+					.now_s = NOW_S };
 	struct tls_session_facts facts;
 	struct tls_credential *credential;
 	struct certificate leaf;
@@ -315,13 +481,15 @@ static void test_ours_to_ours(void **state)
 	size_t len;
 
 	(void)state;
-	certificate_make(&leaf, &(struct certificate_recipe){ .dns = "a.example", .issuer = &root });
+	certificate_make(&leaf,
+			 &(struct certificate_recipe){ .dns = "a.example", .issuer = &root });
 	credential = certificate_credential(&leaf, &root);
 	assert_int_equal(tls_policy_new(&server_config, &server_side), 0);
 	assert_int_equal(tls_policy_id(server_side), 1);
 	assert_int_equal(tls_client_new(client_side, &config, &client), 0);
 	assert_int_equal(tls_session_handshake(client, &client_wire), TLS_WANT_INPUT);
-	assert_int_equal(tls_hello_parse(span_of(to_server, client_wire.out_len), scratch, &hello), 0);
+	assert_int_equal(tls_hello_parse(span_of(to_server, client_wire.out_len), scratch, &hello),
+			 0);
 	assert_true(span_equal(tls_hello_name(&hello), SPAN("a.example")));
 	assert_int_equal(tls_server_new(server_side, credential, &hello, NOW_S, &server), 0);
 	server_wire.in = span_of(to_server, client_wire.out_len);
@@ -330,8 +498,8 @@ static void test_ours_to_ours(void **state)
 		write_byte(&out, ' ');
 	write_span(&out, SPAN("TLS 1.3, server CertificateVerify\0"));
 	write_span(&out, tls_session_sign_request(server)->transcript_hash);
-	assert_int_equal(crypto_key_sign(leaf.key, tls_session_sign_request(server)->scheme, writer_done(&out),
-					 signature, &len),
+	assert_int_equal(crypto_key_sign(leaf.key, tls_session_sign_request(server)->scheme,
+					 writer_done(&out), signature, &len),
 			 0);
 	tls_session_sign_answer(server, span_of(signature, len));
 	assert_int_equal(tls_session_handshake(server, &server_wire), TLS_WANT_INPUT);
@@ -359,8 +527,9 @@ static void test_ours_to_ours(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_verification), TEST(test_leaf_as_anchor),	TEST(test_roots),      TEST(test_config),
-		TEST(test_endings),	 TEST(test_client_certificate), TEST(test_ours_to_ours),
+		TEST(test_verification), TEST(test_leaf_as_anchor), TEST(test_roots),
+		TEST(test_config),       TEST(test_endings),        TEST(test_client_certificate),
+		TEST(test_ours_to_ours),
 	};
 
 	return cmocka_run_group_tests(tests, make_roots, free_roots);

@@ -1,4 +1,5 @@
-/* The ClientHello, however it arrives. Hellos come from a builder here and from the library's client. */
+/* The ClientHello, however it arrives. Hellos come from a builder here and from the library's
+ * client. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,12 +13,12 @@
 
 static char scratch[TLS_HELLO_MESSAGE_MAX];
 
-/* ---- Building -------------------------------------------------------------------------------------------- */
+/* ---- Building -------------------------------------------------------------------------------- */
 
 struct recipe {
-	const char *name; /* the SNI; NULL: none */
-	size_t name_len;  /* 0: strlen */
-	const char *alpn; /* wire form as a C string */
+	const char *name;                                 /* the SNI; NULL: none */
+	size_t name_len;                                  /* 0: strlen */
+	const char *alpn;                                 /* wire form as a C string */
 	const char *versions, *groups, *schemes, *suites; /* hex */
 	const char *more;                                 /* further extensions, hex */
 	uint16_t legacy_version;
@@ -81,12 +82,14 @@ static struct span build_message(const struct recipe *recipe, char *buf, size_t 
 	static char block[32768];
 	struct writer extensions = writer_of(block, sizeof(block));
 	struct writer out = writer_of(buf, size);
-	const char *suites = recipe->suites ? recipe->suites : "130113021303c02bc02fc02cc030cca9cca8";
+	const char *suites =
+		recipe->suites ? recipe->suites : "130113021303c02bc02fc02cc030cca9cca8";
 
 	put_extensions(&extensions, recipe);
 	assert_true(extensions.ok);
 	write_byte(&out, 1);
-	write_be24(&out, (uint32_t)(2 + 32 + 1 + 2 + strlen(suites) / 2 + 2 + 2 + writer_done(&extensions).len));
+	write_be24(&out, (uint32_t)(2 + 32 + 1 + 2 + strlen(suites) / 2 + 2 + 2 +
+				    writer_done(&extensions).len));
 	write_be16(&out, recipe->legacy_version ? recipe->legacy_version : 0x0303);
 	for (int i = 0; i < 32; i++)
 		write_byte(&out, (char)i);
@@ -148,10 +151,10 @@ static void assert_usual(const struct tls_hello *hello)
 	assert_int_equal((uint8_t)hello->random.ptr[31], 31);
 }
 
-/* ---- Arrival ------------------------------------------------------------------------------------------------ */
+/* ---- Arrival --------------------------------------------------------------------------------- */
 
-/* The same bytes at every length: NEED_MORE up to the last byte, then the facts. The copy has its own heap
- * block, so that a look beyond it is seen. */
+/* The same bytes at every length: NEED_MORE up to the last byte, then the facts. The copy has its
+ * own heap block, so that a look beyond it is seen. */
 static void assert_arrives(struct span bytes)
 {
 	struct tls_hello hello;
@@ -209,12 +212,15 @@ static void test_record_count(void **state)
 	size_t tenth = (whole.len + 9) / 10;
 
 	(void)state;
-	assert_int_equal(tls_hello_parse(build_records(whole, tenth, buf, sizeof(buf)), scratch, &hello), 0);
+	assert_int_equal(
+		tls_hello_parse(build_records(whole, tenth, buf, sizeof(buf)), scratch, &hello), 0);
 	assert_usual(&hello);
-	assert_int_equal(tls_hello_parse(build_records(whole, tenth - 3, buf, sizeof(buf)), scratch, &hello),
-			 TLS_HELLO_TOO_BIG);
-	assert_int_equal(tls_hello_parse(build_records(whole, 1, buf, sizeof(buf)), scratch, &hello),
-			 TLS_HELLO_TOO_BIG);
+	assert_int_equal(
+		tls_hello_parse(build_records(whole, tenth - 3, buf, sizeof(buf)), scratch, &hello),
+		TLS_HELLO_TOO_BIG);
+	assert_int_equal(
+		tls_hello_parse(build_records(whole, 1, buf, sizeof(buf)), scratch, &hello),
+		TLS_HELLO_TOO_BIG);
 }
 
 static void test_size(void **state)
@@ -234,7 +240,8 @@ static void test_size(void **state)
 	assert_int_equal(bytes.len, TLS_HELLO_BYTES_MAX);
 	assert_int_equal(tls_hello_parse(bytes, scratch, &hello), 0);
 	assert_usual(&hello);
-	assert_int_equal(tls_hello_parse(build_records(whole, 16384, buf, sizeof(buf)), scratch, &hello), 0);
+	assert_int_equal(
+		tls_hello_parse(build_records(whole, 16384, buf, sizeof(buf)), scratch, &hello), 0);
 	recipe.padding++;
 	whole = build_message(&recipe, message, sizeof(message));
 	/* Said as soon as the message's header is there. */
@@ -243,7 +250,7 @@ static void test_size(void **state)
 	assert_int_equal(tls_hello_parse(bytes, scratch, &hello), TLS_HELLO_TOO_BIG);
 }
 
-/* ---- The library's client: real hellos, post-quantum size ---------------------------------------------------- */
+/* ---- The library's client: real hellos, post-quantum size ------------------------------------ */
 
 static size_t library_hello(char *buf, size_t size, const char *groups)
 {
@@ -274,7 +281,8 @@ static void test_library_hello(void **state)
 	(void)state;
 	assert_true(len > 1300); /* the key share alone has 1216 bytes */
 	for (size_t i = 0; i < len; i++)
-		assert_int_equal(tls_hello_parse(span_of(buf, i), scratch, &hello), TLS_HELLO_NEED_MORE);
+		assert_int_equal(tls_hello_parse(span_of(buf, i), scratch, &hello),
+				 TLS_HELLO_NEED_MORE);
 	assert_int_equal(tls_hello_parse(span_of(buf, len), scratch, &hello), 0);
 	assert_true(span_equal(tls_hello_name(&hello), SPAN("www.example.com")));
 	assert_true(tls_list_has(hello.groups, 0x11ec) && tls_hello_has_alpn(&hello, SPAN("h2")));
@@ -283,7 +291,8 @@ static void test_library_hello(void **state)
 	assert_false(hello.has_psk);
 }
 
-/* Every byte changed in a few ways: any outcome, no crash, no look outside, and a name only if it is one. */
+/* Every byte changed in a few ways: any outcome, no crash, no look outside, and a name only if it
+ * is one. */
 static void assert_survives(struct span bytes)
 {
 	char *copy = malloc(bytes.len);
@@ -299,7 +308,8 @@ static void assert_survives(struct span bytes)
 				continue;
 			for (size_t n = 0; n < hello.name_len; n++)
 				assert_true((hello.name[n] >= 'a' && hello.name[n] <= 'z') ||
-					    ascii_is_digit(hello.name[n]) || strchr("._-", hello.name[n]));
+					    ascii_is_digit(hello.name[n]) ||
+					    strchr("._-", hello.name[n]));
 		}
 	}
 	free(copy);
@@ -315,7 +325,7 @@ static void test_every_corruption(void **state)
 	assert_survives(span_of(buf, library_hello(buf, sizeof(buf), "X25519MLKEM768:X25519")));
 }
 
-/* ---- Cases -------------------------------------------------------------------------------------------------------- */
+/* ---- Cases ----------------------------------------------------------------------------------- */
 
 #define LABEL63 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
@@ -361,8 +371,9 @@ static void test_names(void **state)
 
 		recipe.name = expected->name;
 		recipe.name_len = expected->len;
-		assert_int_equal(tls_hello_parse(build(&recipe, 16384, buf, sizeof(buf)), scratch, &hello),
-				 expected->outcome);
+		assert_int_equal(
+			tls_hello_parse(build(&recipe, 16384, buf, sizeof(buf)), scratch, &hello),
+			expected->outcome);
 		if (expected->outcome != 0)
 			continue;
 		assert_int_equal(hello.name_kind, expected->kind);
@@ -378,33 +389,63 @@ static const struct extension_case {
 } extension_cases[] = {
 	{ "no SNI", { .versions = "0304", .schemes = "0403" }, 0, 0 },
 	{ "two server_name extensions",
-	  { .name = "a", .more = "0000000600040000" "0162" },
+	  { .name = "a",
+	    .more = "0000000600040000"
+		    "0162" },
 	  TLS_HELLO_MALFORMED,
 	  TLS_ALERT_ILLEGAL_PARAMETER },
 	{ "two entries in server_name",
-	  { .more = "0000000a0008000001610000" "0162" },
+	  { .more = "0000000a0008000001610000"
+		    "0162" },
 	  TLS_HELLO_MALFORMED,
 	  TLS_ALERT_DECODE_ERROR },
 	{ "server_name of another type",
-	  { .more = "000000060004010001" "61" },
+	  { .more = "000000060004010001"
+		    "61" },
 	  TLS_HELLO_MALFORMED,
 	  TLS_ALERT_DECODE_ERROR },
-	{ "empty server_name", { .more = "000000050003000000" }, TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
-	{ "an unknown extension twice", { .more = "fafa0000fafa0000" }, TLS_HELLO_MALFORMED, TLS_ALERT_ILLEGAL_PARAMETER },
-	{ "ALPN twice",
-	  { .alpn = "\x02h2", .more = "00100005000302" "6833" },
+	{ "empty server_name",
+	  { .more = "000000050003000000" },
+	  TLS_HELLO_MALFORMED,
+	  TLS_ALERT_DECODE_ERROR },
+	{ "an unknown extension twice",
+	  { .more = "fafa0000fafa0000" },
 	  TLS_HELLO_MALFORMED,
 	  TLS_ALERT_ILLEGAL_PARAMETER },
-	{ "empty ALPN list", { .more = "001000020000" }, TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
-	{ "empty ALPN name", { .more = "0010000300010000" }, TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
-	{ "ALPN name past its list", { .alpn = "\x05h2" }, TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
+	{ "ALPN twice",
+	  { .alpn = "\x02h2",
+	    .more = "00100005000302"
+		    "6833" },
+	  TLS_HELLO_MALFORMED,
+	  TLS_ALERT_ILLEGAL_PARAMETER },
+	{ "empty ALPN list",
+	  { .more = "001000020000" },
+	  TLS_HELLO_MALFORMED,
+	  TLS_ALERT_DECODE_ERROR },
+	{ "empty ALPN name",
+	  { .more = "0010000300010000" },
+	  TLS_HELLO_MALFORMED,
+	  TLS_ALERT_DECODE_ERROR },
+	{ "ALPN name past its list",
+	  { .alpn = "\x05h2" },
+	  TLS_HELLO_MALFORMED,
+	  TLS_ALERT_DECODE_ERROR },
 	{ "odd groups", { .groups = "001d00" }, TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
 	{ "empty versions", { .versions = "" }, TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
-	{ "extension past the block", { .more = "fafa0005" }, TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
+	{ "extension past the block",
+	  { .more = "fafa0005" },
+	  TLS_HELLO_MALFORMED,
+	  TLS_ALERT_DECODE_ERROR },
 	{ "odd suites", { .suites = "1301c0" }, TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
 	{ "no suites", { .suites = "" }, TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
-	{ "key share without key", { .more = "003300060004001d0000" }, TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
-	{ "no key shares (asks for a retry)", { .versions = "0304", .more = "003300020000" }, 0, 0 },
+	{ "key share without key",
+	  { .more = "003300060004001d0000" },
+	  TLS_HELLO_MALFORMED,
+	  TLS_ALERT_DECODE_ERROR },
+	{ "no key shares (asks for a retry)",
+	  { .versions = "0304", .more = "003300020000" },
+	  0,
+	  0 },
 };
 
 static void test_extensions(void **state)
@@ -415,7 +456,8 @@ static void test_extensions(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(extension_cases); i++) {
 		const struct extension_case *expected = &extension_cases[i];
-		int outcome = tls_hello_parse(build(&expected->recipe, 16384, buf, sizeof(buf)), scratch, &hello);
+		int outcome = tls_hello_parse(build(&expected->recipe, 16384, buf, sizeof(buf)),
+					      scratch, &hello);
 
 		if (outcome != expected->outcome)
 			fail_msg("%s: outcome %d", expected->why, outcome);
@@ -429,16 +471,58 @@ static const struct ability_case {
 	struct recipe recipe;
 	bool tls12, tls13, p256, p384, rsa;
 } ability_cases[] = {
-	{ "1.3 only, ECDSA only", { .versions = "0304", .schemes = "0403", .suites = "1301" }, 0, 1, 1, 0, 0 },
-	{ "1.3, PKCS1 only does not do for RSA", { .versions = "0304", .schemes = "0401" }, 0, 1, 0, 0, 0 },
-	{ "1.3 without its suites", { .versions = "0304", .schemes = "0403", .suites = "c02b" }, 0, 1, 0, 0, 0 },
-	{ "1.2 RSA suites only", { .groups = "001d0017", .schemes = "04010403", .suites = "c02f" }, 1, 0, 0, 0, 1 },
-	{ "1.2 both", { .groups = "001d0017", .schemes = "04010403", .suites = "c02fcca9" }, 1, 0, 1, 0, 1 },
-	{ "1.2 ECDSA without its curve", { .groups = "001d", .schemes = "0403", .suites = "c02b" }, 1, 0, 0, 0, 0 },
+	{ "1.3 only, ECDSA only",
+	  { .versions = "0304", .schemes = "0403", .suites = "1301" },
+	  0,
+	  1,
+	  1,
+	  0,
+	  0 },
+	{ "1.3, PKCS1 only does not do for RSA",
+	  { .versions = "0304", .schemes = "0401" },
+	  0,
+	  1,
+	  0,
+	  0,
+	  0 },
+	{ "1.3 without its suites",
+	  { .versions = "0304", .schemes = "0403", .suites = "c02b" },
+	  0,
+	  1,
+	  0,
+	  0,
+	  0 },
+	{ "1.2 RSA suites only",
+	  { .groups = "001d0017", .schemes = "04010403", .suites = "c02f" },
+	  1,
+	  0,
+	  0,
+	  0,
+	  1 },
+	{ "1.2 both",
+	  { .groups = "001d0017", .schemes = "04010403", .suites = "c02fcca9" },
+	  1,
+	  0,
+	  1,
+	  0,
+	  1 },
+	{ "1.2 ECDSA without its curve",
+	  { .groups = "001d", .schemes = "0403", .suites = "c02b" },
+	  1,
+	  0,
+	  0,
+	  0,
+	  0 },
 	{ "1.2 P-384", { .groups = "0018", .schemes = "0503", .suites = "c02c" }, 1, 0, 0, 1, 0 },
 	{ "1.2 without groups", { .schemes = "04010403" }, 1, 0, 0, 0, 0 },
 	{ "1.1", { .legacy_version = 0x0302, .groups = "0017", .schemes = "0403" }, 0, 0, 0, 0, 0 },
-	{ "versions beat the legacy field", { .versions = "03020301", .groups = "0017", .schemes = "0403" }, 0, 0, 0, 0, 0 },
+	{ "versions beat the legacy field",
+	  { .versions = "03020301", .groups = "0017", .schemes = "0403" },
+	  0,
+	  0,
+	  0,
+	  0,
+	  0 },
 };
 
 static void test_abilities(void **state)
@@ -450,10 +534,12 @@ static void test_abilities(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(ability_cases); i++) {
 		const struct ability_case *expected = &ability_cases[i];
 
-		assert_int_equal(tls_hello_parse(build(&expected->recipe, 16384, buf, sizeof(buf)), scratch, &hello), 0);
+		assert_int_equal(tls_hello_parse(build(&expected->recipe, 16384, buf, sizeof(buf)),
+						 scratch, &hello),
+				 0);
 		if (hello.has_tls12 != expected->tls12 || hello.has_tls13 != expected->tls13 ||
-		    hello.can_ecdsa_p256 != expected->p256 || hello.can_ecdsa_p384 != expected->p384 ||
-		    hello.can_rsa != expected->rsa)
+		    hello.can_ecdsa_p256 != expected->p256 ||
+		    hello.can_ecdsa_p384 != expected->p384 || hello.can_rsa != expected->rsa)
 			fail_msg("%s", expected->why);
 	}
 }
@@ -470,12 +556,25 @@ static const struct raw_case {
 	{ "1603014000", TLS_HELLO_NEED_MORE, 0 },
 	{ "1603014001", TLS_HELLO_MALFORMED, TLS_ALERT_RECORD_OVERFLOW },
 	{ "160301000402", TLS_HELLO_MALFORMED, TLS_ALERT_UNEXPECTED_MESSAGE },
-	{ "1603010001" "01" "15", TLS_HELLO_MALFORMED, TLS_ALERT_UNEXPECTED_MESSAGE },
-	{ "1603010001" "01" "160301" "0000", TLS_HELLO_MALFORMED, TLS_ALERT_UNEXPECTED_MESSAGE },
+	{ "1603010001"
+	  "01"
+	  "15",
+	  TLS_HELLO_MALFORMED, TLS_ALERT_UNEXPECTED_MESSAGE },
+	{ "1603010001"
+	  "01"
+	  "160301"
+	  "0000",
+	  TLS_HELLO_MALFORMED, TLS_ALERT_UNEXPECTED_MESSAGE },
 	/* more in the record than the message has */
-	{ "1603010006" "01000001", TLS_HELLO_MALFORMED, TLS_ALERT_UNEXPECTED_MESSAGE },
-	{ "1603010005" "0100000100", TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
-	{ "1603010004" "01000000", TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
+	{ "1603010006"
+	  "01000001",
+	  TLS_HELLO_MALFORMED, TLS_ALERT_UNEXPECTED_MESSAGE },
+	{ "1603010005"
+	  "0100000100",
+	  TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
+	{ "1603010004"
+	  "01000000",
+	  TLS_HELLO_MALFORMED, TLS_ALERT_DECODE_ERROR },
 	{ "80", TLS_HELLO_NOT_TLS, 0 }, /* SSLv2's hello */
 	{ "00", TLS_HELLO_NOT_TLS, 0 },
 	{ "15", TLS_HELLO_NOT_TLS, 0 },
@@ -493,8 +592,10 @@ static void test_raw(void **state)
 
 		put_hex(&out, raw_cases[i].hex);
 		outcome = tls_hello_parse(writer_done(&out), scratch, &hello);
-		if (outcome != raw_cases[i].outcome || (raw_cases[i].alert && (int)hello.alert != raw_cases[i].alert))
-			fail_msg("%s: outcome %d, alert %d", raw_cases[i].hex, outcome, (int)hello.alert);
+		if (outcome != raw_cases[i].outcome ||
+		    (raw_cases[i].alert && (int)hello.alert != raw_cases[i].alert))
+			fail_msg("%s: outcome %d, alert %d", raw_cases[i].hex, outcome,
+				 (int)hello.alert);
 	}
 }
 
@@ -504,15 +605,19 @@ static void test_looks_like(void **state)
 		const char *text;
 		enum tls_looks_like like;
 	} cases[] = {
-		{ "GET / HTTP/1.1\r\n", TLS_LOOKS_LIKE_HTTP }, { "G", TLS_LOOKS_LIKE_OTHER },
-		{ "OPTIONS * HTTP/1.1", TLS_LOOKS_LIKE_HTTP }, { "SSH-2.0-x\r\n", TLS_LOOKS_LIKE_SSH },
-		{ "SSH", TLS_LOOKS_LIKE_OTHER },	       { "HELO x\r\n", TLS_LOOKS_LIKE_OTHER },
+		{ "GET / HTTP/1.1\r\n", TLS_LOOKS_LIKE_HTTP },
+		{ "G", TLS_LOOKS_LIKE_OTHER },
+		{ "OPTIONS * HTTP/1.1", TLS_LOOKS_LIKE_HTTP },
+		{ "SSH-2.0-x\r\n", TLS_LOOKS_LIKE_SSH },
+		{ "SSH", TLS_LOOKS_LIKE_OTHER },
+		{ "HELO x\r\n", TLS_LOOKS_LIKE_OTHER },
 	};
 	struct tls_hello hello;
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		assert_int_equal(tls_hello_parse(span_str(cases[i].text), scratch, &hello), TLS_HELLO_NOT_TLS);
+		assert_int_equal(tls_hello_parse(span_str(cases[i].text), scratch, &hello),
+				 TLS_HELLO_NOT_TLS);
 		assert_int_equal(hello.looks_like, cases[i].like);
 	}
 }
@@ -527,7 +632,8 @@ static void test_many_extensions(void **state)
 	(void)state;
 	for (size_t i = 0; i < 128; i++)
 		snprintf(more + 8 * i, 9, "%04zx0000", 0x1000 + i);
-	assert_int_equal(tls_hello_parse(build(&recipe, 16384, buf, sizeof(buf)), scratch, &hello), 0);
+	assert_int_equal(tls_hello_parse(build(&recipe, 16384, buf, sizeof(buf)), scratch, &hello),
+			 0);
 	assert_int_equal(hello.extension_count, 128);
 	snprintf(more + 8 * 128, 9, "%04x0000", 0x2000);
 	assert_int_equal(tls_hello_parse(build(&recipe, 16384, buf, sizeof(buf)), scratch, &hello),

@@ -1,4 +1,5 @@
-/* The server's side against the library's plain client: suites, signatures, room, tickets, ALPN, floods. */
+/* The server's side against the library's plain client: suites, signatures, room, tickets, ALPN,
+ * floods. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ static int make_certificates(void **state)
 	crypto_start();
 	for (int type = 0; type < 3; type++) {
 		certificate_make(&certificates[type],
-				 &(struct certificate_recipe){ .type = (enum crypto_key_type)type, .dns = "a.example" });
+				 &(struct certificate_recipe){ .type = (enum crypto_key_type)type,
+							       .dns = "a.example" });
 		credentials[type] = certificate_credential(&certificates[type], NULL);
 		assert_int_equal(tls_credential_key_type(credentials[type]), type);
 	}
@@ -42,9 +44,11 @@ static int free_certificates(void **state)
 
 static struct tls_policy *policy_new(uint64_t id, bool tls13_only)
 {
-	struct tls_policy_config config = {
-		.id = id, .tls13_only = tls13_only, .alpn = { SPAN("http/1.1") }, .alpn_count = 1, .tickets = &tickets
-	};
+	struct tls_policy_config config = { .id = id,
+					    .tls13_only = tls13_only,
+					    .alpn = { SPAN("http/1.1") },
+					    .alpn_count = 1,
+					    .tickets = &tickets };
 	struct tls_policy *policy;
 
 	assert_int_equal(tls_policy_new(&config, &policy), 0);
@@ -52,8 +56,8 @@ static struct tls_policy *policy_new(uint64_t id, bool tls13_only)
 }
 
 /* A handshake of the usual kind; SSL_CTX by the caller. Returns the outcome. */
-static int shake(SSL_CTX *library, struct tls_policy *policy, enum crypto_key_type type, const char *name,
-		 SSL_SESSION *ticket)
+static int shake(SSL_CTX *library, struct tls_policy *policy, enum crypto_key_type type,
+		 const char *name, SSL_SESSION *ticket)
 {
 	pair.peer = peer_new(library, false);
 	pair.key = certificates[type].key;
@@ -65,7 +69,7 @@ static int shake(SSL_CTX *library, struct tls_policy *policy, enum crypto_key_ty
 	return pair_handshake(&pair);
 }
 
-/* ---- Versions, suites, groups ----------------------------------------------------------------------------- */
+/* ---- Versions, suites, groups ---------------------------------------------------------------- */
 
 static const struct suite_case {
 	enum crypto_key_type type;
@@ -73,14 +77,15 @@ static const struct suite_case {
 	const char *suites, *groups;
 	const char *ret_version, *ret_cipher, *ret_group;
 } suite_cases[] = {
-	{ CRYPTO_KEY_P256, TLS1_3_VERSION, NULL, "X25519MLKEM768:X25519", "TLSv1.3", NULL, "X25519MLKEM768" },
+	{ CRYPTO_KEY_P256, TLS1_3_VERSION, NULL, "X25519MLKEM768:X25519", "TLSv1.3", NULL,
+	  "X25519MLKEM768" },
 	{ CRYPTO_KEY_P256, TLS1_3_VERSION, NULL, "X25519", "TLSv1.3", NULL, "X25519" },
 	{ CRYPTO_KEY_P384, TLS1_3_VERSION, NULL, "P-256", "TLSv1.3", NULL, "P-256" },
 	{ CRYPTO_KEY_RSA, TLS1_3_VERSION, NULL, "P-384", "TLSv1.3", NULL, "P-384" },
 	/* its key share is for P-384: asked again for X25519 */
 	{ CRYPTO_KEY_P256, TLS1_3_VERSION, NULL, "P-384:X25519", "TLSv1.3", NULL, "X25519" },
-	{ CRYPTO_KEY_P256, TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256", "X25519:P-256", "TLSv1.2",
-	  "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "X25519" },
+	{ CRYPTO_KEY_P256, TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256", "X25519:P-256",
+	  "TLSv1.2", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "X25519" },
 	{ CRYPTO_KEY_P256, TLS1_2_VERSION, "ECDHE-ECDSA-AES256-GCM-SHA384", "P-256", "TLSv1.2",
 	  "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "P-256" },
 	{ CRYPTO_KEY_P384, TLS1_2_VERSION, "ECDHE-ECDSA-CHACHA20-POLY1305", "P-384", "TLSv1.2",
@@ -93,8 +98,9 @@ static const struct suite_case {
 	  "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "P-256" },
 	/* the client's order among equals, AES-256 last */
 	{ CRYPTO_KEY_P256, TLS1_2_VERSION,
-	  "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256", "P-256",
-	  "TLSv1.2", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "P-256" },
+	  "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-"
+	  "SHA256",
+	  "P-256", "TLSv1.2", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "P-256" },
 };
 
 static void assert_echo(void)
@@ -140,7 +146,8 @@ static void run_suite(const struct suite_case *expected, size_t room, size_t chu
 	assert_false(facts.is_resumed);
 	assert_int_equal(facts.alpn.len, 0);
 	assert_int_equal(pair.signature_count, 1);
-	assert_memory_equal(pair.asked.key_hash, tls_credential_key_hash(credentials[expected->type]), 32);
+	assert_memory_equal(pair.asked.key_hash,
+			    tls_credential_key_hash(credentials[expected->type]), 32);
 	assert_false(pair.asked.is_client);
 	assert_echo();
 	pair_free(&pair);
@@ -169,7 +176,7 @@ static void test_little_room(void **state)
 	}
 }
 
-/* ---- Refusals --------------------------------------------------------------------------------------------------- */
+/* ---- Refusals -------------------------------------------------------------------------------- */
 
 static void test_signature_refused(void **state)
 {
@@ -226,7 +233,8 @@ static void test_old_versions_and_suites(void **state)
 		{ TLS1_2_VERSION, TLS1_2_VERSION, "AES128-GCM-SHA256", TLS_REASON_CIPHER },
 		{ TLS1_2_VERSION, TLS1_2_VERSION, "ECDHE-ECDSA-AES128-SHA", TLS_REASON_CIPHER },
 		/* an RSA suite with an ECDSA certificate */
-		{ TLS1_2_VERSION, TLS1_2_VERSION, "ECDHE-RSA-AES128-GCM-SHA256", TLS_REASON_CIPHER },
+		{ TLS1_2_VERSION, TLS1_2_VERSION, "ECDHE-RSA-AES128-GCM-SHA256",
+		  TLS_REASON_CIPHER },
 	};
 	struct tls_policy *policy = policy_new(1, false);
 	struct tls_failure failure;
@@ -272,7 +280,7 @@ static void test_alpn(void **state)
 	tls_policy_free(policy);
 }
 
-/* ---- Data ------------------------------------------------------------------------------------------------------------ */
+/* ---- Data ------------------------------------------------------------------------------------ */
 
 static void begin(uint16_t version)
 {
@@ -328,13 +336,16 @@ static void test_record_max(void **state)
 static void test_full_wire(void **state)
 {
 	static char out[2000], bytes[4000];
-	struct tls_wire wire = { .out = out, .out_len = 1500, .out_size = sizeof(out), .now_s = NOW_S };
+	struct tls_wire wire = {
+		.out = out, .out_len = 1500, .out_size = sizeof(out), .now_s = NOW_S
+	};
 	size_t taken;
 
 	(void)state;
 	begin(TLS1_2_VERSION);
-	assert_int_equal(tls_session_write(pair.session, &wire, span_of(bytes, sizeof(bytes)), 0, &taken),
-			 TLS_WANT_ROOM);
+	assert_int_equal(
+		tls_session_write(pair.session, &wire, span_of(bytes, sizeof(bytes)), 0, &taken),
+		TLS_WANT_ROOM);
 	assert_int_equal(taken, 0);
 	assert_int_equal(wire.out_len, 1500);
 	assert_int_equal(tls_session_write(pair.session, &wire, span_of(bytes, 300), 0, &taken), 0);
@@ -417,13 +428,14 @@ static void test_close(void **state)
 		while ((outcome = pair_close(&pair)) != 0)
 			assert_int_equal(outcome, TLS_WANT_ROOM);
 		assert_int_equal(pair_peer_read(&pair, got, sizeof(got)), sizeof(bytes));
-		assert_int_equal(SSL_get_shutdown(pair.peer) & SSL_RECEIVED_SHUTDOWN, SSL_RECEIVED_SHUTDOWN);
+		assert_int_equal(SSL_get_shutdown(pair.peer) & SSL_RECEIVED_SHUTDOWN,
+				 SSL_RECEIVED_SHUTDOWN);
 		assert_int_equal(pair_close(&pair), 0);
 		pair_free(&pair);
 	}
 }
 
-/* ---- Bad bytes -------------------------------------------------------------------------------------------------------- */
+/* ---- Bad bytes ------------------------------------------------------------------------------- */
 
 static void test_corrupt_record(void **state)
 {
@@ -485,7 +497,8 @@ static void test_key_update_flood(void **state)
 	(void)state;
 	begin(TLS1_3_VERSION);
 	for (int round = 0; round < 3; round++) {
-		send_key_updates(32, round == 1 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
+		send_key_updates(32, round == 1 ? SSL_KEY_UPDATE_REQUESTED
+						: SSL_KEY_UPDATE_NOT_REQUESTED);
 		assert_echo();
 	}
 	send_key_updates(200, SSL_KEY_UPDATE_REQUESTED);
@@ -499,8 +512,9 @@ static void test_key_update_flood(void **state)
 	pair_free(&pair);
 }
 
-/* Every byte of the hello changed: what our parser lets pass the library handles, and no such handshake ends
- * well, except that the record's minor version is nobody's business (RFC 8446, 5.1). */
+/* Every byte of the hello changed: what our parser lets pass the library handles, and no such
+ * handshake ends well, except that the record's minor version is nobody's business (RFC 8446,
+ * 5.1). */
 static void test_corrupt_handshake(void **state)
 {
 	struct tls_policy *policy = policy_new(1, false);
@@ -514,8 +528,11 @@ static void test_corrupt_handshake(void **state)
 		pair_take(&pair);
 		len = pair.in_len;
 		pair.in[at] ^= (char)(1 << at % 8);
-		if (tls_hello_parse(span_of(pair.in, pair.in_len), pair.scratch, &pair.hello) == 0) {
-			assert_int_equal(tls_server_new(policy, credentials[0], &pair.hello, NOW_S, &pair.session), 0);
+		if (tls_hello_parse(span_of(pair.in, pair.in_len), pair.scratch, &pair.hello) ==
+		    0) {
+			assert_int_equal(tls_server_new(policy, credentials[0], &pair.hello, NOW_S,
+							&pair.session),
+					 0);
 			assert_int_equal(pair_handshake(&pair) == 0, at == 2);
 		}
 		pair_free(&pair);
@@ -524,7 +541,7 @@ static void test_corrupt_handshake(void **state)
 	tls_policy_free(policy);
 }
 
-/* ---- Tickets ------------------------------------------------------------------------------------------------------------ */
+/* ---- Tickets --------------------------------------------------------------------------------- */
 
 static SSL_SESSION *kept;
 
@@ -556,8 +573,8 @@ static SSL_CTX *resuming_library(void)
 }
 
 /* One connection: whether it was resumed. `kept` is then its own ticket, if it got one. */
-static bool connect_once(SSL_CTX *library, struct tls_policy *policy, const char *name, int64_t now_s,
-			 SSL_SESSION *ticket)
+static bool connect_once(SSL_CTX *library, struct tls_policy *policy, const char *name,
+			 int64_t now_s, SSL_SESSION *ticket)
 {
 	struct tls_session_facts facts;
 	unsigned signatures;
@@ -573,7 +590,8 @@ static bool connect_once(SSL_CTX *library, struct tls_policy *policy, const char
 	return facts.is_resumed;
 }
 
-static SSL_SESSION *ticket_of(SSL_CTX *library, struct tls_policy *policy, const char *name, int64_t now_s)
+static SSL_SESSION *ticket_of(SSL_CTX *library, struct tls_policy *policy, const char *name,
+			      int64_t now_s)
 {
 	SSL_SESSION *ticket;
 
@@ -592,7 +610,8 @@ static void forget(void)
 
 static void test_resumption(void **state)
 {
-	struct tls_policy *policy = policy_new(1, false), *other = policy_new(2, false), *same = policy_new(1, false);
+	struct tls_policy *policy = policy_new(1, false), *other = policy_new(2, false),
+			  *same = policy_new(1, false);
 	SSL_CTX *library = resuming_library();
 	SSL_SESSION *ticket = ticket_of(library, policy, "a.example", NOW_S);
 	SSL_SESSION *nameless = ticket_of(library, policy, NULL, NOW_S);
@@ -658,7 +677,8 @@ static void test_ticket_age(void **state)
 	ticket = ticket_of(library, policy, "a.example", NOW_S);
 	for (int hour = 1; hour <= 7; hour++) {
 		rotate(NOW_S + hour * HOUR_S, false);
-		assert_true(connect_once(library, policy, "a.example", NOW_S + hour * HOUR_S, ticket));
+		assert_true(
+			connect_once(library, policy, "a.example", NOW_S + hour * HOUR_S, ticket));
 	}
 	/* What a resumption renewed ends when the first would have. */
 	renewed = kept;
@@ -724,7 +744,7 @@ static void test_ticket_key_goes_meanwhile(void **state)
 	tls_policy_free(policy);
 }
 
-/* ---- Credentials --------------------------------------------------------------------------------------------------------- */
+/* ---- Credentials ----------------------------------------------------------------------------- */
 
 static void test_credentials(void **state)
 {
@@ -744,7 +764,8 @@ static void test_credentials(void **state)
 	}
 	for (size_t i = 0; i <= TLS_CHAIN_MAX; i++)
 		chain[i] = der;
-	assert_int_equal(tls_credential_new(chain, TLS_CHAIN_MAX + 1, &credential), TLS_CREDENTIAL_BROKEN);
+	assert_int_equal(tls_credential_new(chain, TLS_CHAIN_MAX + 1, &credential),
+			 TLS_CREDENTIAL_BROKEN);
 	assert_int_equal(tls_credential_new(chain, TLS_CHAIN_MAX, &credential), 0);
 	assert_true(tls_credential_fits(credential, &(struct tls_hello){ .can_ecdsa_p256 = true }));
 	assert_false(tls_credential_fits(credential, &(struct tls_hello){ .can_rsa = true }));
@@ -761,6 +782,70 @@ static int fresh_pair(void **state)
 }
 
 #define TEST(function) cmocka_unit_test_setup(function, fresh_pair)
+
+static int credential_outcome(EVP_PKEY *key)
+{
+	X509 *x509 = X509_new();
+	struct tls_credential *credential = NULL;
+	uint8_t *der = NULL;
+	struct span chain;
+	int outcome;
+
+	ASN1_TIME_set_posix(X509_getm_notBefore(x509), NOW_S);
+	ASN1_TIME_set_posix(X509_getm_notAfter(x509), NOW_S + DAY_S);
+	assert_true(X509_set_pubkey(x509, key) && X509_sign(x509, key, EVP_sha256()));
+	chain.len = (size_t)i2d_X509(x509, &der);
+	chain.ptr = (const char *)der;
+	outcome = tls_credential_new(&chain, 1, &credential);
+	OPENSSL_free(der);
+	X509_free(x509);
+	EVP_PKEY_free(key);
+	return outcome;
+}
+
+static void test_unsupported_keys(void **state)
+{
+	static const int curves[] = { NID_secp521r1, NID_secp256k1 };
+	BIGNUM *exponent = BN_new();
+	RSA *rsa = RSA_new();
+	EVP_PKEY *key;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(curves); i++) {
+		EC_KEY *curve = EC_KEY_new_by_curve_name(curves[i]);
+
+		assert_true(EC_KEY_generate_key(curve));
+		key = EVP_PKEY_new();
+		EVP_PKEY_assign_EC_KEY(key, curve);
+		assert_int_equal(credential_outcome(key), TLS_CREDENTIAL_UNSUPPORTED);
+	}
+	BN_set_word(exponent, RSA_F4);
+	assert_true(RSA_generate_key_ex(rsa, 1024, exponent, NULL));
+	key = EVP_PKEY_new();
+	EVP_PKEY_assign_RSA(key, rsa);
+	assert_int_equal(credential_outcome(key), TLS_CREDENTIAL_UNSUPPORTED);
+	BN_free(exponent);
+}
+
+/* Small records: no call reads more than 256 of them, and nothing is lost. */
+static void test_many_small_records(void **state)
+{
+	static char buf[5000];
+	size_t len, total = 0;
+
+	(void)state;
+	begin(TLS1_3_VERSION);
+	for (int i = 0; i < 1000; i++)
+		SSL_write(pair.peer, "x", 1);
+	for (int call = 0; call < 4; call++) {
+		assert_int_equal(pair_read(&pair, buf, sizeof(buf), &len), 0);
+		assert_true(len > 0 && len <= 256);
+		total += len;
+	}
+	assert_int_equal(total, 1000);
+	assert_int_equal(pair_read(&pair, buf, sizeof(buf), &len), TLS_WANT_INPUT);
+	pair_free(&pair);
+}
 
 int main(void)
 {
@@ -787,6 +872,8 @@ int main(void)
 		TEST(test_no_ticket),
 		TEST(test_ticket_key_goes_meanwhile),
 		TEST(test_credentials),
+		TEST(test_unsupported_keys),
+		TEST(test_many_small_records),
 	};
 
 	return cmocka_run_group_tests(tests, make_certificates, free_certificates);

@@ -133,9 +133,12 @@ static void test_any_content(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rotation),     cmocka_unit_test(test_expired_keys_are_wiped),
-		cmocka_unit_test(test_replace),	     cmocka_unit_test(test_half_written),
-		cmocka_unit_test(test_another_format), cmocka_unit_test(test_any_content),
+		cmocka_unit_test(test_rotation),
+		cmocka_unit_test(test_expired_keys_are_wiped),
+		cmocka_unit_test(test_replace),
+		cmocka_unit_test(test_half_written),
+		cmocka_unit_test(test_another_format),
+		cmocka_unit_test(test_any_content),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

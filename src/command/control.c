@@ -1,0 +1,154 @@
+/* Commands that ask the running service over control.sock. */
+#include <string.h>
+
+#include "command/control.h"
+
+#include "command/command.h"
+#include "conf/conf.h"
+#include "proc/proc.h"
+
+enum { TEXT_MAX = 1 << 20, ARENA_MAX = 8 << 20 };
+
+/* ---- Finding it ------------------------------------------------------------------------------------ */
+
+/* -c FILE's `state`, as far as it can be seen without reading the whole configuration: a faulty text must not
+ * hide a running service. */
+static struct span state_statement(const char *file, struct arena *arena)
+{
+	struct span text, line;
+
+	if (!file || os_file_read(OS_FOLDER_CURRENT, file, TEXT_MAX, arena, &text) < 0)
+		return SPAN_NONE;
+	while (span_cut(&text, '\n', &line)) {
+		struct span word = span_trim(line);
+
+		if (!span_starts_with(word, SPAN("state ")) && !span_starts_with(word, SPAN("state\t")))
+			continue;
+		word = span_trim(span_skip(word, 6));
+		if (word.len >= 2 && word.ptr[0] == '"')
+			return span_first(span_skip(word, 1), span_find_byte(span_skip(word, 1), '"'));
+		for (size_t i = 0; i < word.len; i++) {
+			if (strchr(" \t\r;#}", word.ptr[i]))
+				return span_first(word, i);
+		}
+		return word;
+	}
+	return SPAN_NONE;
+}
+
+static int open_control(const char *file, int *ret_fd)
+{
+	struct span state, control;
+	struct arena arena;
+	OS_AUTO_FD folder = -1;
+	char *path;
+	int err;
+
+	arena_init(&arena, ARENA_MAX);
+	err = proc_state_path(state_statement(file, &arena), &arena, &state, &control);
+	path = err ? NULL : arena_cstr(&arena, control);
+	if (!path)
+		err = err ? err : -ENOMEM;
+	if (!err)
+		err = os_open(OS_FOLDER_CURRENT, path, OS_OPEN_FOLDER, 0, &folder);
+	if (!err)
+		err = os_connect_packets(folder, "control.sock", ret_fd);
+	arena_fini(&arena);
+	return err;
+}
+
+int command_connect(const struct command_line *line, struct ipc_channel *ret_channel)
+{
+	int fd, err = open_control(command_value(line, "-c"), &fd);
+
+	if (err < 0) {
+		if (err == -ENOENT || err == -ECONNREFUSED)
+			command_complain("portcullis: not running\n");
+		else
+			command_complain("portcullis: the service cannot be asked: %s\n", strerror(-err));
+		return COMMAND_FAULT;
+	}
+	if (ipc_channel_open(ret_channel, NULL, fd, IPC_COMMAND, IPC_SUPERVISOR) < 0)
+		return COMMAND_FAULT;
+	return 0;
+}
+
+int command_wait(struct ipc_channel *channel, struct ipc_message *ret_message)
+{
+	if (ipc_wait(channel, -1, ret_message) == 0)
+		return 0;
+	command_complain("portcullis: the service has ended\n");
+	return COMMAND_FAULT;
+}
+
+/* ---- reload, stop ---------------------------------------------------------------------------------- */
+
+/* Prints answers until the last one; its exit code. */
+static int print_answers(struct ipc_channel *channel)
+{
+	struct ipc_message message;
+	int exit_code = -1;
+
+	while (exit_code < 0) {
+		if (command_wait(channel, &message))
+			return COMMAND_FAULT;
+		if (message.number == IPC_MESSAGE_answer_end) {
+			exit_code = (int)((const struct ipc_answer_end *)message.body)->exit_code;
+			if (message.tail.len)
+				command_complain("portcullis: %.*s\n", SPAN_ARG(message.tail));
+		} else if (message.number == IPC_MESSAGE_answer) {
+			os_err(message.tail);
+		}
+		ipc_message_done(&message);
+	}
+	return exit_code;
+}
+
+static int reload_run(const struct command_line *line)
+{
+	struct ipc_channel channel;
+	int exit_code = command_connect(line, &channel);
+
+	if (exit_code)
+		return exit_code;
+	exit_code = COMMAND_FAULT;
+	if (IPC_SEND(&channel, reload, { 0 }) == 0)
+		exit_code = print_answers(&channel);
+	ipc_channel_close(&channel);
+	return exit_code;
+}
+
+static int stop_run(const struct command_line *line)
+{
+	struct ipc_channel channel;
+	struct ipc_message message;
+	int exit_code = command_connect(line, &channel);
+
+	if (exit_code)
+		return exit_code;
+	if (IPC_SEND(&channel, stop, .now = command_has(line, "--now")) != 0)
+		exit_code = COMMAND_FAULT;
+	/* The end of the channel is the answer: the last process of the service closed it. */
+	while (!exit_code && ipc_wait(&channel, -1, &message) == 0)
+		ipc_message_done(&message);
+	ipc_channel_close(&channel);
+	return exit_code;
+}
+
+const struct command command_reload = {
+	.name = "reload",
+	.form = "[-c FILE]",
+	.help = "make the running service read its configuration again",
+	.details = "It returns when every worker has the new one, or says what is wrong with it: then nothing changed.",
+	.options = { COMMAND_FILE_OPTION },
+	.run = reload_run,
+};
+
+const struct command command_stop = {
+	.name = "stop",
+	.form = "[--now] [-c FILE]",
+	.help = "end the running service",
+	.details = "What is under way has 30 s.",
+	.options = { COMMAND_FILE_OPTION, { "--now", NULL, "without waiting for what is under way" } },
+	.run = stop_run,
+};

@@ -1,0 +1,152 @@
+#include <string.h>
+
+#include "command/control.h"
+
+static const char *state_name(uint32_t state)
+{
+	switch ((enum ipc_process_state)state) {
+	case IPC_STATE_STARTING:
+		return "starting";
+	case IPC_STATE_RUNNING:
+		return "running";
+	case IPC_STATE_DRAINING:
+		return "draining";
+	case IPC_STATE_BACK_OFF:
+		return "waiting to be started again";
+	}
+	return "unknown";
+}
+
+/* Bits of os_sandbox_report as words. */
+static void write_parts(struct writer *out, uint32_t bits, bool json)
+{
+	bool is_first = true;
+
+	for (unsigned bit = 0; bit < 32; bit++) {
+		const char *name = bits & 1U << bit ? os_sandbox_part_name((enum os_sandbox_part)(1U << bit)) : NULL;
+
+		if (!name)
+			continue;
+		if (!is_first)
+			write_str(out, json ? "," : ", ");
+		is_first = false;
+		if (json)
+			write_json(out, span_str(name));
+		else
+			write_str(out, name);
+	}
+}
+
+static bool map_range(const struct ipc_message *message, struct ipc_range *ret_range)
+{
+	void *memory;
+
+	memset(ret_range, 0, sizeof(*ret_range));
+	if (!message->descriptor_count ||
+	    os_memory_map(message->descriptors[0], IPC_RANGE_SIZE, NULL, 0, &memory) < 0)
+		return false;
+	memcpy(ret_range, memory, sizeof(*ret_range));
+	os_memory_unmap(memory, IPC_RANGE_SIZE);
+	return ret_range->format == IPC_RANGE_FORMAT;
+}
+
+static void print_json(const struct ipc_status_row *row, const struct ipc_range *range, bool is_first)
+{
+	char text[4096];
+	struct writer out = writer_of(text, sizeof(text));
+
+	write_format(&out,
+		     "%s{\"process\":\"%s\",\"slot\":%u,\"pid\":%u,\"state\":\"%s\",\"restarts\":%llu,"
+		     "\"memory_bytes\":%llu,\"connections\":%llu,\"exchanges\":%llu,\"open_files_limit\":%llu,"
+		     "\"change\":%llu,\"enforced\":[",
+		     is_first ? "" : ",\n", ipc_kind_name((enum ipc_kind)row->kind), row->slot, row->pid,
+		     state_name(row->state), (unsigned long long)row->restarts, (unsigned long long)row->rss_bytes,
+		     (unsigned long long)range->connections, (unsigned long long)range->exchanges,
+		     (unsigned long long)row->nofile, (unsigned long long)row->snapshot_serial);
+	write_parts(&out, row->enforced, true);
+	write_str(&out, "],\"missing\":[");
+	write_parts(&out, row->missing, true);
+	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u}", row->landlock_abi, row->secret_memory);
+	os_out(writer_done(&out));
+}
+
+static void print_text(const struct ipc_status_row *row, const struct ipc_range *range, struct span remark)
+{
+	static const char *const secrets[] = { "", "keys in memory that nobody else can map",
+					       "keys in locked memory", "keys in ordinary memory" };
+	char text[4096];
+	struct writer out = writer_of(text, sizeof(text));
+
+	write_format(&out, "%-10s", ipc_kind_name((enum ipc_kind)row->kind));
+	if (row->kind == IPC_WORKER || row->kind == IPC_KEYHOLDER)
+		write_format(&out, " %-3u", row->slot);
+	else
+		write_str(&out, "    ");
+	write_format(&out, " pid %-8u %-10s %5llu MiB", row->pid, state_name(row->state),
+		     (unsigned long long)(row->rss_bytes >> 20));
+	if (row->kind == IPC_WORKER)
+		write_format(&out, "  %llu connections", (unsigned long long)range->connections);
+	if (row->restarts)
+		write_format(&out, "  restarted %llu times", (unsigned long long)row->restarts);
+	if (row->kind == IPC_SUPERVISOR)
+		write_format(&out, "  change %llu, open files %llu, state %.*s",
+			     (unsigned long long)row->snapshot_serial, (unsigned long long)row->nofile,
+			     SPAN_ARG(remark));
+	write_byte(&out, '\n');
+	if (row->enforced) {
+		write_str(&out, "               sandbox: ");
+		write_parts(&out, row->enforced, false);
+		write_byte(&out, '\n');
+	}
+	if (row->missing) {
+		write_str(&out, "               not given by this kernel: ");
+		write_parts(&out, row->missing, false);
+		write_byte(&out, '\n');
+	}
+	if (row->secret_memory && row->secret_memory < ARRAY_LEN(secrets))
+		write_format(&out, "               %s\n", secrets[row->secret_memory]);
+	os_out(writer_done(&out));
+}
+
+static int status_run(const struct command_line *line)
+{
+	bool json = command_has(line, "--json"), is_over = false, is_first = true;
+	struct ipc_channel channel;
+	struct ipc_message message;
+	struct ipc_range range;
+	int err = command_connect(line, &channel);
+
+	if (err)
+		return err;
+	if (IPC_SEND(&channel, status, { 0 }) != 0)
+		is_over = true;
+	if (json)
+		command_print("[");
+	while (!is_over && !(err = command_wait(&channel, &message))) {
+		is_over = message.number == IPC_MESSAGE_answer_end;
+		if (message.number == IPC_MESSAGE_status_row) {
+			map_range(&message, &range);
+			if (json)
+				print_json(message.body, &range, is_first);
+			else
+				print_text(message.body, &range, message.tail);
+			is_first = false;
+		}
+		ipc_message_done(&message);
+		if (err)
+			break;
+	}
+	if (json)
+		command_print("]\n");
+	ipc_channel_close(&channel);
+	return err;
+}
+
+const struct command command_status = {
+	.name = "status",
+	.form = "[--json] [-c FILE]",
+	.help = "list the processes of the running service",
+	.details = "What each one's sandbox enforces, what this kernel could not give, memory, connections.",
+	.options = { COMMAND_FILE_OPTION, { "--json", NULL, "as JSON" } },
+	.run = status_run,
+};

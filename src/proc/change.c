@@ -1,0 +1,376 @@
+/* A change on its way: the check job, the vault's part, data sets and snapshots to every member. */
+#include <signal.h>
+#include <string.h>
+
+#include "proc/supervisor_internal.h"
+
+/* ---- The check job --------------------------------------------------------------------------------- */
+
+static void compiled(struct supervisor *supervisor, const struct ipc_compiled *message, int fd)
+{
+	struct plan *plan = supervisor->next;
+	struct lifecycle_wants wants = { 0 };
+	const struct plan_row *state;
+	struct span statement = SPAN_NONE;
+	size_t cursor = 0;
+	bool ok = message->errors == 0 && fd >= 0 && plan;
+
+	supervisor->job_done = true;
+	if (!ok) {
+		os_close(fd);
+		lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
+		return;
+	}
+	plan->snapshot_fd = fd;
+	plan->size = message->size;
+	state = plan_next(plan, IPC_PLAN_STATE, &cursor);
+	if (state)
+		statement = state->tail;
+	if (supervisor->lock_fd < 0) {
+		ok = state_open(supervisor, statement) == 0;
+	} else if (!state_is_same(supervisor, statement) && statement.len) {
+		supervisor_fault(supervisor, "restart needed: `state` cannot change while the service runs\n");
+		ok = false;
+	}
+	if (ok)
+		ok = listeners_bind(supervisor, plan) == 0;
+	if (ok)
+		plan_wants(plan, &wants);
+	lifecycle_on_compiled(supervisor->lifecycle, ok, &wants);
+}
+
+static void on_data(struct supervisor *supervisor, const struct ipc_data *body, struct ipc_message *message)
+{
+	struct ipc_data data = *body;
+
+	data.change = ++supervisor->data_serial;
+	if (message->descriptor_count == 1 && os_memory_is_sealed(message->descriptors[0], OS_SEAL_ALL) == 1 &&
+	    plan_add_data(supervisor->next, &data, TAKE_FD(message->descriptors[0])) < 0)
+		supervisor_fault(supervisor, "out of memory\n");
+}
+
+static void on_job_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
+{
+	struct supervisor *supervisor = owner;
+	int fd;
+
+	(void)channel;
+	supervisor_now(supervisor);
+	if (!supervisor->next || supervisor->job_done)
+		return;
+	switch ((uint32_t)message->number) {
+	case IPC_MESSAGE_plan_row:
+		fd = message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1;
+		if (plan_add_row(supervisor->next, message->body, message->tail, fd) < 0)
+			supervisor_fault(supervisor, "out of memory\n");
+		return;
+	case IPC_MESSAGE_data:
+		on_data(supervisor, message->body, message);
+		return;
+	case IPC_MESSAGE_diagnostic:
+		supervisor_fault(supervisor, "%.*s", SPAN_ARG(message->tail));
+		if (((const struct ipc_diagnostic *)message->body)->is_error == IPC_DIAGNOSTIC_USAGE &&
+		    !supervisor->running)
+			supervisor->exit_code = 2;
+		return;
+	case IPC_MESSAGE_compiled:
+		fd = message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1;
+		compiled(supervisor, message->body, fd);
+		return;
+	default:
+		return;
+	}
+}
+
+static void on_job_closed(void *owner, struct ipc_channel *channel, const char *why)
+{
+	struct supervisor *supervisor = owner;
+
+	ipc_channel_close(channel);
+	supervisor_now(supervisor);
+	if (supervisor->job_done)
+		return;
+	supervisor->job_done = true;
+	supervisor_fault(supervisor, "the check ended without a result%s%s\n", why ? ": " : "", why ? why : "");
+	lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
+}
+
+static const struct ipc_handlers job_handlers = { .on_message = on_job_message, .on_closed = on_job_closed };
+
+static void on_job_end(struct os_watch *watch, unsigned now)
+{
+	struct supervisor *supervisor = CONTAINER_OF(watch, struct supervisor, job_watch);
+	struct os_process_end end;
+
+	(void)now;
+	if (os_process_wait(supervisor->job.fd, &end) < 0)
+		return;
+	os_watch_remove(watch);
+	os_close(TAKE_FD(supervisor->job.fd));
+	supervisor->job.pid = 0;
+}
+
+void change_abort_compile(struct supervisor *supervisor)
+{
+	supervisor->job_done = true;
+	ipc_channel_close(&supervisor->job_channel);
+	if (!supervisor->job.pid)
+		return;
+	os_process_signal(supervisor->job.fd, SIGKILL);
+	/* It is reaped here, so that the next job finds its place free. */
+	if (os_wait(supervisor->job.fd, OS_READABLE, 1000) == 0)
+		on_job_end(&supervisor->job_watch, OS_READABLE);
+}
+
+/* The text: the file, what the command wrote, or the running one as it was resolved. */
+static int open_text(struct supervisor *supervisor, enum lifecycle_request request, uint32_t *flags, int *ret_fd)
+{
+	const struct proc_supervisor_options *options = supervisor->options;
+	const struct plan_data *text;
+	int err;
+
+	if (request == LIFECYCLE_COMPILE_RUNNING && supervisor->running) {
+		text = plan_find_data(supervisor->running, IPC_DATA_TEXT, 0);
+		if (text) {
+			*flags |= IPC_COMPILE_BUNDLE;
+			return os_duplicate(text->fd, ret_fd);
+		}
+	}
+	if (!options->config_path)
+		return plan_seal_text("text", options->text, ret_fd);
+	err = os_open(OS_FOLDER_CURRENT, options->config_path, OS_OPEN_READ, 0, ret_fd);
+	if (err < 0)
+		supervisor_fault(supervisor, "%s: %s\n", options->config_path, strerror(-err));
+	return err;
+}
+
+static int send_job(struct supervisor *supervisor, int text_fd, uint64_t change, uint32_t flags)
+{
+	const struct proc_row *row = proc_row_find(IPC_CHECK);
+	struct ipc_birth birth = { .kind = IPC_CHECK,
+				   .uid = row_uid(supervisor, row),
+				   .gid = row_uid(supervisor, row),
+				   .cpu = UINT32_MAX,
+				   .snapshot_base = supervisor->snapshot_base,
+				   .nofile = supervisor->nofile };
+	struct ipc_compile compile = { .address = supervisor->next->address,
+				       .size = PROC_SNAPSHOT_PLACE_SIZE,
+				       .serial = change,
+				       .flags = flags };
+	const char *name = supervisor->options->config_path ? supervisor->options->config_path
+							    : supervisor->options->config_name;
+
+	return child_send_check(&supervisor->job_channel, &birth, &compile, text_fd, name);
+}
+
+static int start_job(struct supervisor *supervisor, uint64_t change, enum lifecycle_request request)
+{
+	OS_AUTO_FD text = -1;
+	uint32_t flags = 0;
+	int err;
+
+	if (child_is_unprivileged())
+		flags |= IPC_COMPILE_UNPRIVILEGED_PORTS;
+	if (supervisor->options->is_short_log)
+		flags |= IPC_COMPILE_TERMINAL;
+	err = open_text(supervisor, request, &flags, &text);
+	if (err < 0)
+		return err;
+	err = child_start(proc_row_find(IPC_CHECK), 0, supervisor->loop, &supervisor->job, &supervisor->job_channel);
+	if (err < 0)
+		return err;
+	ipc_channel_handle(&supervisor->job_channel, &job_handlers, supervisor);
+	supervisor->job_watch = (struct os_watch){ .on_ready = on_job_end };
+	err = os_watch_add(supervisor->loop, &supervisor->job_watch, supervisor->job.fd, OS_WATCH_EDGE);
+	return err ? err : send_job(supervisor, text, change, flags);
+}
+
+void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecycle_request request)
+{
+	int err;
+
+	change_abort_compile(supervisor);
+	supervisor->trouble = writer_of(supervisor->trouble_text, sizeof(supervisor->trouble_text));
+	supervisor->job_done = false;
+	err = plan_new(change, &supervisor->next);
+	if (!err) {
+		supervisor->next->address =
+			supervisor->snapshot_base + supervisor->place * PROC_SNAPSHOT_PLACE_SIZE;
+		err = start_job(supervisor, change, request);
+	}
+	if (err < 0) {
+		change_abort_compile(supervisor);
+		if (!writer_done(&supervisor->trouble).len)
+			supervisor_fault(supervisor, "the check could not be started: %s\n", strerror(-err));
+		lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
+	}
+}
+
+/* ---- The vault's part ------------------------------------------------------------------------------ */
+
+void change_send_keys(struct supervisor *supervisor, struct child *vault, const struct plan *plan, uint64_t change)
+{
+	const struct plan_row *row;
+	size_t cursor = 0;
+
+	while ((row = plan_next(plan, IPC_PLAN_CERTIFICATE_FILE, &cursor))) {
+		struct ipc_key_file body = { .change = change, .id = row->row.id, .line = row->row.line };
+
+		memcpy(body.spki_hash, row->row.spki_hash, sizeof(body.spki_hash));
+		child_send(supervisor, vault, IPC_MESSAGE_key_file, &body, row->tail, &row->fd, row->fd >= 0 ? 1 : 0);
+	}
+	cursor = 0;
+	while ((row = plan_next(plan, IPC_PLAN_CERTIFICATE_INTERNAL, &cursor)))
+		child_send(supervisor, vault, IPC_MESSAGE_leaf_wanted,
+			   &(struct ipc_leaf_wanted){ .change = change, .id = row->row.id }, row->tail, NULL, 0);
+}
+
+/* True once every internal certificate of the plan has a chain. */
+static bool is_gathered(const struct plan *plan)
+{
+	const struct plan_row *row;
+	size_t cursor = 0;
+
+	while ((row = plan_next(plan, IPC_PLAN_CERTIFICATE_INTERNAL, &cursor))) {
+		if (!plan_find_data(plan, IPC_DATA_CHAIN, row->row.id))
+			return false;
+	}
+	return true;
+}
+
+void change_gather(struct supervisor *supervisor, struct child *vault, uint64_t change)
+{
+	change_send_keys(supervisor, vault, supervisor->next, change);
+	if (is_gathered(supervisor->next))
+		lifecycle_on_gathered(supervisor->lifecycle, true);
+}
+
+static bool same_bytes(const struct plan_data *data, struct span text)
+{
+	const void *memory;
+	bool same;
+
+	if (!data || data->data.size != text.len || proc_map_sealed(data->fd, text.len, &memory) < 0)
+		return false;
+	same = span_equal(span_of(memory, text.len), text);
+	os_memory_unmap((void *)(uintptr_t)memory, text.len); // NOLINT
+	return same;
+}
+
+void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, struct span chain)
+{
+	bool is_for_next = supervisor->next && leaf->change == supervisor->next->change;
+	struct plan *plan = is_for_next ? supervisor->next : supervisor->running;
+	struct ipc_data data = { .id = leaf->id, .what = IPC_DATA_CHAIN, .size = (uint32_t)chain.len };
+	int fd;
+
+	if (!plan || same_bytes(plan_find_data(plan, IPC_DATA_CHAIN, leaf->id), chain))
+		return;
+	if (plan_seal_text("chain", chain, &fd) < 0)
+		return;
+	data.change = ++supervisor->data_serial;
+	memcpy(data.spki_hash, leaf->spki_hash, sizeof(data.spki_hash));
+	if (plan_add_data(plan, &data, fd) < 0)
+		return;
+	if (!is_for_next)
+		lifecycle_change(supervisor->lifecycle, LIFECYCLE_DATA);
+	else if (is_gathered(plan))
+		lifecycle_on_gathered(supervisor->lifecycle, true);
+}
+
+/* ---- Prepare and after ----------------------------------------------------------------------------- */
+
+static bool wants_data(enum ipc_kind kind, uint32_t what)
+{
+	switch (what) {
+	case IPC_DATA_CHAIN:
+		return kind == IPC_WORKER || kind == IPC_KEYHOLDER || kind == IPC_VAULT;
+	case IPC_DATA_ROOTS:
+		return kind == IPC_WORKER;
+	case IPC_DATA_HOSTS:
+	case IPC_DATA_RESOLVER:
+		return kind == IPC_DIALER;
+	default:
+		return false;
+	}
+}
+
+void change_prepare(struct supervisor *supervisor, struct child *child, uint64_t change)
+{
+	enum ipc_kind kind = supervisor_process(supervisor, child)->kind;
+	bool is_next = supervisor->next && supervisor->next->change == change;
+	const struct plan *plan = is_next ? supervisor->next : supervisor->running;
+	struct ipc_prepare prepare = { .change = change };
+	bool has_snapshot;
+
+	MUST(plan);
+	for (size_t i = 0; i < plan->data_count; i++) {
+		struct ipc_data data = plan->data[i].data;
+
+		if (!wants_data(kind, data.what) || data.change <= child->data_committed)
+			continue;
+		data.change = change;
+		child_send(supervisor, child, IPC_MESSAGE_data, &data, SPAN_NONE, &plan->data[i].fd, 1);
+	}
+	child->data_sent = supervisor->data_serial;
+	has_snapshot = child->plan_committed != plan->change;
+	child->plan_sent = plan->change;
+	if (has_snapshot) {
+		prepare.address = plan->address;
+		prepare.size = plan->size;
+	}
+	child_send(supervisor, child, IPC_MESSAGE_prepare, &prepare, SPAN_NONE, &plan->snapshot_fd,
+		   has_snapshot ? 1 : 0);
+}
+
+void change_decided(struct supervisor *supervisor, uint64_t change)
+{
+	struct child *log = child_find(supervisor, IPC_LOG, 0);
+
+	if (!supervisor->next || supervisor->next->change != change)
+		return; /* data sets only: the plan stays */
+	plan_free(supervisor->running);
+	supervisor->running = TAKE(supervisor->next);
+	supervisor->place = (supervisor->place + 1) % PROC_SNAPSHOT_PLACES;
+	listeners_decided(supervisor);
+	if (log && supervisor->is_serving)
+		logs_give(supervisor, log);
+}
+
+static void begin_serving(struct supervisor *supervisor)
+{
+	int err;
+
+	if (supervisor->is_serving)
+		return;
+	err = state_serve(supervisor);
+	if (err < 0)
+		supervisor_say(supervisor, "%s/lock: %s", supervisor->state_path, strerror(-err));
+	supervisor->is_serving = true;
+	listeners_print_ready(supervisor);
+}
+
+void change_ended(struct supervisor *supervisor, const struct lifecycle_action *action)
+{
+	bool ok = action->what == LIFECYCLE_CHANGE_DONE;
+	bool was_compiled = action->request != LIFECYCLE_DATA;
+
+	if (action->why && !lifecycle_is_stopping(supervisor->lifecycle))
+		supervisor_fault(supervisor, "%s\n", action->why);
+	if (!ok && supervisor->next && was_compiled) {
+		listeners_drop_new(supervisor);
+		plan_free(TAKE(supervisor->next));
+	}
+	if (was_compiled && writer_done(&supervisor->trouble).len)
+		os_err(writer_done(&supervisor->trouble));
+	if (ok)
+		begin_serving(supervisor);
+	else if (supervisor->running && !lifecycle_is_stopping(supervisor->lifecycle))
+		supervisor_say(supervisor, "the configuration was not changed");
+	control_change_ended(supervisor, action->change, ok);
+	if (!ok && !supervisor->running && !lifecycle_is_stopping(supervisor->lifecycle)) {
+		if (!supervisor->exit_code)
+			supervisor->exit_code = PROC_EXIT_FAULT;
+		lifecycle_stop(supervisor->lifecycle, 0);
+	}
+}

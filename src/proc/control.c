@@ -1,0 +1,270 @@
+/* control.sock: what commands ask of the running service. */
+#include <string.h>
+
+#include "proc/supervisor_internal.h"
+
+enum { STOP_DRAIN_MS = 30 * 1000 };
+
+static void command_drop(struct command *command)
+{
+	ipc_channel_close(&command->channel);
+	command->is_dead = true;
+}
+
+static void send(struct command *command, enum ipc_number number, const void *body, struct span tail,
+		 const int *descriptors, int count)
+{
+	/* Who asks and does not read gets no more. */
+	if (!command->is_dead && ipc_send(&command->channel, number, body, tail, descriptors, count) != 0)
+		command_drop(command);
+}
+
+static void end(struct command *command, uint32_t exit_code, struct span text)
+{
+	send(command, IPC_MESSAGE_answer_end, &(struct ipc_answer_end){ .exit_code = exit_code },
+	     span_first(text, 4096), NULL, 0);
+}
+
+/* ---- status ---------------------------------------------------------------------------------------- */
+
+static enum ipc_process_state state_of(enum lifecycle_state state)
+{
+	switch (state) {
+	case LIFECYCLE_READY:
+		return IPC_STATE_RUNNING;
+	case LIFECYCLE_DRAINING:
+	case LIFECYCLE_KILLED:
+		return IPC_STATE_DRAINING;
+	case LIFECYCLE_BACK_OFF:
+		return IPC_STATE_BACK_OFF;
+	case LIFECYCLE_UNUSED:
+	case LIFECYCLE_STARTING:
+		break;
+	}
+	return IPC_STATE_STARTING;
+}
+
+static void send_row(struct supervisor *supervisor, struct command *command, struct child *child)
+{
+	const struct lifecycle_process *process = supervisor_process(supervisor, child);
+	struct os_process_usage usage = { 0 };
+	OS_AUTO_FD range = -1;
+	struct ipc_status_row row = {
+		.kind = process->kind,
+		.slot = process->slot,
+		.pid = (uint32_t)child->process.pid,
+		.state = state_of(process->state),
+		.enforced = child->ready.enforced,
+		.missing = child->ready.missing,
+		.landlock_abi = child->ready.landlock_abi,
+		.secret_memory = child->ready.secret_memory,
+		.restarts = process->restarts,
+		.snapshot_serial = process->committed,
+		.started_wall_ns = child->started_wall_ns,
+		.nofile = supervisor->nofile,
+	};
+
+	if (child->process.pid && os_process_usage(child->process.pid, &usage) == 0)
+		row.rss_bytes = usage.memory_bytes;
+	if (os_memory_read_only(child->range_fd, &range) < 0)
+		range = -1;
+	send(command, IPC_MESSAGE_status_row, &row, SPAN_NONE, &range, range >= 0 ? 1 : 0);
+}
+
+static void send_status(struct supervisor *supervisor, struct command *command)
+{
+	struct os_process_usage usage = { 0 };
+	struct ipc_status_row own = { .kind = IPC_SUPERVISOR,
+				      .pid = (uint32_t)os_pid(),
+				      .state = IPC_STATE_RUNNING,
+				      .snapshot_serial = lifecycle_running(supervisor->lifecycle),
+				      .nofile = supervisor->nofile };
+
+	if (os_process_usage(os_pid(), &usage) == 0)
+		own.rss_bytes = usage.memory_bytes;
+	send(command, IPC_MESSAGE_status_row, &own, span_str(supervisor->state_path), NULL, 0);
+	for (uint32_t i = 0; i < supervisor->child_count; i++) {
+		if (lifecycle_process_at(supervisor->lifecycle, i)->state != LIFECYCLE_UNUSED)
+			send_row(supervisor, command, &supervisor->children[i]);
+	}
+	end(command, 0, SPAN_NONE);
+}
+
+/* ---- connect --------------------------------------------------------------------------------------- */
+
+static void connect_to(struct supervisor *supervisor, struct command *command, const struct ipc_connect *wanted)
+{
+	struct child *child = NULL;
+	int ends[2];
+
+	if (wanted->kind == IPC_VAULT || wanted->kind == IPC_DIALER)
+		child = child_find(supervisor, (enum ipc_kind)wanted->kind, 0);
+	if (!child || os_packet_pair(ends) < 0) {
+		end(command, 1, SPAN("there is no such process at the moment"));
+		return;
+	}
+	child_send(supervisor, child, IPC_MESSAGE_link,
+		   &(struct ipc_link){ .kind = IPC_COMMAND, .slot = ++supervisor->command_serial }, SPAN_NONE, &ends[0],
+		   1);
+	send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ .what = wanted->kind }, SPAN_NONE, &ends[1], 1);
+	os_close(ends[0]);
+	os_close(ends[1]);
+	end(command, 0, SPAN_NONE);
+}
+
+/* ---- Messages -------------------------------------------------------------------------------------- */
+
+#ifdef PORTCULLIS_TEST_CLOCK
+static void move_clocks(struct supervisor *supervisor, const struct ipc_clock_move *move)
+{
+	os_clock_move(move->monotonic_ns, move->wall_ns);
+	for (uint32_t i = 0; i < supervisor->child_count; i++)
+		child_send(supervisor, &supervisor->children[i], IPC_MESSAGE_clock_move, move, SPAN_NONE, NULL, 0);
+}
+#endif
+
+static void on_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
+{
+	struct command *command = owner;
+	struct supervisor *supervisor = command->supervisor;
+
+	(void)channel;
+	supervisor_now(supervisor);
+	switch ((uint32_t)message->number) {
+	case IPC_MESSAGE_reload:
+		if (lifecycle_is_stopping(supervisor->lifecycle)) {
+			end(command, 1, SPAN("the service is stopping"));
+			return;
+		}
+		command->waits = true;
+		command->change = 0;
+		lifecycle_change(supervisor->lifecycle, LIFECYCLE_COMPILE_FILE);
+		return;
+	case IPC_MESSAGE_stop:
+		/* Its answer is the end of the channel: then nobody is left. */
+		lifecycle_stop(supervisor->lifecycle,
+			       ((const struct ipc_stop *)message->body)->now ? 0 : STOP_DRAIN_MS);
+		return;
+	case IPC_MESSAGE_status:
+		send_status(supervisor, command);
+		return;
+	case IPC_MESSAGE_connect:
+		connect_to(supervisor, command, message->body);
+		return;
+#ifdef PORTCULLIS_TEST_CLOCK
+	case IPC_MESSAGE_clock_move:
+		move_clocks(supervisor, message->body);
+		end(command, 0, SPAN_NONE);
+		return;
+#endif
+	default:
+		return;
+	}
+}
+
+static void on_closed(void *owner, struct ipc_channel *channel, const char *why)
+{
+	(void)channel;
+	(void)why;
+	command_drop(owner);
+}
+
+static const struct ipc_handlers handlers = { .on_message = on_message, .on_closed = on_closed };
+
+static void take(struct supervisor *supervisor, int fd)
+{
+	struct command *command = heap_alloc(sizeof(*command));
+	uint32_t uid;
+	int pid;
+
+	if (!command || os_socket_credentials(fd, &pid, &uid) < 0 || (uid != os_uid() && uid != 0)) {
+		heap_free(command);
+		os_close(fd);
+		return;
+	}
+	command->supervisor = supervisor;
+	if (ipc_channel_open(&command->channel, supervisor->loop, fd, IPC_SUPERVISOR, IPC_COMMAND) < 0) {
+		heap_free(command);
+		return;
+	}
+	ipc_channel_handle(&command->channel, &handlers, command);
+	list_push_back(&supervisor->commands, &command->link);
+}
+
+static void on_connection(struct os_watch *watch, unsigned now)
+{
+	struct supervisor *supervisor = CONTAINER_OF(watch, struct supervisor, control_watch);
+	int fd;
+
+	(void)now;
+	while (os_accept(watch->fd, &fd, NULL) == 0)
+		take(supervisor, fd);
+}
+
+/* ---- For the others -------------------------------------------------------------------------------- */
+
+int control_open(struct supervisor *supervisor)
+{
+	int err = os_listen_packets(supervisor->control_folder_fd, "control.sock", 0600,
+				    &supervisor->control_listener_fd);
+
+	if (err < 0)
+		return err;
+	supervisor->control_watch.on_ready = on_connection;
+	return os_watch_add(supervisor->loop, &supervisor->control_watch, supervisor->control_listener_fd,
+			    OS_WATCH_LEVEL_READ);
+}
+
+void control_close(struct supervisor *supervisor)
+{
+	os_watch_remove(&supervisor->control_watch);
+	os_close(supervisor->control_listener_fd);
+	LIST_EACH(&supervisor->commands, node) {
+		struct command *command = LIST_ITEM(node, struct command, link);
+
+		ipc_channel_flush(&command->channel);
+		ipc_channel_close(&command->channel);
+		heap_free(command);
+	}
+}
+
+void control_change_begun(struct supervisor *supervisor, uint64_t change)
+{
+	LIST_EACH(&supervisor->commands, node) {
+		struct command *command = LIST_ITEM(node, struct command, link);
+
+		if (command->waits && !command->change)
+			command->change = change;
+	}
+}
+
+void control_change_ended(struct supervisor *supervisor, uint64_t change, bool ok)
+{
+	struct span trouble = writer_done(&supervisor->trouble);
+
+	LIST_EACH(&supervisor->commands, node) {
+		struct command *command = LIST_ITEM(node, struct command, link);
+
+		if (!command->waits || command->change != change)
+			continue;
+		command->waits = false;
+		if (trouble.len)
+			send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ 0 },
+			     span_first(trouble, IPC_TAIL_MAX), NULL, 0);
+		end(command, ok ? 0 : 1, SPAN_NONE);
+	}
+}
+
+void control_turn(struct supervisor *supervisor)
+{
+	LIST_EACH(&supervisor->commands, node) {
+		struct command *command = LIST_ITEM(node, struct command, link);
+
+		if (command->is_dead) {
+			list_remove(node);
+			heap_free(command);
+		} else {
+			ipc_channel_flush(&command->channel);
+		}
+	}
+}

@@ -1,0 +1,142 @@
+#include <string.h>
+
+#include "proc/supervisor_internal.h"
+
+int plan_new(uint64_t change, struct plan **ret_plan)
+{
+	struct plan *plan = heap_alloc(sizeof(*plan));
+
+	if (!plan)
+		return -ENOMEM;
+	plan->change = change;
+	plan->snapshot_fd = -1;
+	*ret_plan = plan;
+	return 0;
+}
+
+void plan_free(struct plan *plan)
+{
+	if (!plan)
+		return;
+	for (size_t i = 0; i < plan->row_count; i++) {
+		os_close(plan->rows[i].fd);
+		heap_free((void *)(uintptr_t)plan->rows[i].tail.ptr); // NOLINT
+	}
+	for (size_t i = 0; i < plan->data_count; i++)
+		os_close(plan->data[i].fd);
+	os_close(plan->snapshot_fd);
+	heap_free(plan->rows);
+	heap_free(plan->data);
+	heap_free(plan);
+}
+
+int plan_add_row(struct plan *plan, const struct ipc_plan_row *row, struct span tail, int fd)
+{
+	char *copy = heap_alloc(tail.len + 1);
+
+	if (!copy || !heap_grow((void **)&plan->rows, &plan->row_capacity, plan->row_count + 1,
+				sizeof(*plan->rows))) {
+		heap_free(copy);
+		os_close(fd);
+		return -ENOMEM;
+	}
+	if (tail.len)
+		memcpy(copy, tail.ptr, tail.len);
+	plan->rows[plan->row_count++] = (struct plan_row){ *row, span_of(copy, tail.len), fd };
+	return 0;
+}
+
+const struct plan_data *plan_find_data(const struct plan *plan, enum ipc_data_kind what, uint64_t id)
+{
+	for (size_t i = 0; i < plan->data_count; i++) {
+		if (plan->data[i].data.what == what && plan->data[i].data.id == id)
+			return &plan->data[i];
+	}
+	return NULL;
+}
+
+int plan_add_data(struct plan *plan, const struct ipc_data *data, int fd)
+{
+	struct plan_data *old = (struct plan_data *)(uintptr_t)plan_find_data(
+		plan, (enum ipc_data_kind)data->what, data->id); // NOLINT
+
+	if (old) {
+		os_close(old->fd);
+		*old = (struct plan_data){ *data, fd };
+		return 0;
+	}
+	if (!heap_grow((void **)&plan->data, &plan->data_capacity, plan->data_count + 1, sizeof(*plan->data))) {
+		os_close(fd);
+		return -ENOMEM;
+	}
+	plan->data[plan->data_count++] = (struct plan_data){ *data, fd };
+	return 0;
+}
+
+const struct plan_row *plan_next(const struct plan *plan, enum ipc_plan_kind what, size_t *cursor)
+{
+	while (*cursor < plan->row_count) {
+		const struct plan_row *row = &plan->rows[(*cursor)++];
+
+		if (row->row.what == what)
+			return row;
+	}
+	return NULL;
+}
+
+/* A root that is another folder under the same path needs a new `files` too. */
+static uint64_t files_version(const struct plan *plan)
+{
+	uint64_t version = 1;
+	size_t cursor = 0;
+	const struct plan_row *row;
+
+	while ((row = plan_next(plan, IPC_PLAN_ROOT, &cursor))) {
+		struct os_file_info info = { 0 };
+		uint64_t parts[4] = { version, row->row.id };
+
+		if (row->fd >= 0 && os_file_info(row->fd, &info) == 0) {
+			parts[2] = info.inode;
+			parts[3] = info.device;
+		}
+		version = hash_id(span_of(parts, sizeof(parts)));
+	}
+	return version;
+}
+
+void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants)
+{
+	size_t cursor = 0;
+	const struct plan_row *row;
+
+	*ret_wants = (struct lifecycle_wants){ 0 };
+	/* The vault also keeps the listeners for the next supervisor, so it is always wanted. */
+	ret_wants->wanted[IPC_WORKER] = ret_wants->wanted[IPC_VAULT] = ret_wants->wanted[IPC_LOG] = true;
+	while ((row = plan_next(plan, IPC_PLAN_HELPER, &cursor))) {
+		if (row->row.index < IPC_KIND_COUNT && row->row.index != IPC_SUPERVISOR)
+			ret_wants->wanted[row->row.index] = true;
+	}
+	cursor = 0;
+	ret_wants->needs_gather = plan_next(plan, IPC_PLAN_CERTIFICATE_FILE, &cursor) != NULL;
+	cursor = 0;
+	if (plan_next(plan, IPC_PLAN_CERTIFICATE_INTERNAL, &cursor))
+		ret_wants->needs_gather = true;
+	plan->files_version = ret_wants->version[IPC_FILES] = files_version(plan);
+}
+
+int plan_seal_text(const char *name, struct span text, int *ret_fd)
+{
+	OS_AUTO_FD fd = -1;
+	int err = os_memory_new(name, text.len, &fd);
+	ssize_t written = 0;
+
+	if (!err && text.len)
+		written = os_pwrite(fd, text.ptr, text.len, 0);
+	if (!err && written != (ssize_t)text.len)
+		err = written < 0 ? (int)written : -EIO;
+	if (!err)
+		err = os_memory_seal(fd, OS_SEAL_ALL);
+	if (!err)
+		*ret_fd = TAKE_FD(fd);
+	return err;
+}

@@ -1,0 +1,412 @@
+/* Children: birth with all that a row is given, channels between them, and their end. */
+#include <signal.h>
+#include <string.h>
+
+#include "proc/supervisor_internal.h"
+#include "telemetry/telemetry.h"
+#include "tls/tls.h"
+
+/* ---- What stays over restarts ---------------------------------------------------------------------- */
+
+static int child_init(struct supervisor *supervisor, struct child *child, uint32_t index)
+{
+	void *range;
+	int err = os_memory_new("range", IPC_RANGE_SIZE, &child->range_fd);
+
+	child->supervisor = supervisor;
+	child->index = index;
+	if (!err)
+		err = os_memory_seal(child->range_fd, OS_SEAL_SIZE);
+	if (!err)
+		err = os_memory_map(child->range_fd, IPC_RANGE_SIZE, NULL, OS_MAP_WRITE, &range);
+	if (err < 0)
+		return err;
+	child->range = range;
+	err = os_memory_new("ring", sizeof(struct telemetry_ring), &child->ring_fd);
+	if (!err)
+		err = os_memory_seal(child->ring_fd, OS_SEAL_SIZE);
+	if (!err)
+		err = os_event_new(&child->ring_event);
+	return err;
+}
+
+int children_init(struct supervisor *supervisor)
+{
+	while (lifecycle_process_at(supervisor->lifecycle, supervisor->child_count))
+		supervisor->child_count++;
+	supervisor->children = heap_alloc(supervisor->child_count * sizeof(*supervisor->children));
+	if (!supervisor->children)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < supervisor->child_count; i++)
+		supervisor->children[i] = (struct child){ .range_fd = -1, .ring_fd = -1, .ring_event = -1 };
+	for (uint32_t i = 0; i < supervisor->child_count; i++) {
+		int err = child_init(supervisor, &supervisor->children[i], i);
+
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
+
+void children_fini(struct supervisor *supervisor)
+{
+	for (uint32_t i = 0; supervisor->children && i < supervisor->child_count; i++) {
+		struct child *child = &supervisor->children[i];
+
+		os_memory_unmap(child->range, IPC_RANGE_SIZE);
+		os_close(child->range_fd);
+		os_close(child->ring_fd);
+		os_close(child->ring_event);
+	}
+	heap_free(supervisor->children);
+	supervisor->children = NULL;
+}
+
+struct child *child_find(struct supervisor *supervisor, enum ipc_kind kind, uint32_t slot)
+{
+	int index = lifecycle_find(supervisor->lifecycle, kind, slot);
+
+	return index < 0 || !supervisor->children[index].process.pid ? NULL : &supervisor->children[index];
+}
+
+uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row)
+{
+	return supervisor->is_root ? proc_row_uid(row) : OS_KEEP_ID;
+}
+
+/* ---- Sending ---------------------------------------------------------------------------------------- */
+
+void child_send(struct supervisor *supervisor, struct child *child, enum ipc_number number, const void *body,
+		struct span tail, const int *descriptors, int descriptor_count)
+{
+	int outcome;
+
+	if (!ipc_channel_is_open(&child->channel))
+		return;
+	outcome = ipc_send(&child->channel, number, body, tail, descriptors, descriptor_count);
+	if (outcome != 0 && outcome != IPC_CLOSED)
+		lifecycle_condemn(supervisor->lifecycle, child->index,
+				  outcome == IPC_FULL ? "does not read its channel" : "could not be sent to");
+}
+
+static void grant(struct supervisor *supervisor, struct child *child, const struct ipc_grant *grant,
+		  struct span tail, const int *descriptors, int count)
+{
+	if (descriptors[0] >= 0)
+		child_send(supervisor, child, IPC_MESSAGE_grant, grant, tail, descriptors, count);
+}
+
+static void grant_one(struct supervisor *supervisor, struct child *child, enum ipc_grant_kind what, int fd)
+{
+	grant(supervisor, child, &(struct ipc_grant){ .what = what }, SPAN_NONE, &fd, 1);
+}
+
+static void grant_ring(struct supervisor *supervisor, struct child *child, const struct child *writer)
+{
+	int descriptors[2] = { writer->ring_fd, writer->ring_event };
+
+	grant(supervisor, child, &(struct ipc_grant){ .what = IPC_GRANT_RING, .index = writer->index }, SPAN_NONE,
+	      descriptors, 2);
+}
+
+static void grant_roots(struct supervisor *supervisor, struct child *child)
+{
+	const struct plan *plan = supervisor->next ? supervisor->next : supervisor->running;
+	const struct plan_row *row;
+	size_t cursor = 0;
+
+	if (supervisor->running &&
+	    supervisor->running->files_version == supervisor_process(supervisor, child)->version)
+		plan = supervisor->running;
+	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT, &cursor)))
+		grant(supervisor, child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT, .id = row->row.id }, row->tail,
+		      &row->fd, 1);
+}
+
+static void grant_read_only(struct supervisor *supervisor, struct child *child, enum ipc_grant_kind what, int fd)
+{
+	OS_AUTO_FD read_only = -1;
+
+	if (os_memory_read_only(fd, &read_only) == 0)
+		grant_one(supervisor, child, what, read_only);
+}
+
+static void endow(struct supervisor *supervisor, struct child *child, const struct proc_row *row)
+{
+	if (row->kind != IPC_LOG)
+		grant_ring(supervisor, child, child);
+	switch (row->kind) {
+	case IPC_WORKER:
+		grant_read_only(supervisor, child, IPC_GRANT_TICKETS, supervisor->tickets_fd);
+		break;
+	case IPC_VAULT:
+		grant_one(supervisor, child, IPC_GRANT_KEY_FOLDER, supervisor->key_folder_fd);
+		grant_one(supervisor, child, IPC_GRANT_RESCUE, supervisor->rescue_listener_fd);
+		grant_one(supervisor, child, IPC_GRANT_TICKETS, supervisor->tickets_fd);
+		break;
+	case IPC_FILES:
+		grant_roots(supervisor, child);
+		break;
+	case IPC_LOG:
+		for (uint32_t i = 0; i < supervisor->child_count; i++)
+			grant_ring(supervisor, child, &supervisor->children[i]);
+		break;
+	case IPC_SUPERVISOR:
+	case IPC_KEYHOLDER:
+	case IPC_DIALER:
+	case IPC_CHECK:
+	case IPC_COMMAND:
+	case IPC_KIND_COUNT:
+		break;
+	}
+}
+
+static void send_birth(struct supervisor *supervisor, struct child *child, const struct proc_row *row)
+{
+	const struct lifecycle_process *process = supervisor_process(supervisor, child);
+	struct ipc_birth birth = {
+		.kind = row->kind,
+		.slot = process->slot,
+		.uid = row_uid(supervisor, row),
+		.gid = row_uid(supervisor, row),
+		.slot_count = supervisor->slot_count,
+		.cpu = row->per_slot ? supervisor->cpus[process->slot] : UINT32_MAX,
+		.snapshot_base = supervisor->snapshot_base,
+		.nofile = supervisor->nofile,
+	};
+	int descriptors[2] = { child->range_fd, -1 };
+
+#ifdef PORTCULLIS_TEST_CLOCK
+	birth.test_build = 1;
+#endif
+	if (state_lock_reader(supervisor, &descriptors[1]) < 0)
+		return;
+	child_send(supervisor, child, IPC_MESSAGE_birth, &birth, SPAN_NONE, descriptors, 2);
+	os_close(descriptors[1]);
+	endow(supervisor, child, row);
+	child_send(supervisor, child, IPC_MESSAGE_born, &(struct ipc_born){ 0 }, SPAN_NONE, NULL, 0);
+	ipc_channel_flush(&child->channel);
+}
+
+/* ---- Events of a child ----------------------------------------------------------------------------- */
+
+static void on_broken(struct supervisor *supervisor, struct child *child, const struct ipc_broken *broken,
+		      struct span why)
+{
+	struct child *guilty = broken->kind < IPC_KIND_COUNT
+				       ? child_find(supervisor, (enum ipc_kind)broken->kind, broken->slot)
+				       : NULL;
+
+	(void)child;
+	supervisor_say(supervisor, "%s %u broke the rules of its channel: %.*s",
+		       ipc_kind_name((enum ipc_kind)broken->kind), broken->slot, SPAN_ARG(why));
+	if (guilty)
+		lifecycle_condemn(supervisor->lifecycle, guilty->index, "broke the rules of a channel");
+}
+
+static void on_refused(struct supervisor *supervisor, struct child *child, const struct ipc_refused *refused,
+		       struct span why)
+{
+	supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
+	if (lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_GATHERING &&
+	    refused->change == lifecycle_changing(supervisor->lifecycle))
+		lifecycle_on_gathered(supervisor->lifecycle, false);
+	else
+		lifecycle_on_refused(supervisor->lifecycle, child->index, refused->change);
+}
+
+static void on_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
+{
+	struct child *child = owner;
+	struct supervisor *supervisor = child->supervisor;
+
+	(void)channel;
+	supervisor_now(supervisor);
+	switch ((uint32_t)message->number) {
+	case IPC_MESSAGE_ready:
+		child->ready = *(const struct ipc_ready *)message->body;
+		lifecycle_on_ready(supervisor->lifecycle, child->index);
+		return;
+	case IPC_MESSAGE_prepared:
+		lifecycle_on_prepared(supervisor->lifecycle, child->index,
+				      ((const struct ipc_prepared *)message->body)->change);
+		return;
+	case IPC_MESSAGE_refused:
+		on_refused(supervisor, child, message->body, message->tail);
+		return;
+	case IPC_MESSAGE_committed:
+		child->plan_committed = child->plan_sent;
+		child->data_committed = child->data_sent;
+		lifecycle_on_committed(supervisor->lifecycle, child->index,
+				       ((const struct ipc_committed *)message->body)->change);
+		return;
+	case IPC_MESSAGE_broken:
+		on_broken(supervisor, child, message->body, message->tail);
+		return;
+	case IPC_MESSAGE_leaf:
+		change_on_leaf(supervisor, message->body, message->tail);
+		return;
+	case IPC_MESSAGE_log_reopen:
+		logs_reopen(supervisor, child, ((const struct ipc_log_reopen *)message->body)->which);
+		return;
+	default:
+		return;
+	}
+}
+
+static void on_closed(void *owner, struct ipc_channel *channel, const char *why)
+{
+	struct child *child = owner;
+	struct supervisor *supervisor = child->supervisor;
+
+	ipc_channel_close(channel);
+	supervisor_now(supervisor);
+	/* Without a channel it is of no use, whether it ends by itself or not. */
+	lifecycle_condemn(supervisor->lifecycle, child->index, why ? why : "closed its channel");
+}
+
+static const struct ipc_handlers handlers = { .on_message = on_message, .on_closed = on_closed };
+
+static bool is_crash(int number)
+{
+	return number == SIGSEGV || number == SIGBUS || number == SIGILL || number == SIGFPE || number == SIGTRAP ||
+	       number == SIGABRT || number == SIGSYS;
+}
+
+static void report_end(struct supervisor *supervisor, struct child *child, const struct os_process_end *end)
+{
+	const struct lifecycle_process *process = supervisor_process(supervisor, child);
+	struct child *vault = child_find(supervisor, IPC_VAULT, 0);
+	char text[64];
+	struct writer name = writer_of(text, sizeof(text));
+
+	supervisor_child_name(supervisor, child, &name);
+	if (process->kind == IPC_WORKER && is_crash(end->signal) && vault)
+		child_send(supervisor, vault, IPC_MESSAGE_tickets_spoiled,
+			   &(struct ipc_tickets_spoiled){ process->slot, (uint32_t)end->signal }, SPAN_NONE, NULL, 0);
+	if (process->is_retired || lifecycle_is_stopping(supervisor->lifecycle))
+		return;
+	if (end->signal)
+		supervisor_say(supervisor, "%.*s (pid %d) was ended by signal %d (%s)", SPAN_ARG(writer_done(&name)),
+			       child->process.pid, end->signal, strsignal(end->signal));
+	else
+		supervisor_say(supervisor, "%.*s (pid %d) ended with code %d%s", SPAN_ARG(writer_done(&name)),
+			       child->process.pid, end->exit_code,
+			       end->exit_code == PROC_EXIT_SANDBOX ? " (its sandbox could not be made)" : "");
+}
+
+static void on_end(struct os_watch *watch, unsigned now)
+{
+	struct child *child = CONTAINER_OF(watch, struct child, watch);
+	struct supervisor *supervisor = child->supervisor;
+	struct os_process_end end;
+
+	(void)now;
+	if (os_process_wait(child->process.fd, &end) < 0)
+		return;
+	supervisor_now(supervisor);
+	/* Its last words may still wait in the channel: they say why a change is refused. */
+	report_end(supervisor, child, &end);
+	os_watch_remove(watch);
+	os_close(TAKE_FD(child->process.fd));
+	child->process.pid = 0;
+	ipc_channel_close(&child->channel);
+	lifecycle_on_exited(supervisor->lifecycle, child->index);
+}
+
+/* ---- Actions --------------------------------------------------------------------------------------- */
+
+static void clear_range(struct ipc_range *range, enum ipc_kind kind)
+{
+	/* Gauges end with the process, counters go on. */
+	memset(range, 0, offsetof(struct ipc_range, counters));
+	range->format = IPC_RANGE_FORMAT;
+	range->kind = kind;
+}
+
+void child_spawn(struct supervisor *supervisor, struct child *child)
+{
+	const struct lifecycle_process *process = supervisor_process(supervisor, child);
+	const struct proc_row *row = proc_row_find(process->kind);
+	int err;
+
+	MUST(row && !child->process.pid);
+	clear_range(child->range, process->kind);
+	child->plan_sent = child->plan_committed = child->data_sent = child->data_committed = 0;
+	child->ready = (struct ipc_ready){ 0 };
+	child->started_wall_ns = (int64_t)os_wall_ns();
+	err = child_start(row, process->slot, supervisor->loop, &child->process, &child->channel);
+	if (!err) {
+		child->watch = (struct os_watch){ .on_ready = on_end };
+		err = os_watch_add(supervisor->loop, &child->watch, child->process.fd, OS_WATCH_EDGE);
+	}
+	if (err < 0) {
+		supervisor_say(supervisor, "%s could not be started: %s", row->name, strerror(-err));
+		child->process.pid = 0;
+		lifecycle_on_exited(supervisor->lifecycle, child->index);
+		return;
+	}
+	ipc_channel_handle(&child->channel, &handlers, child);
+	send_birth(supervisor, child, row);
+}
+
+void child_kill(struct supervisor *supervisor, struct child *child, const char *why)
+{
+	const struct lifecycle_process *process = supervisor_process(supervisor, child);
+	char text[64];
+	struct writer name = writer_of(text, sizeof(text));
+
+	if (!child->process.pid)
+		return;
+	supervisor_child_name(supervisor, child, &name);
+	if (!process->is_retired && !lifecycle_is_stopping(supervisor->lifecycle))
+		supervisor_say(supervisor, "%.*s (pid %d) is ended: %s", SPAN_ARG(writer_done(&name)),
+			       child->process.pid, why);
+	os_process_signal(child->process.fd, SIGKILL);
+}
+
+void child_welcome(struct supervisor *supervisor, struct child *child)
+{
+	const struct lifecycle_process *process = supervisor_process(supervisor, child);
+
+	switch (process->kind) {
+	case IPC_WORKER:
+		listeners_give(supervisor, child, false);
+		break;
+	case IPC_VAULT:
+		listeners_keep(supervisor, child);
+		if (supervisor->running)
+			change_send_keys(supervisor, child, supervisor->running, supervisor->running->change);
+		break;
+	case IPC_LOG:
+		logs_give(supervisor, child);
+		break;
+	case IPC_SUPERVISOR:
+	case IPC_KEYHOLDER:
+	case IPC_FILES:
+	case IPC_DIALER:
+	case IPC_CHECK:
+	case IPC_COMMAND:
+	case IPC_KIND_COUNT:
+		break;
+	}
+}
+
+void child_link(struct supervisor *supervisor, struct child *child, struct child *peer)
+{
+	const struct lifecycle_process *one = supervisor_process(supervisor, child);
+	const struct lifecycle_process *other = supervisor_process(supervisor, peer);
+	int ends[2];
+
+	if (os_packet_pair(ends) < 0) {
+		lifecycle_condemn(supervisor->lifecycle, child->index, "no descriptor is left for its channel");
+		return;
+	}
+	child_send(supervisor, child, IPC_MESSAGE_link,
+		   &(struct ipc_link){ other->kind, proc_row_find(other->kind)->per_slot ? other->slot : 0 }, SPAN_NONE,
+		   &ends[0], 1);
+	child_send(supervisor, peer, IPC_MESSAGE_link, &(struct ipc_link){ one->kind, one->slot }, SPAN_NONE,
+		   &ends[1], 1);
+	os_close(ends[0]);
+	os_close(ends[1]);
+}

@@ -1,0 +1,336 @@
+/* The supervisor: starts, watches and restarts; holds listeners and state memory. It parses nothing but the
+ * message table. lifecycle decides; this carries out. */
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proc/supervisor_internal.h"
+#include "telemetry/telemetry.h"
+#include "tls/tls.h"
+
+enum {
+	TICK_MS = 400,
+	DRAIN_MS = 30 * 1000,
+	NOFILE_WANTED = 1 << 20,
+	SLOTS_MAX = 64,
+};
+
+static const uint64_t SNAPSHOT_STEPS = 4096;
+
+/* ---- What the operator hears ----------------------------------------------------------------------- */
+
+static void log_event(struct supervisor *supervisor, struct span message)
+{
+	struct child *log = child_find(supervisor, IPC_LOG, 0);
+	struct telemetry_event event = {
+		.type = TELEMETRY_EVENT_ANOMALY,
+		.wall_ns = os_wall_ns(),
+		.process = SPAN("supervisor"),
+		.message = message,
+	};
+	char line[4096];
+	struct writer out = writer_of(line, sizeof(line));
+
+	telemetry_write_event(&out, &event);
+	if (log && out.ok)
+		child_send(supervisor, log, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } }, writer_done(&out),
+			   NULL, 0);
+}
+
+void supervisor_say(struct supervisor *supervisor, const char *format, ...)
+{
+	char text[2048] = "portcullis: ";
+	size_t start = strlen(text);
+	va_list arguments;
+	int len;
+
+	va_start(arguments, format);
+	len = vsnprintf(text + start, sizeof(text) - start - 1, format, arguments);
+	va_end(arguments);
+	if (len < 0)
+		return;
+	if ((size_t)len > sizeof(text) - start - 2)
+		len = (int)(sizeof(text) - start - 2);
+	if (supervisor->lifecycle)
+		log_event(supervisor, span_of(text + start, (size_t)len));
+	text[start + (size_t)len] = '\n';
+	os_err(span_of(text, start + (size_t)len + 1));
+}
+
+void supervisor_fault(struct supervisor *supervisor, const char *format, ...)
+{
+	char text[16384];
+	va_list arguments;
+	int len;
+
+	va_start(arguments, format);
+	len = vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	if (len > 0)
+		write_span(&supervisor->trouble,
+			   span_of(text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1));
+}
+
+void supervisor_now(struct supervisor *supervisor)
+{
+	lifecycle_tick(supervisor->lifecycle, os_loop_now_ns(supervisor->loop));
+}
+
+const struct lifecycle_process *supervisor_process(const struct supervisor *supervisor, const struct child *child)
+{
+	return lifecycle_process_at(supervisor->lifecycle, child->index);
+}
+
+void supervisor_child_name(const struct supervisor *supervisor, const struct child *child, struct writer *out)
+{
+	const struct lifecycle_process *process = supervisor_process(supervisor, child);
+
+	write_str(out, ipc_kind_name(process->kind));
+	if (supervisor->rules[process->kind].per_slot) {
+		write_byte(out, ' ');
+		write_u64(out, process->slot);
+	}
+}
+
+/* ---- Carrying out ---------------------------------------------------------------------------------- */
+
+static void adopt(struct supervisor *supervisor, struct child *child, const struct lifecycle_action *action)
+{
+	child_send(supervisor, child, IPC_MESSAGE_adopt, &(struct ipc_adopt){ action->slot, action->on }, SPAN_NONE,
+		   NULL, 0);
+	ipc_channel_flush(&child->channel);
+}
+
+static void commit(struct supervisor *supervisor, struct child *child, uint64_t change)
+{
+	child_send(supervisor, child, IPC_MESSAGE_commit, &(struct ipc_commit){ change }, SPAN_NONE, NULL, 0);
+}
+
+static void abandon(struct supervisor *supervisor, struct child *child, uint64_t change)
+{
+	child->plan_sent = child->plan_committed;
+	child->data_sent = child->data_committed;
+	child_send(supervisor, child, IPC_MESSAGE_abandon, &(struct ipc_abandon){ change }, SPAN_NONE, NULL, 0);
+}
+
+static void drain(struct supervisor *supervisor, struct child *child, uint32_t deadline_ms)
+{
+	child_send(supervisor, child, IPC_MESSAGE_drain, &(struct ipc_drain){ deadline_ms, 0 }, SPAN_NONE, NULL, 0);
+}
+
+static void report_loop(struct supervisor *supervisor, const struct child *child)
+{
+	char text[64];
+	struct writer name = writer_of(text, sizeof(text));
+
+	supervisor_child_name(supervisor, child, &name);
+	supervisor_say(supervisor, "%.*s ends again and again: it is started less and less often",
+		       SPAN_ARG(writer_done(&name)));
+}
+
+static void carry_out(struct supervisor *supervisor, const struct lifecycle_action *action)
+{
+	struct child *child = &supervisor->children[action->process];
+
+	switch (action->what) {
+	case LIFECYCLE_SPAWN:
+		child_spawn(supervisor, child);
+		break;
+	case LIFECYCLE_KILL:
+		child_kill(supervisor, child, action->why);
+		break;
+	case LIFECYCLE_COMPILE:
+		control_change_begun(supervisor, action->change);
+		change_compile(supervisor, action->change, action->request);
+		break;
+	case LIFECYCLE_ABORT_COMPILE:
+		change_abort_compile(supervisor);
+		break;
+	case LIFECYCLE_GATHER:
+		change_gather(supervisor, child, action->change);
+		break;
+	case LIFECYCLE_WELCOME:
+		child_welcome(supervisor, child);
+		break;
+	case LIFECYCLE_LINK:
+		child_link(supervisor, child, &supervisor->children[action->peer]);
+		break;
+	case LIFECYCLE_PREPARE:
+		change_prepare(supervisor, child, action->change);
+		break;
+	case LIFECYCLE_DECIDED:
+		change_decided(supervisor, action->change);
+		break;
+	case LIFECYCLE_COMMIT:
+		commit(supervisor, child, action->change);
+		break;
+	case LIFECYCLE_ABANDON:
+		abandon(supervisor, child, action->change);
+		break;
+	case LIFECYCLE_ADOPT:
+		adopt(supervisor, child, action);
+		break;
+	case LIFECYCLE_DRAIN:
+		drain(supervisor, child, action->deadline_ms);
+		break;
+	case LIFECYCLE_CHANGE_DONE:
+	case LIFECYCLE_CHANGE_FAILED:
+		change_ended(supervisor, action);
+		break;
+	case LIFECYCLE_CRASH_LOOP:
+		report_loop(supervisor, child);
+		break;
+	case LIFECYCLE_EXIT:
+		os_loop_stop(supervisor->loop);
+		break;
+	}
+}
+
+static void on_turn(void *owner)
+{
+	struct supervisor *supervisor = owner;
+	struct lifecycle_action action;
+	uint64_t now_ns = os_loop_now_ns(supervisor->loop), next_ns;
+
+	supervisor_now(supervisor);
+	while (lifecycle_next(supervisor->lifecycle, &action))
+		carry_out(supervisor, &action);
+	for (uint32_t i = 0; i < supervisor->child_count; i++)
+		ipc_channel_flush(&supervisor->children[i].channel);
+	control_turn(supervisor);
+	next_ns = lifecycle_deadline_ns(supervisor->lifecycle);
+	if (next_ns > now_ns + TICK_MS * OS_MS)
+		next_ns = now_ns + TICK_MS * OS_MS;
+	/* Never later than it is set: turns that come often must not put off looking at heartbeats. */
+	if (!os_timer_is_set(&supervisor->tick) || next_ns < supervisor->tick.deadline_ns)
+		os_timer_set(supervisor->loop, &supervisor->tick, next_ns);
+}
+
+static void on_tick(struct os_timer *timer)
+{
+	struct supervisor *supervisor = CONTAINER_OF(timer, struct supervisor, tick);
+
+	for (uint32_t i = 0; i < supervisor->child_count; i++)
+		lifecycle_on_heartbeat(supervisor->lifecycle, i,
+				       __atomic_load_n(&supervisor->children[i].range->heartbeat, __ATOMIC_RELAXED));
+}
+
+/* ---- Signals --------------------------------------------------------------------------------------- */
+
+static bool is_ours(void *owner, int pid)
+{
+	struct supervisor *supervisor = owner;
+
+	for (uint32_t i = 0; i < supervisor->child_count; i++) {
+		if (supervisor->children[i].process.pid == pid)
+			return true;
+	}
+	return supervisor->job.pid == pid;
+}
+
+static void on_signal(struct os_signals *signals, int number, int sender_pid)
+{
+	struct supervisor *supervisor = CONTAINER_OF(signals, struct supervisor, signals);
+
+	(void)sender_pid;
+	supervisor_now(supervisor);
+	if (number == SIGTERM || number == SIGINT)
+		lifecycle_stop(supervisor->lifecycle, DRAIN_MS);
+	else if (number == SIGHUP)
+		lifecycle_change(supervisor->lifecycle, LIFECYCLE_COMPILE_FILE);
+	else if (number == SIGCHLD && os_pid() == 1)
+		os_process_reap_strangers(is_ours, supervisor);
+}
+
+/* ---- Start ----------------------------------------------------------------------------------------- */
+
+static void make_rules(struct supervisor *supervisor)
+{
+	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
+		const struct proc_row *row = proc_row_find((enum ipc_kind)kind);
+
+		if (row)
+			supervisor->rules[kind] = (struct lifecycle_rule){ .per_slot = row->per_slot,
+									   .is_member = row->is_member,
+									   .links = row->links };
+	}
+}
+
+static int start(struct supervisor *supervisor)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+	uint64_t step;
+	size_t cpus = os_cpus(supervisor->cpus, OS_CPU_MAX);
+	int err;
+
+	supervisor->slot_count = cpus > SLOTS_MAX ? SLOTS_MAX : (uint32_t)cpus;
+	supervisor->is_root = os_uid() == 0;
+	supervisor->nofile = os_limit_raise(OS_LIMIT_OPEN_FILES, NOFILE_WANTED);
+	os_random(&step, sizeof(step));
+	supervisor->snapshot_base =
+		PROC_SNAPSHOT_BASE + step % SNAPSHOT_STEPS * PROC_SNAPSHOT_PLACES * PROC_SNAPSHOT_PLACE_SIZE;
+	make_rules(supervisor);
+	err = os_loop_new(&supervisor->loop);
+	if (!err)
+		err = lifecycle_new(supervisor->rules, supervisor->slot_count, os_now_ns(), &supervisor->lifecycle);
+	if (!err)
+		err = children_init(supervisor);
+	if (!err)
+		err = os_memory_new("tickets", sizeof(struct tls_ticket_keys), &supervisor->tickets_fd);
+	if (!err)
+		err = os_memory_seal(supervisor->tickets_fd, OS_SEAL_SIZE);
+	if (err < 0)
+		return err;
+	supervisor->signals.on_signal = on_signal;
+	supervisor->tick.on_due = on_tick;
+	return os_signals_watch(supervisor->loop, &supervisor->signals, numbers, ARRAY_LEN(numbers));
+}
+
+static void finish(struct supervisor *supervisor)
+{
+	change_abort_compile(supervisor);
+	listeners_close_all(supervisor);
+	control_close(supervisor);
+	state_close(supervisor);
+	plan_free(supervisor->next);
+	plan_free(supervisor->running);
+	children_fini(supervisor);
+	lifecycle_free(supervisor->lifecycle);
+	os_signals_close(&supervisor->signals);
+	os_timer_stop(&supervisor->tick);
+	os_close(supervisor->tickets_fd);
+	os_loop_free(supervisor->loop);
+	heap_free(supervisor);
+}
+
+int proc_supervisor_main(const struct proc_supervisor_options *options)
+{
+	struct supervisor *supervisor = heap_alloc(sizeof(*supervisor));
+	int err, exit_code;
+
+	if (!supervisor)
+		return PROC_EXIT_FAULT;
+	supervisor->options = options;
+	supervisor->state_fd = supervisor->control_folder_fd = supervisor->key_folder_fd = -1;
+	supervisor->lock_fd = supervisor->control_listener_fd = supervisor->rescue_listener_fd = -1;
+	supervisor->tickets_fd = -1;
+	supervisor->trouble = writer_of(supervisor->trouble_text, sizeof(supervisor->trouble_text));
+	list_init(&supervisor->listeners);
+	list_init(&supervisor->commands);
+	err = start(supervisor);
+	if (err < 0) {
+		supervisor_say(supervisor, "could not start: %s", strerror(-err));
+		supervisor->exit_code = PROC_EXIT_FAULT;
+	} else {
+		/* A start is a reload of nothing. */
+		lifecycle_change(supervisor->lifecycle, LIFECYCLE_COMPILE_FILE);
+		os_timer_set(supervisor->loop, &supervisor->tick, os_now_ns() + OS_MS);
+		err = os_loop_run(supervisor->loop, on_turn, supervisor);
+		if (err < 0)
+			supervisor->exit_code = PROC_EXIT_FAULT;
+	}
+	exit_code = supervisor->exit_code;
+	finish(supervisor);
+	return exit_code;
+}

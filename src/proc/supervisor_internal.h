@@ -1,0 +1,201 @@
+/* The supervisor's parts share this: what it holds (children, plans, listeners, waiting commands). What shall
+ * happen is decided by lifecycle; here it is carried out. */
+#pragma once
+
+#include "lifecycle/lifecycle.h"
+#include "proc/proc.h"
+
+/* ---- A plan: all that a compile came to, with its descriptors --------------------------------------- */
+
+struct plan_row {
+	struct ipc_plan_row row;
+	struct span tail; /* own copy */
+	int fd;           /* or -1 */
+};
+
+struct plan_data {
+	struct ipc_data data; /* .change: when it came, so that a process gets what it lacks */
+	int fd;
+};
+
+struct plan {
+	uint64_t change;
+	int snapshot_fd;
+	uint64_t address, size;
+	struct plan_row *rows;
+	size_t row_count, row_capacity;
+	struct plan_data *data;
+	size_t data_count, data_capacity;
+	uint64_t files_version;
+	bool wants_tls;
+};
+
+int plan_new(uint64_t change, struct plan **ret_plan) MUST_CHECK;
+void plan_free(struct plan *plan);
+int plan_add_row(struct plan *plan, const struct ipc_plan_row *row, struct span tail, int fd) MUST_CHECK;
+/* fd is taken; replaces the one of the same kind and id. */
+int plan_add_data(struct plan *plan, const struct ipc_data *data, int fd) MUST_CHECK;
+const struct plan_data *plan_find_data(const struct plan *plan, enum ipc_data_kind what, uint64_t id);
+/* The next row of that kind behind *cursor (starts at 0), or NULL. */
+const struct plan_row *plan_next(const struct plan *plan, enum ipc_plan_kind what, size_t *cursor);
+void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants);
+/* Text into a sealed memory file. */
+int plan_seal_text(const char *name, struct span text, int *ret_fd) MUST_CHECK;
+
+/* ---- Listeners ------------------------------------------------------------------------------------------ */
+
+struct listener {
+	struct list link;
+	uint64_t id;
+	struct os_address address;
+	uint32_t flags; /* enum ipc_plan_listener_flag */
+	bool is_new;    /* of the plan under way: not given to anybody yet */
+	bool was_handed_back;
+	int fds[];      /* one per slot */
+};
+
+/* What the vault of the supervisor before us handed back. */
+struct kept {
+	struct ipc_keep keep;
+	char name[OS_ADDRESS_TEXT_MAX];
+	int fd;
+};
+
+/* ---- Children --------------------------------------------------------------------------------------- */
+
+struct supervisor;
+
+/* By the index of the lifecycle's table; range and ring stay over restarts. */
+struct child {
+	struct supervisor *supervisor;
+	uint32_t index;
+	struct os_process process; /* pid 0: none */
+	struct os_watch watch;     /* readable once it has ended */
+	struct ipc_channel channel;
+	struct ipc_ready ready;
+	uint64_t plan_sent, plan_committed, data_sent, data_committed; /* change numbers */
+	int64_t started_wall_ns;
+	int range_fd, ring_fd, ring_event;
+	struct ipc_range *range;
+};
+
+/* A connection at control.sock. */
+struct command {
+	struct list link;
+	struct supervisor *supervisor;
+	struct ipc_channel channel;
+	bool is_dead, waits;
+	uint64_t change; /* that it waits for; 0: the next */
+};
+
+struct supervisor {
+	const struct proc_supervisor_options *options;
+	struct os_loop *loop;
+	struct lifecycle *lifecycle;
+	struct lifecycle_rule rules[IPC_KIND_COUNT];
+	struct os_signals signals;
+	struct os_timer tick;
+	uint32_t slot_count, child_count;
+	unsigned cpus[OS_CPU_MAX];
+	struct child *children;
+	uint64_t snapshot_base, nofile;
+	uint32_t place; /* the next of the snapshot's places */
+	bool is_root;
+
+	/* The state folder. */
+	char *state_path, *control_path;
+	int state_fd, control_folder_fd, key_folder_fd, lock_fd;
+	int control_listener_fd, rescue_listener_fd, tickets_fd;
+	struct os_watch control_watch;
+	bool is_serving; /* byte 0 is ours and the ready lines are printed */
+
+	struct list listeners;
+	struct kept *kept;
+	size_t kept_count, kept_capacity;
+
+	struct plan *running, *next;
+	/* The check job. */
+	struct os_process job;
+	struct os_watch job_watch;
+	struct ipc_channel job_channel;
+	bool job_done;
+	uint64_t data_serial; /* of data sets, in the order in which they came */
+	uint32_t command_serial;
+
+	struct list commands;
+	struct writer trouble; /* what is wrong with the change under way, for whoever asked for it */
+	char trouble_text[32 * 1024];
+	int exit_code;
+};
+
+/* supervisor.c */
+/* One line for the operator on standard error, and an event. */
+void supervisor_say(struct supervisor *supervisor, const char *format, ...) PRINTF_LIKE(2, 3);
+/* Adds to what is wrong with the change under way. */
+void supervisor_fault(struct supervisor *supervisor, const char *format, ...) PRINTF_LIKE(2, 3);
+void supervisor_now(struct supervisor *supervisor); /* lifecycle's clock */
+const struct lifecycle_process *supervisor_process(const struct supervisor *supervisor, const struct child *child);
+void supervisor_child_name(const struct supervisor *supervisor, const struct child *child, struct writer *out);
+
+/* spawn.c */
+int children_init(struct supervisor *supervisor) MUST_CHECK;
+void children_fini(struct supervisor *supervisor);
+/* A process of the table: channel is ours, `process` its own. slot is only used for its command line. */
+int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop, struct os_process *ret_process,
+		struct ipc_channel *ret_channel) MUST_CHECK;
+/* The whole endowment of a check job, and its order. */
+int child_send_check(struct ipc_channel *channel, const struct ipc_birth *birth, const struct ipc_compile *compile,
+		     int text_fd, const char *name) MUST_CHECK;
+bool child_is_unprivileged(void); /* may not bind port 443 */
+void child_spawn(struct supervisor *supervisor, struct child *child);
+void child_kill(struct supervisor *supervisor, struct child *child, const char *why);
+void child_welcome(struct supervisor *supervisor, struct child *child);
+void child_link(struct supervisor *supervisor, struct child *child, struct child *peer);
+/* Sends; a process that does not read its channel is ended. */
+void child_send(struct supervisor *supervisor, struct child *child, enum ipc_number number, const void *body,
+		struct span tail, const int *descriptors, int descriptor_count);
+struct child *child_find(struct supervisor *supervisor, enum ipc_kind kind, uint32_t slot);
+uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row);
+
+
+/* change.c */
+void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecycle_request request);
+void change_abort_compile(struct supervisor *supervisor);
+void change_gather(struct supervisor *supervisor, struct child *vault, uint64_t change);
+void change_prepare(struct supervisor *supervisor, struct child *child, uint64_t change);
+void change_decided(struct supervisor *supervisor, uint64_t change);
+void change_ended(struct supervisor *supervisor, const struct lifecycle_action *action);
+void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, struct span chain);
+void change_send_keys(struct supervisor *supervisor, struct child *vault, const struct plan *plan, uint64_t change);
+
+/* listeners.c */
+int listeners_bind(struct supervisor *supervisor, const struct plan *plan) MUST_CHECK;
+void listeners_drop_new(struct supervisor *supervisor);
+void listeners_decided(struct supervisor *supervisor);
+void listeners_give(struct supervisor *supervisor, struct child *worker, bool only_new);
+void listeners_keep(struct supervisor *supervisor, struct child *vault);
+void listeners_print_ready(struct supervisor *supervisor);
+int listeners_rescue(struct supervisor *supervisor) MUST_CHECK;
+void listeners_close_all(struct supervisor *supervisor);
+
+/* state.c */
+/* Opens the state folder, takes the lock. 0, or a fault was told. */
+int state_open(struct supervisor *supervisor, struct span statement) MUST_CHECK;
+int state_serve(struct supervisor *supervisor) MUST_CHECK; /* byte 0 and the lock file's text */
+void state_close(struct supervisor *supervisor); /* a clean stop empties the file */
+int state_lock_reader(struct supervisor *supervisor, int *ret_fd) MUST_CHECK;
+bool state_is_same(const struct supervisor *supervisor, struct span statement);
+
+/* control.c */
+int control_open(struct supervisor *supervisor) MUST_CHECK;
+void control_close(struct supervisor *supervisor);
+void control_change_begun(struct supervisor *supervisor, uint64_t change);
+void control_change_ended(struct supervisor *supervisor, uint64_t change, bool ok);
+void control_turn(struct supervisor *supervisor);
+
+/* A sealed memory file, mapped anywhere; an empty one is no map. */
+int proc_map_sealed(int fd, size_t size, const void **ret_memory) MUST_CHECK;
+
+/* logs.c */
+void logs_give(struct supervisor *supervisor, struct child *log);
+void logs_reopen(struct supervisor *supervisor, struct child *log, uint32_t which);

@@ -1,0 +1,105 @@
+/* A configuration is an operator's text, but `check` reads it with rights, and generated texts hold
+ * what strangers typed. Properties: faults are counted and have places, a canonical text means the
+ * same, a bundle reads back the same, and what compiles holds together. */
+#include "snapshot/snapshot.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static int read_file(void *owner, struct span path, struct span *ret_text, uint64_t *ret_identity)
+{
+	(void)path;
+	*ret_text = *(const struct span *)owner;
+	*ret_identity = 0;
+	return path.len % 2 ? 0 : -ENOENT;
+}
+
+static bool get_environment(void *owner, struct span name, struct span *ret_value)
+{
+	(void)owner;
+	*ret_value = name;
+	return name.len % 2 == 0;
+}
+
+static struct span write_all(const struct conf_tree *tree, struct arena *arena)
+{
+	struct span text = SPAN("portcullis 1\n");
+
+	for (const struct conf_statement *s = tree->first; s; s = s->next) {
+		struct span line = conf_canonical(s, true, arena);
+		MUST(line.ptr);
+		text = arena_format(arena, "%.*s%.*s\n", SPAN_ARG(text), SPAN_ARG(line));
+		MUST(text.ptr);
+	}
+	return text;
+}
+
+static void compile(struct conf_tree *tree, struct arena *scratch, uint64_t *ret_hash)
+{
+	struct snapshot_options options = { .implied_tls_port = 443, .implied_plain_port = 80 };
+	const struct snapshot *snapshot = NULL;
+	static char memory[65536];
+	struct writer writer = writer_of(memory, sizeof(memory));
+	struct conf_errors errors;
+	struct arena arena;
+
+	arena_init(&arena, 0);
+	conf_errors_init(&errors, scratch);
+	int result = snapshot_compile(tree, &options, &arena, &errors, &snapshot);
+	MUST(result >= 0);
+	MUST((result != 0) == (errors.error_count != 0));
+	for (size_t i = 0; i < errors.count; i++)
+		MUST(errors.list[i].place.line > 0 && errors.list[i].place.column > 0);
+	conf_errors_write(tree, &errors, &writer);
+	*ret_hash = 0;
+	if (result == 0) {
+		MUST(snapshot_verify(snapshot, snapshot->size) == 0);
+		*ret_hash = snapshot->text_hash;
+		for (size_t i = 0; i < snapshot->site_count; i++) {
+			const struct snapshot_site *site = &snapshot->sites[i];
+			for (size_t j = 0; j < site->name_count; j++)
+				MUST(snapshot_find_site(snapshot, site->names[j]) == site);
+			(void)snapshot_find_route(site, SPAN("/a/b.c"));
+		}
+	}
+	arena_fini(&arena);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct span text = span_of(data, size);
+	struct conf_functions functions = {
+		.owner = &text,
+		.read = read_file,
+		.environment = get_environment,
+	};
+	struct conf_errors errors, again;
+	struct conf_tree *tree, *second;
+	uint64_t hash, second_hash;
+	struct arena arena;
+
+	/* Includes multiply, and long texts only repeat what short ones find. */
+	if (size > 4096)
+		return -1;
+	arena_init(&arena, 0);
+	conf_errors_init(&errors, &arena);
+	int result = conf_parse(&arena, SPAN("f/x"), text, &functions, &errors, &tree);
+	MUST(result == 0 || result == CONF_FAULTY);
+	MUST((result != 0) == (errors.error_count != 0));
+	for (size_t i = 0; i < errors.count; i++)
+		MUST(errors.list[i].place.line > 0);
+	struct span bundle = conf_bundle(tree, &arena);
+	conf_errors_init(&again, &arena);
+	MUST(conf_parse_bundle(&arena, bundle, &again, &second) == result);
+	MUST(again.error_count == errors.error_count);
+	if (result == 0) {
+		struct span canonical = write_all(tree, &arena);
+		conf_errors_init(&again, &arena);
+		MUST(conf_parse(&arena, SPAN("f/x"), canonical, NULL, &again, &second) == 0);
+		MUST(span_equal(write_all(second, &arena), canonical));
+		compile(tree, &arena, &hash);
+		compile(second, &arena, &second_hash);
+		MUST(hash == second_hash);
+	}
+	arena_fini(&arena);
+	return 0;
+}
