@@ -3,4 +3,3 @@
 
 const struct proc_kind proc_keyholder = { .state_size = 0 };
 const struct proc_kind proc_vault = { .state_size = 0 };
-const struct proc_kind proc_dialer = { .state_size = 0 };
