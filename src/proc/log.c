@@ -3,9 +3,9 @@
  *
  * A writer's line wakes it by the ring's event. Then it lingers: for a few milliseconds nobody needs to wake
  * it, and what came meanwhile leaves in one write. Only when nothing came it goes to sleep again. */
-#include "ipc/ipc.h"
-#include "proc/log_internal.h"
 #include "proc/proc.h"
+
+#include "proc/log_internal.h"
 
 enum {
 	ACCESS,
