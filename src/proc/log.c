@@ -25,7 +25,6 @@ struct log_ring {
 	struct log_process *log;
 	struct telemetry_ring *memory;
 	uint32_t index;
-	uint64_t dropped; /* of its writer, as reported last */
 };
 
 struct log_process {
@@ -144,7 +143,6 @@ static int ring_add(struct log_process *log, uint32_t index, struct ipc_message 
 	ring->log = log;
 	ring->memory = memory;
 	ring->index = index;
-	ring->dropped = ring->memory->dropped;
 	ring->watch.on_ready = on_event;
 	ring->watch.fd = TAKE_FD(message->descriptors[1]);
 	list_push_back(&log->rings, &ring->link);
@@ -261,8 +259,8 @@ static void count_drops(struct log_process *log)
 		uint64_t dropped = __atomic_load_n(&ring->memory->dropped, __ATOMIC_RELAXED);
 
 		/* Their writers count these themselves. */
-		log->dropped += dropped - ring->dropped;
-		ring->dropped = dropped;
+		log->dropped += dropped - ring->memory->reported;
+		ring->memory->reported = dropped;
 	}
 }
 
