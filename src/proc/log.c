@@ -17,6 +17,7 @@ enum {
 	RETRY_MS = 20,	      /* of a full disk, of a pipe whose reader is slow */
 	LOOK_MS = 100,	      /* between two looks at a file's name */
 	REPORT_SECONDS = 10,
+	STANDARD_OUTPUT = 1,
 };
 
 struct log_ring {
@@ -337,6 +338,9 @@ static void take_file(struct log_process *log, const struct ipc_log_file *file, 
 	bool has_place = file->target == SNAPSHOT_LOG_FILE || file->target == SNAPSHOT_LOG_STDOUT;
 	enum snapshot_log_target kind = has_place ? (enum snapshot_log_target)file->target : SNAPSHOT_LOG_OFF;
 
+	/* Standard output was inherited. */
+	if (file->target == SNAPSHOT_LOG_STDOUT && fd < 0 && os_duplicate(STANDARD_OUTPUT, &fd))
+		fd = -1;
 	if (file->which >= TARGET_COUNT) {
 		os_close(fd);
 		os_close(folder);
