@@ -188,7 +188,8 @@ static enum deadline_kind exchange_deadline(const struct connection *connection,
 		return DEADLINE_QUESTION;
 	}
 	if (pump_is_open(&exchange->request_pump) && !exchange->request_pump.source_ended &&
-	    !exchange->request_pump.queue.len && exchange->request_pump.sink) {
+	    (exchange->stage == EXCHANGE_STAGE_REQUEST_PUMP ||
+	     (!exchange->request_pump.queue.len && exchange->request_pump.sink))) {
 		*ret_ns = connection->last_ns + limits[SNAPSHOT_LIMIT_BODY_GAP];
 		return DEADLINE_BODY;
 	}

@@ -14,6 +14,8 @@ enum {
 	EDGE_PLAIN_SIZE = 96 * 1024,   /* decrypted: what one receive buffer can hold, and a record before it */
 	EDGE_FILE_SIZE = 64 * 1024,
 	EDGE_GATHER_SIZE = 80 * 1024,  /* heads and small bodies of one turn, sealed together */
+	/* Less than a pump's queue in `pass`, so that the body's end is seen too. */
+	EDGE_GATHERED_BODY_MAX = 48 * 1024,
 	EDGE_SMALL = 4096,             /* bodies up to this are gathered (copied), others sealed as they lie */
 	EDGE_TURN_BYTES = 64 * 1024,   /* of one connection in one turn */
 	EDGE_ACCEPT_BATCH = 16,

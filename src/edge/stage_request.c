@@ -128,11 +128,25 @@ enum exchange_verdict stage_rules_head_run(struct exchange *exchange)
 	return EXCHANGE_NEXT;
 }
 
+/* A body that is announced as small is read whole before anybody is dispatched: a slow or vanishing client then
+ * costs no origin a connection, and no origin sees a request whose body never comes. */
+static bool is_gathered(const struct exchange *exchange)
+{
+	const struct pump *pump = &exchange->request_pump;
+
+	return !pump_is_open(pump) || pump->source_ended || pump->is_reluctant ||
+	       exchange->request->content_length < 0 ||
+	       exchange->request->content_length > EDGE_GATHERED_BODY_MAX;
+}
+
 enum exchange_verdict stage_request_pump_run(struct exchange *exchange)
 {
+	enum step { OPEN, GATHER };
 	const struct http_request *request = exchange->request;
 	uint64_t body_max = exchange->limits->values[SNAPSHOT_LIMIT_BODY];
 
+	if (exchange->step == GATHER)
+		return is_gathered(exchange) ? EXCHANGE_NEXT : EXCHANGE_WAIT;
 	if (!request->has_body)
 		return EXCHANGE_NEXT;
 	if (body_max && request->content_length > 0 && (uint64_t)request->content_length > body_max) {
@@ -143,5 +157,9 @@ enum exchange_verdict stage_request_pump_run(struct exchange *exchange)
 		  exchange);
 	/* A client that waits for 100 (Continue) is not asked for a body that nobody may want. */
 	exchange->request_pump.is_reluctant = request->expect_continue;
-	return EXCHANGE_NEXT;
+	exchange->step = GATHER;
+	exchange_pumps_run(exchange);
+	if (exchange->interrupt != EXCHANGE_NEXT)
+		return EXCHANGE_YIELD;
+	return is_gathered(exchange) ? EXCHANGE_NEXT : EXCHANGE_WAIT;
 }

@@ -23,6 +23,7 @@ struct queued {
 /* What a channel needs behind its embedded part. Its life is longer than the channel's where the owner
  * closes (or even frees) the channel out of a callback: the delivering loop only touches this. */
 struct ipc_queue {
+	int fd;
 	struct list waiting;
 	size_t count, bytes;
 	bool is_gone;	 /* sending said that nobody is there */
@@ -72,7 +73,7 @@ int ipc_channel_open(struct ipc_channel *channel, struct os_loop *loop, int fd, 
 		os_close(fd);
 		return err;
 	}
-	channel->watch.fd = fd;
+	channel->watch.fd = queue->fd = fd;
 	channel->queue = queue;
 	return 0;
 }
@@ -113,13 +114,12 @@ static void queue_free(struct ipc_queue *queue)
 void ipc_channel_close(struct ipc_channel *channel)
 {
 	struct ipc_queue *queue = TAKE(channel->queue);
-	int fd = channel->watch.fd;
 
 	channel->handlers = NULL;
 	if (!queue)
 		return;
 	os_watch_remove(&channel->watch);
-	os_close(fd);
+	os_close(queue->fd);
 	channel->watch.fd = -1;
 	queue_clear(queue);
 	queue->is_closed = true;
@@ -173,7 +173,7 @@ static int send_at_once(struct ipc_channel *channel, const struct ipc_header *he
 		.descriptor_count = (size_t)descriptor_count,
 	};
 
-	return os_packet_send(channel->watch.fd, &packet);
+	return os_packet_send(channel->queue->fd, &packet);
 }
 
 int ipc_send(struct ipc_channel *channel, enum ipc_number number, const void *body, struct span tail,
@@ -233,7 +233,7 @@ void ipc_channel_flush(struct ipc_channel *channel)
 				.descriptor_count = queued->descriptor_count,
 			};
 		}
-		sent = os_packet_send_many(channel->watch.fd, packets, count);
+		sent = os_packet_send_many(queue->fd, packets, count);
 		if (sent == -EAGAIN || sent == -ETOOMANYREFS || sent == -ENOBUFS || sent == -ENOMEM)
 			return; /* a later flush, or the edge that says writable */
 		if (sent <= 0) {
@@ -339,7 +339,7 @@ static bool deliver(struct ipc_channel *channel, struct ipc_queue *queue)
 	for (size_t i = 0; i < queue->batch; i++)
 		packets[i] = (struct os_packet_in){ .buf = queue->buffer + i * queue->packet_size,
 						    .size = queue->packet_size };
-	count = os_packet_receive_many(channel->watch.fd, packets, queue->batch);
+	count = os_packet_receive_many(queue->fd, packets, queue->batch);
 	if (count == -EAGAIN)
 		return false;
 	if (count <= 0) {
@@ -393,12 +393,9 @@ static void on_ready(struct os_watch *watch, unsigned now)
 	}
 	if (go_on) {
 		/* There may be more: be told next turn, when others had theirs. */
-		int fd = watch->fd;
-
 		os_watch_remove(watch);
-		if (os_watch_add(channel->loop, watch, fd, OS_WATCH_EDGE) < 0)
+		if (os_watch_add(channel->loop, watch, queue->fd, OS_WATCH_EDGE) < 0)
 			closed(channel, NULL);
-		watch->fd = fd;
 	}
 }
 
@@ -413,10 +410,10 @@ int ipc_wait(struct ipc_channel *channel, int timeout_ms, struct ipc_message *re
 	ipc_channel_flush(channel);
 	for (;;) {
 		packet = (struct os_packet_in){ .buf = queue->buffer, .size = queue->packet_size };
-		count = os_packet_receive(channel->watch.fd, &packet);
+		count = os_packet_receive(queue->fd, &packet);
 		if (count != -EAGAIN)
 			break;
-		count = os_wait(channel->watch.fd, OS_READABLE, timeout_ms);
+		count = os_wait(queue->fd, OS_READABLE, timeout_ms);
 		if (count < 0)
 			return count;
 	}

@@ -111,14 +111,21 @@ int upstream_tls_handshake(struct upstream_connection *connection)
 
 ssize_t upstream_tls_receive(struct upstream_connection *connection, char *buf, size_t size)
 {
+	struct upstream *upstream = connection->upstream;
+	struct tls_wire wire = wire_of(connection);
+	bool is_kept = true; /* wire.in lies in `sealed`, not in wire_in */
+
 	for (;;) {
-		struct tls_wire wire = wire_of(connection);
 		size_t len;
-		/* Also with nothing new: what it has opened, or the end that came with the last bytes. */
+		/* At first also with nothing new: what was opened before, or an end that came with it. */
 		int outcome = tls_session_read(connection->tls, &wire, buf, size, &len);
 		int sent;
+		ssize_t n;
 
-		wire_taken(connection, &wire);
+		if (is_kept)
+			wire_taken(connection, &wire);
+		else if (!upstream_queue_add(&connection->sealed, wire.in))
+			return -ENOMEM;
 		/* Answers to key updates. That they cannot leave is the next write's matter. */
 		sent = wire_send(connection, &wire);
 		if (len)
@@ -127,15 +134,17 @@ ssize_t upstream_tls_receive(struct upstream_connection *connection, char *buf, 
 			return 0;
 		if (outcome == TLS_FAILED || outcome == TLS_WANT_SIGNATURE)
 			return -EPROTO;
-		if (outcome < 0)
-			return outcome;
-		if (outcome == TLS_WANT_ROOM && sent)
-			return sent;
-		if (outcome == TLS_WANT_INPUT) {
-			outcome = wire_receive(connection);
-			if (outcome)
-				return outcome;
-		}
+		if (outcome < 0 || sent == -ENOMEM)
+			return outcome < 0 ? outcome : sent;
+		wire = wire_of(connection);
+		is_kept = true;
+		if (outcome == TLS_WANT_ROOM || wire.in.len)
+			continue;
+		n = upstream_socket_receive(connection, upstream->wire_in, UPSTREAM_WIRE_SIZE);
+		if (n <= 0)
+			return n ? n : -ECONNABORTED;
+		wire.in = span_of(upstream->wire_in, (size_t)n);
+		is_kept = false;
 	}
 }
 

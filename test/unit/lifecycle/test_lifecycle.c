@@ -86,7 +86,7 @@ static void gather_actions(struct world *world, char *out, size_t size)
 	while (lifecycle_next(world->life, &action)) {
 		char name[64] = "", peer[64] = "";
 
-		switch (action.what) {
+		switch ((int)action.what) {
 		case LIFECYCLE_COMPILE:
 		case LIFECYCLE_ABORT_COMPILE:
 		case LIFECYCLE_DECIDED:
