@@ -1,6 +1,8 @@
 /* c-ares in the loop. It is set up once, before the sandbox, and never reads a file: servers are told to it,
  * search domains are tried here, hosts are not its business. Its callbacks only note; what follows from them
  * happens when it has returned. */
+#include "dial/dial.h"
+
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -309,12 +311,11 @@ static const char *why_of(const struct dial_lookup *lookup)
 		return "the name has no address";
 	case ARES_ETIMEOUT:
 		return "no name server answered";
-	case ARES_ECONNREFUSED:
-		return "the name server cannot be reached";
+	case ARES_ECONNREFUSED: /* c-ares 1.18 says this of a SERVFAIL too */
 	case ARES_ESERVFAIL:
 	case ARES_EREFUSED:
 	case ARES_ENOTIMP:
-		return "the name server could not say";
+		return "no name server could say";
 	case ARES_EBADRESP:
 	case ARES_EFORMERR:
 		return "the name server's answer makes no sense";

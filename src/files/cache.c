@@ -10,7 +10,7 @@ struct files_entry {
 	uint64_t root;
 	struct span path; /* its own copy */
 	struct files_document *document; /* NULL while the first answer is awaited */
-	uint64_t asked_ns, answered_ns;
+	uint64_t answered_ns;
 	bool is_asked;
 };
 
@@ -198,6 +198,9 @@ struct files_document *files_cache_store(struct files_cache *cache, uint64_t roo
 	entry->answered_ns = now_ns;
 	entry->is_asked = false;
 	cache->bytes += document->bytes.len;
+	/* Last, so that all others are before it where room is made. */
+	list_remove(&entry->link);
+	list_push_back(&cache->used, &entry->link);
 	while (cache->bytes > cache->max_bytes && cache->used.next != &entry->link)
 		entry_free(cache, LIST_ITEM(cache->used.next, struct files_entry, link));
 	return document;

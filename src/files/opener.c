@@ -13,7 +13,7 @@ struct files_opener {
 	size_t count, capacity;
 };
 
-enum { FILES_PATH_MAX = 4096 };
+enum { FILES_PATH_MAX = 4096, PAGE_BYTES = 4096 };
 
 int files_opener_new(struct files_opener **ret_opener)
 {
@@ -191,12 +191,13 @@ void files_open(struct files_opener *opener, uint64_t root_id, struct span path,
 
 int files_warm(int fd, uint64_t offset, uint64_t len)
 {
-	char page[4096];
 	uint64_t end = offset + (len < FILES_WARM_STEP ? len : FILES_WARM_STEP);
+	char byte;
 
-	/* One byte a page is enough to have the page read; a foreign descriptor may be anything readable. */
-	for (uint64_t at = offset; at < end; at += sizeof(page)) {
-		ssize_t got = os_pread(fd, page, 1, at);
+	/* One byte a page is enough to have the page read; a foreign descriptor may be anything readable.
+	 * From the page's start on: the range may end in the page behind its last whole step. */
+	for (uint64_t at = offset & ~(uint64_t)(PAGE_BYTES - 1); at < end; at += PAGE_BYTES) {
+		ssize_t got = os_pread(fd, &byte, 1, at);
 
 		if (got <= 0)
 			return (int)got;

@@ -1,0 +1,150 @@
+#include "name_server.h"
+
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+
+enum { TYPE_A = 1, TYPE_CNAME = 5, TYPE_AAAA = 28, HEADER_LEN = 12 };
+
+static void write_name(struct writer *out, struct span name)
+{
+	struct span label;
+
+	while (span_cut(&name, '.', &label)) {
+		write_byte(out, (char)label.len);
+		write_span(out, label);
+	}
+	write_byte(out, 0);
+}
+
+static void write_address(struct writer *out, struct span name, const char *text, uint32_t ttl_s)
+{
+	struct os_address address;
+	bool is_v4;
+
+	assert_true(os_address_parse_ip(span_str(text), &address));
+	is_v4 = address.family == OS_FAMILY_V4;
+	write_name(out, name);
+	write_be16(out, is_v4 ? TYPE_A : TYPE_AAAA);
+	write_be16(out, 1);
+	write_be32(out, ttl_s);
+	write_be16(out, is_v4 ? 4 : 16);
+	write_span(out, span_of(address.ip, is_v4 ? 4 : 16));
+}
+
+/* Header, question as it came, and what the row says. */
+static struct span answer(const struct name_server_row *row, struct span query, struct span name, unsigned type,
+			  char *buf, size_t size)
+{
+	struct writer out = writer_of(buf, size);
+	struct span owner = row && row->alias ? span_str(row->alias) : name;
+	const char *address = !row ? NULL : type == TYPE_A ? row->v4 : type == TYPE_AAAA ? row->v6 : NULL;
+	bool is_absent = !row || row->manner == NO_SUCH_NAME;
+	unsigned code = row && row->manner == SERVER_FAILURE ? 2 : is_absent ? 3 : 0;
+	uint16_t count = 0;
+
+	if (!code)
+		count = (uint16_t)((row->alias != NULL) + (address != NULL));
+	if (row && row->manner == OTHER_NAME)
+		name = SPAN("somebody.else");
+	write_span(&out, span_first(query, 2));
+	write_be16(&out, (uint16_t)(0x8180 | code));
+	write_be16(&out, 1);
+	write_be16(&out, count);
+	write_be32(&out, 0);
+	write_name(&out, name);
+	write_be16(&out, (uint16_t)type);
+	write_be16(&out, 1);
+	if (count && row->alias) {
+		write_name(&out, name);
+		write_be16(&out, TYPE_CNAME);
+		write_be16(&out, 1);
+		write_be32(&out, row->ttl_s);
+		write_be16(&out, (uint16_t)(owner.len + 2));
+		write_name(&out, owner);
+	}
+	if (count && address)
+		write_address(&out, owner, address, row->ttl_s);
+	return writer_done(&out);
+}
+
+static const struct name_server_row *row_find(const struct name_server *server, struct span name)
+{
+	for (size_t i = 0; i < server->row_count; i++)
+		if (span_equal_nocase(span_str(server->rows[i].name), name))
+			return &server->rows[i];
+	return NULL;
+}
+
+static struct span read_question(struct span query, char *name, unsigned *ret_type)
+{
+	struct reader reader = reader_of(span_skip(query, HEADER_LEN));
+	size_t len = 0;
+
+	for (uint8_t label = read_u8(&reader); label && reader.ok; label = read_u8(&reader)) {
+		struct span text = read_span(&reader, label);
+
+		if (len)
+			name[len++] = '.';
+		memcpy(name + len, text.ptr, text.len);
+		len += text.len;
+	}
+	*ret_type = read_be16(&reader);
+	return span_of(name, len);
+}
+
+static void on_query(struct os_watch *watch, unsigned now)
+{
+	struct name_server *server = CONTAINER_OF(watch, struct name_server, watch);
+	char query[512], name[512], buf[1024];
+	struct sockaddr_storage peer;
+	socklen_t peer_len = sizeof(peer);
+	ssize_t len = recvfrom(watch->fd, query, sizeof(query), 0, (struct sockaddr *)&peer, &peer_len);
+	const struct name_server_row *row;
+	enum name_server_manner manner;
+	struct span text;
+	unsigned type;
+
+	(void)now;
+	if (len < HEADER_LEN)
+		return;
+	server->questions++;
+	text = read_question(span_of(query, (size_t)len), name, &type);
+	row = row_find(server, text);
+	manner = !row ? NO_SUCH_NAME : type == TYPE_AAAA && row->v6_manner ? row->v6_manner : row->manner;
+	if (server->is_silent || manner == SILENT)
+		return;
+	text = answer(row, span_of(query, (size_t)len), text, type, buf, sizeof(buf));
+	if (manner == GARBAGE)
+		memset(buf + 2, 0xa5, text.len - 2);
+	if (manner == CUT_SHORT)
+		text.len -= 5;
+	assert_true(sendto(watch->fd, text.ptr, text.len, 0, (struct sockaddr *)&peer, peer_len) > 0);
+}
+
+void name_server_start(struct name_server *server, struct os_loop *loop, const struct name_server_row *rows,
+		       size_t count)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(address);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	*server = (struct name_server){ .watch.on_ready = on_query, .rows = rows, .row_count = count };
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+	server->port = ntohs(address.sin_port);
+	assert_int_equal(os_watch_add(loop, &server->watch, fd, OS_WATCH_LEVEL_READ), 0);
+}
+
+void name_server_stop(struct name_server *server)
+{
+	int fd = server->watch.fd;
+
+	os_watch_remove(&server->watch);
+	os_close(fd);
+}

@@ -1,0 +1,34 @@
+/* A name server on loopback, in the loop of the test: what it answers stands in a table of the test. */
+#pragma once
+
+#include "os/os.h"
+
+enum name_server_manner {
+	ANSWERS,
+	NO_SUCH_NAME,
+	SERVER_FAILURE,
+	SILENT,
+	GARBAGE,
+	CUT_SHORT, /* a good answer without its last bytes */
+	OTHER_NAME, /* an answer to a question that nobody asked */
+};
+
+struct name_server_row {
+	const char *name;
+	const char *v4, *v6; /* one address each, or NULL: none of that kind */
+	const char *alias;   /* the addresses belong to that name */
+	uint32_t ttl_s;
+	enum name_server_manner manner, v6_manner; /* v6_manner of AAAA alone, where it is not ANSWERS */
+};
+
+struct name_server {
+	struct os_watch watch;
+	uint16_t port;
+	const struct name_server_row *rows;
+	size_t row_count, questions;
+	bool is_silent;
+};
+
+void name_server_start(struct name_server *server, struct os_loop *loop, const struct name_server_row *rows,
+		       size_t count);
+void name_server_stop(struct name_server *server);

@@ -1,0 +1,517 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dial/dial.h"
+#include "name_server.h"
+
+/* Real sockets on loopback; names come from a name server in the same loop. */
+
+enum { OPEN_PORT, CLOSED_PORT };
+
+static const struct name_server_row rows[] = {
+	{ .name = "four.test", .v4 = "127.0.0.1", .ttl_s = 60 },
+	{ .name = "six.test", .v6 = "::1", .ttl_s = 60 },
+	{ .name = "both.test", .v4 = "127.0.0.1", .v6 = "::1", .ttl_s = 60 },
+	{ .name = "alias.test", .v4 = "127.0.0.1", .alias = "real.test", .ttl_s = 60 },
+	{ .name = "brief.test", .v4 = "127.0.0.1", .ttl_s = 0 },
+	{ .name = "app.corp.test", .v4 = "127.0.0.1", .ttl_s = 60 },
+	{ .name = "none.test" },
+	{ .name = "absent.test", .manner = NO_SUCH_NAME },
+	{ .name = "failing.test", .manner = SERVER_FAILURE },
+	{ .name = "silent.test", .manner = SILENT },
+	{ .name = "garbage.test", .v4 = "127.0.0.1", .manner = GARBAGE },
+	{ .name = "short.test", .v4 = "127.0.0.1", .manner = CUT_SHORT },
+	{ .name = "wrong.test", .v4 = "127.0.0.1", .manner = OTHER_NAME },
+	{ .name = "half.test", .v4 = "127.0.0.1", .ttl_s = 60, .v6_manner = SILENT },
+	{ .name = "metadata.test", .v4 = "169.254.169.254", .ttl_s = 60 },
+	{ .name = "zero.test", .v4 = "0.0.0.0", .v6 = "::", .ttl_s = 60 },
+	{ .name = "mapped.test", .v6 = "::ffff:169.254.169.254", .ttl_s = 60 },
+	{ .name = "mixed.test", .v4 = "127.0.0.1", .v6 = "fe80::1", .ttl_s = 60 },
+	{ .name = "loopback.test", .v4 = "127.0.0.1", .v6 = "2001:db8::1", .ttl_s = 60 },
+};
+
+#define HOSTS "127.0.0.1 hosted.test localhost4.localhost\n169.254.1.1 operator.test\n"
+
+static const struct {
+	const char *host;
+	int port;
+	enum dial_status status;
+	uint8_t family;	    /* of the peer */
+	const char *detail; /* contained in it */
+	uint32_t max_ms;    /* it must not take longer; 0: the timeout */
+} cases[] = {
+	{ "127.0.0.1", OPEN_PORT, 0, OS_FAMILY_V4, "", 100 },
+	{ "::1", OPEN_PORT, 0, OS_FAMILY_V6, "", 100 },
+	{ "localhost", OPEN_PORT, 0, OS_FAMILY_V6, "", 100 },
+	{ "LOCALHOST.", OPEN_PORT, 0, OS_FAMILY_V6, "", 100 },
+	{ "app.localhost", OPEN_PORT, 0, OS_FAMILY_V6, "", 100 },
+	{ "localhost4.localhost", OPEN_PORT, 0, OS_FAMILY_V4, "", 100 },
+	{ "hosted.test", OPEN_PORT, 0, OS_FAMILY_V4, "", 100 },
+	{ "127.0.0.1", CLOSED_PORT, DIAL_REFUSED, 0, "127.0.0.1:", 100 },
+	{ "localhost", CLOSED_PORT, DIAL_REFUSED, 0, "[::1]:", 100 },
+	{ "four.test", OPEN_PORT, 0, OS_FAMILY_V4, "", 200 },
+	{ "six.test", OPEN_PORT, 0, OS_FAMILY_V6, "", 200 },
+	{ "both.test", OPEN_PORT, 0, OS_FAMILY_V6, "", 200 },
+	{ "alias.test", OPEN_PORT, 0, OS_FAMILY_V4, "", 200 },
+	{ "Four.Test", CLOSED_PORT, DIAL_REFUSED, 0, "127.0.0.1:", 200 },
+	{ "app", OPEN_PORT, 0, OS_FAMILY_V4, "", 200 },
+	{ "half.test", OPEN_PORT, 0, OS_FAMILY_V4, "", 300 },
+	{ "mixed.test", OPEN_PORT, 0, OS_FAMILY_V4, "", 200 },
+	{ "none.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "none.test: no such name", 200 },
+	{ "absent.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "absent.test: no such name", 200 },
+	{ "failing.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "could say", 0 },
+	{ "silent.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "in time", 0 },
+	{ "garbage.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "garbage.test: ", 0 },
+	{ "short.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "short.test: ", 0 },
+	{ "wrong.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "wrong.test: ", 0 },
+	{ "metadata.test", OPEN_PORT, DIAL_FORBIDDEN, 0, "may not", 200 },
+	{ "zero.test", OPEN_PORT, DIAL_FORBIDDEN, 0, "may not", 200 },
+	{ "mapped.test", OPEN_PORT, DIAL_FORBIDDEN, 0, "may not", 200 },
+	{ "a..b", OPEN_PORT, DIAL_NO_ADDRESS, 0, "a..b: ", 200 },
+};
+
+struct fixture {
+	struct os_loop *loop;
+	struct dial *dial;
+	struct name_server server;
+	int v4, v6;
+	uint16_t port, closed_port;
+};
+
+struct outcome {
+	bool is_done;
+	enum dial_status status;
+	struct os_address peer;
+	int error_number;
+	char detail[300];
+};
+
+static void on_done(void *owner, struct dial_attempt *attempt, const struct dial_result *result)
+{
+	struct outcome *outcome = owner;
+
+	(void)attempt;
+	assert_false(outcome->is_done);
+	outcome->is_done = true;
+	outcome->status = result->status;
+	outcome->peer = result->peer;
+	outcome->error_number = result->error_number;
+	snprintf(outcome->detail, sizeof(outcome->detail), "%.*s", SPAN_ARG(result->detail));
+	if (result->status == 0) {
+		assert_true(os_descriptor_is_open(result->fd));
+		os_close(result->fd);
+	}
+}
+
+static void set_resolver(struct fixture *fixture, uint16_t first_port, uint16_t second_port)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "nameserver 127.0.0.1:%u\n%s127.0.0.1:%u\nsearch corp.test\n", first_port,
+		 second_port ? "nameserver " : "#", second_port);
+	assert_int_equal(dial_set_resolver(fixture->dial, span_str(text)), 0);
+}
+
+static int setup(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	struct os_address v4 = { .family = OS_FAMILY_V4, .ip = { 127, 0, 0, 1 } };
+	struct os_address v6 = { .family = OS_FAMILY_V6, .ip = { [15] = 1 } };
+	struct os_address local;
+	int closed;
+
+	assert_int_equal(os_loop_new(&fixture->loop), 0);
+	assert_int_equal(dial_new(fixture->loop, &fixture->dial), 0);
+	assert_int_equal(os_listen(&v4, 0, 64, &fixture->v4), 0);
+	assert_int_equal(os_socket_local(fixture->v4, &local), 0);
+	v6.port = fixture->port = local.port;
+	assert_int_equal(os_listen(&v6, 0, 64, &fixture->v6), 0);
+	assert_int_equal(os_listen(&v4, 0, 1, &closed), 0);
+	assert_int_equal(os_socket_local(closed, &local), 0);
+	fixture->closed_port = local.port;
+	os_close(closed);
+	name_server_start(&fixture->server, fixture->loop, rows, ARRAY_LEN(rows));
+	set_resolver(fixture, fixture->server.port, 0);
+	assert_int_equal(dial_set_hosts(fixture->dial, SPAN(HOSTS)), 0);
+	*state = fixture;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	dial_free(fixture->dial);
+	name_server_stop(&fixture->server);
+	os_close(fixture->v4);
+	os_close(fixture->v6);
+	os_loop_free(fixture->loop);
+	free(fixture);
+	return 0;
+}
+
+static void set_origin(struct fixture *fixture, const char *host, uint16_t port)
+{
+	struct dial_origin origin = { .id = 1, .host = span_str(host), .port = port };
+
+	assert_int_equal(dial_set_origins(fixture->dial, &origin, 1), 0);
+}
+
+static void turns(struct fixture *fixture, uint32_t duration_ms)
+{
+	uint64_t until_ns = os_now_ns() + duration_ms * OS_MS;
+
+	while (os_now_ns() < until_ns)
+		assert_int_equal(os_loop_turn(fixture->loop, 5, NULL, NULL), 0);
+}
+
+static uint64_t wait_done(struct fixture *fixture, struct outcome *outcome)
+{
+	uint64_t start_ns = os_now_ns();
+
+	while (!outcome->is_done) {
+		assert_int_equal(os_loop_turn(fixture->loop, 100, NULL, NULL), 0);
+		assert_true(os_now_ns() - start_ns < 5 * OS_SECOND);
+	}
+	return (os_now_ns() - start_ns) / OS_MS;
+}
+
+static uint64_t dial_once(struct fixture *fixture, uint32_t timeout_ms, struct outcome *ret_outcome)
+{
+	struct dial_attempt *attempt;
+
+	memset(ret_outcome, 0, sizeof(*ret_outcome));
+	assert_int_equal(os_loop_turn(fixture->loop, 0, NULL, NULL), 0);
+	assert_int_equal(dial_start(fixture->dial, 1, timeout_ms, on_done, ret_outcome, &attempt), 0);
+	assert_false(ret_outcome->is_done);
+	return wait_done(fixture, ret_outcome);
+}
+
+static void test_cases(void **state)
+{
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct outcome outcome;
+		uint64_t took_ms;
+
+		set_origin(fixture, cases[i].host,
+			   cases[i].port == OPEN_PORT ? fixture->port : fixture->closed_port);
+		took_ms = dial_once(fixture, 700, &outcome);
+		if (outcome.status != cases[i].status || outcome.peer.family != cases[i].family ||
+		    !strstr(outcome.detail, cases[i].detail) ||
+		    took_ms > (cases[i].max_ms ? cases[i].max_ms : 900))
+			fail_msg("%s: status %d family %d \"%s\" after %llu ms", cases[i].host, outcome.status,
+				 outcome.peer.family, outcome.detail, (unsigned long long)took_ms);
+	}
+}
+
+static void test_unknown_origin(void **state)
+{
+	struct fixture *fixture = *state;
+	struct outcome outcome;
+
+	set_origin(fixture, "127.0.0.1", fixture->port);
+	assert_int_equal(dial_set_origins(fixture->dial, NULL, 0), 0);
+	dial_once(fixture, 500, &outcome);
+	assert_int_equal(outcome.status, DIAL_FAILED);
+}
+
+static void test_unix(void **state)
+{
+	struct fixture *fixture = *state;
+	char folder[] = "/tmp/dial-test-XXXXXX", path[64];
+	struct dial_origin origin = { .id = 1 };
+	struct outcome outcome;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/missing.sock", folder);
+	origin.unix_path = span_str(path);
+	assert_int_equal(dial_set_origins(fixture->dial, &origin, 1), 0);
+	dial_once(fixture, 500, &outcome);
+	assert_int_equal(outcome.status, DIAL_UNREACHABLE);
+	assert_int_equal(outcome.error_number, ENOENT);
+	assert_non_null(strstr(outcome.detail, "missing.sock"));
+	assert_int_equal(rmdir(folder), 0);
+}
+
+/* Full: the kernel drops what comes, as a host does that is not there. */
+static void test_timeout(void **state)
+{
+	struct fixture *fixture = *state;
+	struct os_address address = { .family = OS_FAMILY_V4, .ip = { 127, 0, 0, 1 } };
+	struct outcome outcome;
+	int full, fillers[4];
+	uint64_t took_ms;
+
+	assert_int_equal(os_listen(&address, 0, 0, &full), 0);
+	assert_int_equal(os_socket_local(full, &address), 0);
+	for (size_t i = 0; i < ARRAY_LEN(fillers); i++)
+		assert_int_equal(os_connect(&address, &fillers[i]), 0);
+	turns(fixture, 20);
+	set_origin(fixture, "127.0.0.1", address.port);
+	took_ms = dial_once(fixture, 200, &outcome);
+	assert_int_equal(outcome.status, DIAL_TIMEOUT);
+	assert_int_equal(outcome.error_number, ETIMEDOUT);
+	assert_in_range(took_ms, 195, 400);
+	assert_non_null(strstr(outcome.detail, "127.0.0.1:"));
+	for (size_t i = 0; i < ARRAY_LEN(fillers); i++)
+		os_close(fillers[i]);
+	os_close(full);
+}
+
+/* The first address hangs: the second is tried 250 ms later and wins. */
+static void test_next_address_after_250_ms(void **state)
+{
+	struct fixture *fixture = *state;
+	struct os_address first = { .family = OS_FAMILY_V4, .ip = { 127, 0, 0, 2 } };
+	struct os_address second = { .family = OS_FAMILY_V4, .ip = { 127, 0, 0, 3 } };
+	struct outcome outcome;
+	int full, open, fillers[4];
+	uint64_t took_ms;
+
+	assert_int_equal(os_listen(&first, 0, 0, &full), 0);
+	assert_int_equal(os_socket_local(full, &first), 0);
+	second.port = first.port;
+	assert_int_equal(os_listen(&second, 0, 8, &open), 0);
+	for (size_t i = 0; i < ARRAY_LEN(fillers); i++)
+		assert_int_equal(os_connect(&first, &fillers[i]), 0);
+	turns(fixture, 20);
+	assert_int_equal(dial_set_hosts(fixture->dial, SPAN("127.0.0.2 slow.test\n127.0.0.3 slow.test\n")), 0);
+	set_origin(fixture, "slow.test", first.port);
+	took_ms = dial_once(fixture, 2000, &outcome);
+	assert_int_equal(outcome.status, 0);
+	assert_int_equal(outcome.peer.ip[3], 3);
+	assert_in_range(took_ms, 245, 400);
+	for (size_t i = 0; i < ARRAY_LEN(fillers); i++)
+		os_close(fillers[i]);
+	os_close(full);
+	os_close(open);
+}
+
+static void test_answers_are_kept(void **state)
+{
+	struct fixture *fixture = *state;
+	struct outcome outcome;
+	size_t questions;
+
+	set_origin(fixture, "both.test", fixture->port);
+	dial_once(fixture, 500, &outcome);
+	questions = fixture->server.questions;
+	assert_int_equal(questions, 2); /* A and AAAA */
+	for (int i = 0; i < 5; i++) {
+		set_origin(fixture, "both.test", i % 2 ? fixture->port : fixture->closed_port);
+		dial_once(fixture, 500, &outcome);
+	}
+	assert_int_equal(fixture->server.questions, questions);
+	/* A TTL of 0 counts as 1 s. */
+	set_origin(fixture, "brief.test", fixture->port);
+	dial_once(fixture, 500, &outcome);
+	questions = fixture->server.questions;
+	dial_once(fixture, 500, &outcome);
+	assert_int_equal(fixture->server.questions, questions);
+	turns(fixture, 1100);
+	dial_once(fixture, 500, &outcome);
+	assert_int_equal(outcome.status, 0);
+	assert_int_equal(fixture->server.questions, questions + 2);
+}
+
+static void test_last_good_answer_is_kept(void **state)
+{
+	static const struct name_server_row gone[] = { { .name = "brief.test", .manner = NO_SUCH_NAME } };
+	struct fixture *fixture = *state;
+	struct outcome outcome;
+	uint64_t took_ms;
+
+	set_origin(fixture, "brief.test", fixture->port);
+	dial_once(fixture, 500, &outcome);
+	turns(fixture, 1100);
+	/* Nobody answers: it waits a little, then it goes by what it knows. */
+	fixture->server.is_silent = true;
+	took_ms = dial_once(fixture, 2000, &outcome);
+	assert_int_equal(outcome.status, 0);
+	assert_in_range(took_ms, 200, 400);
+	/* It says that there is no such name any more. */
+	fixture->server.is_silent = false;
+	fixture->server.rows = gone;
+	fixture->server.row_count = 1;
+	turns(fixture, 1500);
+	took_ms = dial_once(fixture, 2000, &outcome);
+	assert_int_equal(outcome.status, 0);
+	took_ms = dial_once(fixture, 2000, &outcome);
+	assert_int_equal(outcome.status, 0);
+	assert_true(took_ms < 50);
+}
+
+static void test_failures_pause(void **state)
+{
+	struct fixture *fixture = *state;
+	struct outcome outcome;
+	size_t questions;
+
+	set_origin(fixture, "absent.test", fixture->port);
+	dial_once(fixture, 500, &outcome);
+	questions = fixture->server.questions;
+	for (int i = 0; i < 20; i++) {
+		dial_once(fixture, 500, &outcome);
+		assert_int_equal(outcome.status, DIAL_NO_ADDRESS);
+	}
+	assert_int_equal(fixture->server.questions, questions);
+}
+
+static void test_silent_server_is_passed_over(void **state)
+{
+	struct fixture *fixture = *state;
+	struct name_server silent;
+	struct outcome outcome;
+	uint64_t took_ms;
+
+	name_server_start(&silent, fixture->loop, rows, 0);
+	silent.is_silent = true;
+	set_resolver(fixture, silent.port, fixture->server.port);
+	set_origin(fixture, "four.test", fixture->port);
+	took_ms = dial_once(fixture, 2000, &outcome);
+	assert_int_equal(outcome.status, 0);
+	assert_in_range(took_ms, 300, 1000);
+	name_server_stop(&silent);
+}
+
+/* One name that nobody answers for holds up no other. */
+static void test_silence_blocks_nobody(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dial_origin origins[] = {
+		{ .id = 1, .host = SPAN("four.test"), .port = fixture->port },
+		{ .id = 2, .host = SPAN("silent.test"), .port = fixture->port },
+	};
+	struct outcome silent[50] = { 0 }, outcome;
+	struct dial_attempt *attempt;
+
+	assert_int_equal(dial_set_origins(fixture->dial, origins, 2), 0);
+	for (size_t i = 0; i < ARRAY_LEN(silent); i++)
+		assert_int_equal(dial_start(fixture->dial, 2, 400, on_done, &silent[i], &attempt), 0);
+	assert_true(dial_once(fixture, 2000, &outcome) < 100);
+	assert_int_equal(outcome.status, 0);
+	for (size_t i = 0; i < ARRAY_LEN(silent); i++) {
+		wait_done(fixture, &silent[i]);
+		assert_int_equal(silent[i].status, DIAL_NO_ADDRESS);
+	}
+}
+
+static void test_new_servers_while_asking(void **state)
+{
+	struct fixture *fixture = *state;
+	struct outcome outcome = { 0 };
+	struct dial_attempt *attempt;
+
+	fixture->server.is_silent = true;
+	set_origin(fixture, "four.test", fixture->port);
+	assert_int_equal(dial_start(fixture->dial, 1, 3000, on_done, &outcome, &attempt), 0);
+	turns(fixture, 50);
+	fixture->server.is_silent = false;
+	/* Other text, same server. */
+	set_resolver(fixture, fixture->server.port, fixture->server.port);
+	assert_true(wait_done(fixture, &outcome) < 300);
+	assert_int_equal(outcome.status, 0);
+}
+
+/* At every moment: nothing is told afterwards, nothing is left (ASan, LSan). */
+static void test_cancel(void **state)
+{
+	static const char *const hosts[] = { "127.0.0.1", "localhost", "four.test", "silent.test", "half.test",
+					     "absent.test", "a..b" };
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+		for (uint32_t after = 0; after < 4; after++) {
+			struct outcome outcome = { 0 };
+			struct dial_attempt *attempt;
+
+			set_origin(fixture, hosts[i], fixture->port);
+			assert_int_equal(dial_start(fixture->dial, 1, 1000, on_done, &outcome, &attempt), 0);
+			for (uint32_t turn = 0; turn < after && !outcome.is_done; turn++)
+				assert_int_equal(os_loop_turn(fixture->loop, 1, NULL, NULL), 0);
+			if (!outcome.is_done) {
+				dial_cancel(attempt);
+				turns(fixture, 10);
+				assert_false(outcome.is_done);
+			}
+		}
+	}
+	/* And what is open when everything ends, and origins that go while they are dialled. */
+	for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+		static struct outcome outcome;
+		struct dial_attempt *attempt;
+
+		outcome.is_done = false;
+		set_origin(fixture, hosts[i], fixture->port);
+		assert_int_equal(dial_start(fixture->dial, 1, 60000, on_done, &outcome, &attempt), 0);
+		assert_int_equal(dial_set_origins(fixture->dial, NULL, 0), 0);
+	}
+}
+
+struct chain {
+	struct fixture *fixture;
+	int left;
+	struct outcome last;
+};
+
+static void on_chain(void *owner, struct dial_attempt *attempt, const struct dial_result *result)
+{
+	struct chain *chain = owner;
+	struct dial_attempt *next;
+
+	if (--chain->left == 0) {
+		on_done(&chain->last, attempt, result);
+		return;
+	}
+	if (!result->status)
+		os_close(result->fd);
+	assert_int_equal(dial_start(chain->fixture->dial, 1, 500, on_chain, chain, &next), 0);
+}
+
+static void test_dial_from_its_own_answer(void **state)
+{
+	static const char *const hosts[] = { "127.0.0.1", "four.test", "absent.test", "localhost" };
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+		struct chain chain = { .fixture = fixture, .left = 20 };
+		struct dial_attempt *attempt;
+
+		set_origin(fixture, hosts[i], fixture->port);
+		assert_int_equal(dial_start(fixture->dial, 1, 500, on_chain, &chain, &attempt), 0);
+		wait_done(fixture, &chain.last);
+	}
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_cases),
+		TEST(test_unknown_origin),
+		TEST(test_unix),
+		TEST(test_timeout),
+		TEST(test_next_address_after_250_ms),
+		TEST(test_answers_are_kept),
+		TEST(test_last_good_answer_is_kept),
+		TEST(test_failures_pause),
+		TEST(test_silent_server_is_passed_over),
+		TEST(test_silence_blocks_nobody),
+		TEST(test_new_servers_while_asking),
+		TEST(test_cancel),
+		TEST(test_dial_from_its_own_answer),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
