@@ -154,7 +154,7 @@ static bool prepare(struct lifecycle *lifecycle)
 	lifecycle_emit(lifecycle,
 		       (struct lifecycle_action){ .what = LIFECYCLE_DECIDED, .change = lifecycle->change });
 	/* It is decided: whatever dies now gets it in its next life, so there is nothing left to wait long for. */
-	phase_begin(lifecycle, LIFECYCLE_COMMITTING, LIFECYCLE_START_MS);
+	phase_begin(lifecycle, LIFECYCLE_COMMITTING, LIFECYCLE_COMMIT_MS);
 	return true;
 }
 

@@ -26,9 +26,10 @@ struct lifecycle_rule {
 
 enum {
 	LIFECYCLE_HANG_MS = 2000,
-	LIFECYCLE_START_MS = 30000,   /* from its birth to `ready` */
+	LIFECYCLE_START_MS = 5000,    /* from its birth to `ready`: there is no heartbeat before */
 	LIFECYCLE_COMPILE_MS = 30000,
 	LIFECYCLE_GATHER_MS = 60000,  /* the vault's part: keys and internal certificates */
+	LIFECYCLE_COMMIT_MS = 15000,
 	LIFECYCLE_PREPARE_MS = 11 * 60000, /* a worker may wait 10 min for a free place */
 	LIFECYCLE_BACK_OFF_FIRST_MS = 100,
 	LIFECYCLE_BACK_OFF_MAX_MS = 10000,

@@ -3,8 +3,6 @@
 
 #include "proc/supervisor_internal.h"
 
-enum { STOP_DRAIN_MS = 30 * 1000 };
-
 static void command_drop(struct command *command)
 {
 	ipc_channel_close(&command->channel);
@@ -142,8 +140,8 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_stop:
 		/* Its answer is the end of the channel: then nobody is left. */
-		lifecycle_stop(supervisor->lifecycle,
-			       ((const struct ipc_stop *)message->body)->now ? 0 : STOP_DRAIN_MS);
+		supervisor_stop(supervisor,
+				((const struct ipc_stop *)message->body)->now ? 0 : SUPERVISOR_DRAIN_MS);
 		return;
 	case IPC_MESSAGE_status:
 		send_status(supervisor, command);

@@ -282,6 +282,18 @@ void listeners_keep(struct supervisor *supervisor, struct child *vault)
 		keep_one(supervisor, vault, LIST_ITEM(node, struct listener, link), false);
 }
 
+void listeners_forget(struct supervisor *supervisor)
+{
+	struct child *vault = child_find(supervisor, IPC_VAULT, 0);
+
+	LIST_EACH(&supervisor->listeners, node) {
+		if (vault)
+			keep_one(supervisor, vault, LIST_ITEM(node, struct listener, link), true);
+	}
+	if (vault)
+		ipc_channel_flush(&vault->channel);
+}
+
 static bool plan_has(const struct plan *plan, uint64_t id)
 {
 	const struct plan_row *row;

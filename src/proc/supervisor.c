@@ -11,7 +11,6 @@
 
 enum {
 	TICK_MS = 400,
-	DRAIN_MS = 30 * 1000,
 	NOFILE_WANTED = 1 << 20,
 	SLOTS_MAX = 64,
 };
@@ -187,6 +186,16 @@ static void carry_out(struct supervisor *supervisor, const struct lifecycle_acti
 	}
 }
 
+/* The workers were told to drain and accept what waits; as long as anybody holds a listening socket, the kernel
+ * would go on to accept for nobody. */
+static void close_listeners(struct supervisor *supervisor)
+{
+	if (!supervisor->stops || list_is_empty(&supervisor->listeners))
+		return;
+	listeners_forget(supervisor);
+	listeners_close_all(supervisor);
+}
+
 static void on_turn(void *owner)
 {
 	struct supervisor *supervisor = owner;
@@ -198,6 +207,7 @@ static void on_turn(void *owner)
 		carry_out(supervisor, &action);
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
 		ipc_channel_flush(&supervisor->children[i].channel);
+	close_listeners(supervisor);
 	control_turn(supervisor);
 	next_ns = lifecycle_deadline_ns(supervisor->lifecycle);
 	if (next_ns > now_ns + TICK_MS * OS_MS)
@@ -214,6 +224,12 @@ static void on_tick(struct os_timer *timer)
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
 		lifecycle_on_heartbeat(supervisor->lifecycle, i,
 				       __atomic_load_n(&supervisor->children[i].range->heartbeat, __ATOMIC_RELAXED));
+}
+
+void supervisor_stop(struct supervisor *supervisor, uint32_t drain_ms)
+{
+	lifecycle_stop(supervisor->lifecycle, drain_ms);
+	supervisor->stops = true;
 }
 
 /* ---- Signals --------------------------------------------------------------------------------------- */
@@ -236,7 +252,7 @@ static void on_signal(struct os_signals *signals, int number, int sender_pid)
 	(void)sender_pid;
 	supervisor_now(supervisor);
 	if (number == SIGTERM || number == SIGINT)
-		lifecycle_stop(supervisor->lifecycle, DRAIN_MS);
+		supervisor_stop(supervisor, SUPERVISOR_DRAIN_MS);
 	else if (number == SIGHUP)
 		lifecycle_change(supervisor->lifecycle, LIFECYCLE_COMPILE_FILE);
 	else if (number == SIGCHLD && os_pid() == 1)

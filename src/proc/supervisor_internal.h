@@ -107,6 +107,7 @@ struct supervisor {
 	int state_fd, control_folder_fd, key_folder_fd, lock_fd;
 	int control_listener_fd, rescue_listener_fd, tickets_fd;
 	struct os_watch control_watch;
+	bool stops;
 	bool is_serving; /* byte 0 is ours and the ready lines are printed */
 
 	struct list listeners;
@@ -128,7 +129,10 @@ struct supervisor {
 	int exit_code;
 };
 
+enum { SUPERVISOR_DRAIN_MS = 30 * 1000 };
+
 /* supervisor.c */
+void supervisor_stop(struct supervisor *supervisor, uint32_t drain_ms);
 /* One line for the operator on standard error, and an event. */
 void supervisor_say(struct supervisor *supervisor, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Adds to what is wrong with the change under way. */
@@ -174,6 +178,7 @@ void listeners_drop_new(struct supervisor *supervisor);
 void listeners_decided(struct supervisor *supervisor);
 void listeners_give(struct supervisor *supervisor, struct child *worker, bool only_new);
 void listeners_keep(struct supervisor *supervisor, struct child *vault);
+void listeners_forget(struct supervisor *supervisor); /* the vault's copies */
 void listeners_print_ready(struct supervisor *supervisor);
 int listeners_rescue(struct supervisor *supervisor) MUST_CHECK;
 void listeners_close_all(struct supervisor *supervisor);
