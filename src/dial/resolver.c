@@ -1,6 +1,8 @@
 /* c-ares in the loop. It is set up once, before the sandbox, and never reads a file: servers are told to it,
  * search domains are tried here, hosts are not its business. Its callbacks only note; what follows from them
  * happens when it has returned. */
+#include "dial/dial.h"
+
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -1,3 +1,5 @@
+#include "dial/dial.h"
+
 #include <string.h>
 
 #include "dial/dial_internal.h"

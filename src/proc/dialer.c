@@ -1,7 +1,8 @@
 /* The dialer process: the only one that resolves names or connects. Workers name an origin's id and get a
  * connected socket; which addresses that may lead to is in the snapshot, not in their message. */
-#include "dial/dial.h"
 #include "proc/proc.h"
+
+#include "dial/dial.h"
 
 enum {
 	ATTEMPTS_PER_CHANNEL_MAX = 4096,

@@ -3,9 +3,9 @@
  *
  * A writer's line wakes it by the ring's event. Then it lingers: for a few milliseconds nobody needs to wake
  * it, and what came meanwhile leaves in one write. Only when nothing came it goes to sleep again. */
-#include "ipc/ipc.h"
-#include "proc/log_internal.h"
 #include "proc/proc.h"
+
+#include "proc/log_internal.h"
 
 enum {
 	ACCESS,
@@ -17,6 +17,7 @@ enum {
 	RETRY_MS = 20,	      /* of a full disk, of a pipe whose reader is slow */
 	LOOK_MS = 100,	      /* between two looks at a file's name */
 	REPORT_SECONDS = 10,
+	STANDARD_OUTPUT = 1,
 };
 
 struct log_ring {
@@ -25,7 +26,6 @@ struct log_ring {
 	struct log_process *log;
 	struct telemetry_ring *memory;
 	uint32_t index;
-	uint64_t dropped; /* of its writer, as reported last */
 };
 
 struct log_process {
@@ -144,7 +144,6 @@ static int ring_add(struct log_process *log, uint32_t index, struct ipc_message 
 	ring->log = log;
 	ring->memory = memory;
 	ring->index = index;
-	ring->dropped = ring->memory->dropped;
 	ring->watch.on_ready = on_event;
 	ring->watch.fd = TAKE_FD(message->descriptors[1]);
 	list_push_back(&log->rings, &ring->link);
@@ -261,8 +260,8 @@ static void count_drops(struct log_process *log)
 		uint64_t dropped = __atomic_load_n(&ring->memory->dropped, __ATOMIC_RELAXED);
 
 		/* Their writers count these themselves. */
-		log->dropped += dropped - ring->dropped;
-		ring->dropped = dropped;
+		log->dropped += dropped - ring->memory->reported;
+		ring->memory->reported = dropped;
 	}
 }
 
@@ -339,6 +338,9 @@ static void take_file(struct log_process *log, const struct ipc_log_file *file, 
 	bool has_place = file->target == SNAPSHOT_LOG_FILE || file->target == SNAPSHOT_LOG_STDOUT;
 	enum snapshot_log_target kind = has_place ? (enum snapshot_log_target)file->target : SNAPSHOT_LOG_OFF;
 
+	/* Standard output was inherited. */
+	if (file->target == SNAPSHOT_LOG_STDOUT && fd < 0 && os_duplicate(STANDARD_OUTPUT, &fd))
+		fd = -1;
 	if (file->which >= TARGET_COUNT) {
 		os_close(fd);
 		os_close(folder);

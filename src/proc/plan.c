@@ -111,7 +111,9 @@ void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants)
 
 	*ret_wants = (struct lifecycle_wants){ 0 };
 	/* The vault also keeps the listeners for the next supervisor, so it is always wanted. */
-	ret_wants->wanted[IPC_WORKER] = ret_wants->wanted[IPC_VAULT] = ret_wants->wanted[IPC_LOG] = true;
+	/* A slot is a pair of worker and keyholder. */
+	ret_wants->wanted[IPC_WORKER] = ret_wants->wanted[IPC_KEYHOLDER] = true;
+	ret_wants->wanted[IPC_VAULT] = ret_wants->wanted[IPC_LOG] = true;
 	while ((row = plan_next(plan, IPC_PLAN_HELPER, &cursor))) {
 		if (row->row.index < IPC_KIND_COUNT && row->row.index != IPC_SUPERVISOR)
 			ret_wants->wanted[row->row.index] = true;

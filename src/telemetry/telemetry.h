@@ -361,6 +361,7 @@ struct telemetry_ring {
 	_Alignas(64) uint64_t tail;
 	uint32_t sleeps;
 	uint32_t broken; /* how often it was emptied because it made no sense */
+	uint64_t reported; /* of `dropped`: what a consumer has told somebody; the next one continues */
 	_Alignas(4096) char bytes[TELEMETRY_RING_BYTES];
 };
 

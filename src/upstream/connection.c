@@ -14,7 +14,8 @@ void upstream_deadline_in(struct upstream_connection *connection, uint64_t durat
 {
 	struct upstream *upstream = connection->upstream;
 
-	os_timer_set(upstream->loop, &connection->timer, upstream_now_ns(upstream) + duration_ms * OS_MS);
+	os_timer_set(upstream->loop, &connection->timer,
+		     upstream_now_ns(upstream) + duration_ms * OS_MS);
 }
 
 /* ---- Dialing ---------------------------------------------------------------------------------------------------- */
@@ -31,8 +32,8 @@ int upstream_connection_dial(struct upstream_connection *connection)
 	connection->dial_deadline_ns = upstream_now_ns(upstream) + timeout_ms * OS_MS;
 	upstream_deadline_in(connection, timeout_ms);
 	connection->is_asked = true;
-	outcome = upstream->host->dial(upstream->host_data, connection, connection->origin->id, timeout_ms,
-				       &connection->question);
+	outcome = upstream->host->dial(upstream->host_data, connection, connection->origin->id,
+				       timeout_ms, &connection->question);
 	if (outcome)
 		connection->is_asked = false;
 	return outcome ? -ENOMEM : 0;
@@ -42,7 +43,8 @@ void upstream_dial_wanted(const struct upstream_connection *connection, uint64_t
 			  uint32_t *ret_timeout_ms)
 {
 	uint64_t now_ns = upstream_now_ns(connection->upstream);
-	uint64_t left_ns = connection->dial_deadline_ns > now_ns ? connection->dial_deadline_ns - now_ns : 0;
+	uint64_t left_ns =
+		connection->dial_deadline_ns > now_ns ? connection->dial_deadline_ns - now_ns : 0;
 
 	*ret_origin_id = connection->origin->id;
 	*ret_timeout_ms = (uint32_t)(left_ns / OS_MS) + 1;
@@ -100,7 +102,8 @@ static void handshake_run(struct upstream_connection *connection)
 	} else if (outcome == -ENOMEM) {
 		upstream_fetch_fail(connection->fetch, TELEMETRY_END_NO_ROOM, SPAN_NONE);
 	} else {
-		upstream_fetch_fail(connection->fetch, TELEMETRY_END_ORIGIN_TLS, upstream_tls_reason(connection));
+		upstream_fetch_fail(connection->fetch, TELEMETRY_END_ORIGIN_TLS,
+				    upstream_tls_reason(connection));
 	}
 }
 
@@ -134,7 +137,8 @@ void upstream_dialed(struct upstream_connection *connection, int fd, uint32_t co
 	if (outcome) {
 		bool is_policy = outcome == -ENOENT;
 
-		upstream_fetch_fail(connection->fetch, is_policy ? TELEMETRY_END_ORIGIN_TLS : TELEMETRY_END_NO_ROOM,
+		upstream_fetch_fail(connection->fetch,
+				    is_policy ? TELEMETRY_END_ORIGIN_TLS : TELEMETRY_END_NO_ROOM,
 				    is_policy ? SPAN("untrusted") : SPAN_NONE);
 		return;
 	}
@@ -146,7 +150,8 @@ void upstream_dialed(struct upstream_connection *connection, int fd, uint32_t co
 	handshake_run(connection);
 }
 
-void upstream_dial_failed(struct upstream_connection *connection, uint32_t status, struct span detail)
+void upstream_dial_failed(struct upstream_connection *connection, uint32_t status,
+			  struct span detail)
 {
 	static const enum telemetry_end ends[] = {
 		[IPC_DIAL_REFUSED] = TELEMETRY_END_ORIGIN_REFUSED,
@@ -171,7 +176,8 @@ void upstream_dial_failed(struct upstream_connection *connection, uint32_t statu
 
 static void on_ready(struct os_watch *watch, unsigned now)
 {
-	struct upstream_connection *connection = CONTAINER_OF(watch, struct upstream_connection, watch);
+	struct upstream_connection *connection =
+		CONTAINER_OF(watch, struct upstream_connection, watch);
 
 	switch (connection->phase) {
 	case UPSTREAM_PHASE_IDLE:
@@ -207,8 +213,9 @@ static void busy_due(struct upstream_connection *connection)
 			upstream_deadline_in(connection, upstream->limits.tunnel_ms - quiet_ms);
 	} else if (fetch->state == UPSTREAM_WORKING) {
 		upstream_fetch_fail(fetch,
-				    connection->head_begun ? TELEMETRY_END_ORIGIN_TIMEOUT :
-							     TELEMETRY_END_ORIGIN_FIRST_BYTE_TIMEOUT,
+				    connection->head_begun
+					    ? TELEMETRY_END_ORIGIN_TIMEOUT
+					    : TELEMETRY_END_ORIGIN_FIRST_BYTE_TIMEOUT,
 				    SPAN_NONE);
 	} else if (fetch->state == UPSTREAM_HEAD && connection->is_waiting) {
 		upstream_fetch_fail(fetch, TELEMETRY_END_ORIGIN_TIMEOUT, SPAN_NONE);
@@ -217,12 +224,14 @@ static void busy_due(struct upstream_connection *connection)
 
 static void on_due(struct os_timer *timer)
 {
-	struct upstream_connection *connection = CONTAINER_OF(timer, struct upstream_connection, timer);
+	struct upstream_connection *connection =
+		CONTAINER_OF(timer, struct upstream_connection, timer);
 
 	switch (connection->phase) {
 	case UPSTREAM_PHASE_DIALING:
 	case UPSTREAM_PHASE_HANDSHAKE:
-		upstream_fetch_fail(connection->fetch, TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT, SPAN_NONE);
+		upstream_fetch_fail(connection->fetch, TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT,
+				    SPAN_NONE);
 		break;
 	case UPSTREAM_PHASE_BUSY:
 		busy_due(connection);

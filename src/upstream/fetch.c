@@ -45,7 +45,8 @@ static void fetch_done(struct upstream_fetch *fetch)
 {
 	struct upstream_connection *connection = fetch->connection;
 	bool has_input = upstream_queue_view(&connection->input).len > 0;
-	bool is_reusable = fetch->request_done && !connection->is_write_over && !connection->head_pending &&
+	bool is_reusable = fetch->request_done && !connection->is_write_over &&
+			   !connection->head_pending &&
 			   !upstream_queue_view(&connection->output).len && !fetch->is_tunnel &&
 			   codec_h1_client_is_reusable(&connection->client, has_input);
 
@@ -167,7 +168,8 @@ static void head_ended(struct upstream_connection *connection, ssize_t error)
 	if (is_stale && (fetch->request->may_retry || !connection->has_sent))
 		upstream_fetch_restart(fetch);
 	else if (error == -EPROTO)
-		upstream_fetch_fail(fetch, TELEMETRY_END_ORIGIN_TLS, upstream_tls_reason(connection));
+		upstream_fetch_fail(fetch, TELEMETRY_END_ORIGIN_TLS,
+				    upstream_tls_reason(connection));
 	else if (error == -ENOMEM)
 		upstream_fetch_fail(fetch, TELEMETRY_END_NO_ROOM, SPAN_NONE);
 	else
@@ -176,18 +178,21 @@ static void head_ended(struct upstream_connection *connection, ssize_t error)
 
 static void malformed(struct upstream_fetch *fetch, enum codec_h1_fault fault)
 {
-	upstream_fetch_fail(fetch, TELEMETRY_END_ORIGIN_MALFORMED, span_str(codec_h1_fault_text(fault)));
+	upstream_fetch_fail(fetch, TELEMETRY_END_ORIGIN_MALFORMED,
+			    span_str(codec_h1_fault_text(fault)));
 }
 
-static void take_interim(struct upstream_connection *connection, const struct http_response *response)
+static void take_interim(struct upstream_connection *connection,
+			 const struct http_response *response)
 {
 	struct upstream_fetch *fetch = connection->fetch;
 	int64_t first_byte_ms = fetch->request->first_byte_ms;
 
 	connection->head_begun = false;
 	fetch->first_byte_ns = 0;
-	upstream_deadline_in(connection, first_byte_ms ? (uint64_t)first_byte_ms :
-							 connection->upstream->limits.first_byte_ms);
+	upstream_deadline_in(connection, first_byte_ms
+						 ? (uint64_t)first_byte_ms
+						 : connection->upstream->limits.first_byte_ms);
 	if (response->status == 100) {
 		/* The client's 100 is the codec's own affair; this one only lets the body go. */
 		fetch->origin_continue = true;
@@ -209,7 +214,8 @@ static void take_head(struct upstream_connection *connection, const struct http_
 	fetch->response = *response;
 	fetch->state = UPSTREAM_HEAD;
 	os_timer_stop(&connection->timer);
-	connection->is_event_stream = span_equal_nocase(span_first(type, event_stream.len), event_stream);
+	connection->is_event_stream =
+		span_equal_nocase(span_first(type, event_stream.len), event_stream);
 	if (response->status == 101) {
 		fetch->is_tunnel = true;
 		connection->active_ns = upstream_now_ns(connection->upstream);
@@ -223,8 +229,8 @@ static void take_head(struct upstream_connection *connection, const struct http_
 }
 
 /* Takes what it can off the front of *input. */
-static void take_head_bytes(struct upstream_connection *connection, struct span *input, struct codec_h1_event *event,
-			    int *ret_outcome)
+static void take_head_bytes(struct upstream_connection *connection, struct span *input,
+			    struct codec_h1_event *event, int *ret_outcome)
 {
 	struct upstream_fetch *fetch = connection->fetch;
 
@@ -265,7 +271,8 @@ static void on_head_outcome(struct upstream_connection *connection, int outcome,
 static void read_head(struct upstream_connection *connection)
 {
 	struct upstream *upstream = connection->upstream;
-	size_t size = upstream->receive_size < UPSTREAM_HEAD_READ ? upstream->receive_size : UPSTREAM_HEAD_READ;
+	size_t size = upstream->receive_size < UPSTREAM_HEAD_READ ? upstream->receive_size
+								  : UPSTREAM_HEAD_READ;
 
 	/* The fetch may leave the connection in any turn of this. */
 	while (connection->fetch && connection->fetch->state == UPSTREAM_WORKING) {
@@ -327,8 +334,9 @@ static int wait_for_body(struct upstream_connection *connection)
 	const struct upstream_limits *limits = &connection->upstream->limits;
 
 	if (!connection->is_waiting && !connection->fetch->is_tunnel)
-		upstream_deadline_in(connection, connection->is_event_stream ? limits->event_stream_ms :
-									       limits->between_bytes_ms);
+		upstream_deadline_in(connection, connection->is_event_stream
+							 ? limits->event_stream_ms
+							 : limits->between_bytes_ms);
 	connection->is_waiting = true;
 	return UPSTREAM_MORE;
 }
@@ -365,7 +373,8 @@ static int body_eof(struct upstream_connection *connection)
 
 /* Body bytes out of *input, gathered without their framing at the start of the receive buffer (where a plain
  * read has put them already). 0, UPSTREAM_END behind the last of them, UPSTREAM_BROKEN. */
-static int gather(struct upstream_connection *connection, struct span *input, size_t room, size_t *ret_len)
+static int gather(struct upstream_connection *connection, struct span *input, size_t room,
+		  size_t *ret_len)
 {
 	struct upstream_fetch *fetch = connection->fetch;
 	char *out = connection->upstream->receive_buffer;
@@ -379,8 +388,8 @@ static int gather(struct upstream_connection *connection, struct span *input, si
 			*input = span_skip(*input, event.body.len);
 			outcome = event.body.len ? CODEC_H1_BODY : CODEC_H1_NEED_MORE;
 		} else {
-			outcome = codec_h1_response_next(&connection->client, input, room - *ret_len, fetch->arena,
-							 &event);
+			outcome = codec_h1_response_next(&connection->client, input,
+							 room - *ret_len, fetch->arena, &event);
 		}
 		switch (outcome) {
 		case CODEC_H1_BODY:

@@ -26,7 +26,8 @@ int upstream_new(const struct upstream_config *config, struct upstream **ret_ups
 	upstream->receive_size = config->receive_size;
 	upstream->response_limits = codec_h1_response_limits;
 	map_init(&upstream->origins);
-	slab_init(&upstream->connections, sizeof(struct upstream_connection), CONNECTIONS_MAX, CONNECTION_MAGIC);
+	slab_init(&upstream->connections, sizeof(struct upstream_connection), CONNECTIONS_MAX,
+		  CONNECTION_MAGIC);
 	list_init(&upstream->all);
 	list_init(&upstream->unsent_heads);
 	list_init(&upstream->doomed);
@@ -39,7 +40,8 @@ void upstream_set_limits(struct upstream *upstream, const struct upstream_limits
 	upstream->limits = *limits;
 	upstream->response_limits = codec_h1_response_limits;
 	if (limits->head_max)
-		upstream->response_limits.head_max = upstream->response_limits.line_max = limits->head_max;
+		upstream->response_limits.head_max = upstream->response_limits.line_max =
+			limits->head_max;
 }
 
 /* ---- Origins ------------------------------------------------------------------------------------------------------ */
@@ -72,7 +74,8 @@ void upstream_origin_drop_unused(struct upstream *upstream, struct upstream_orig
 bool upstream_origin_has_room(struct upstream_origin *origin, uint32_t max)
 {
 	if (origin->open_count >= max && origin->idle_count)
-		upstream_connection_close(LIST_ITEM(origin->idle.prev, struct upstream_connection, link));
+		upstream_connection_close(
+			LIST_ITEM(origin->idle.prev, struct upstream_connection, link));
 	return origin->open_count < max;
 }
 
@@ -119,7 +122,8 @@ void upstream_count(const struct upstream *upstream, uint32_t *ret_busy, uint32_
 
 /* ---- Connections -------------------------------------------------------------------------------------------------- */
 
-struct upstream_connection *upstream_connection_new(struct upstream *upstream, struct upstream_origin *origin)
+struct upstream_connection *upstream_connection_new(struct upstream *upstream,
+						    struct upstream_origin *origin)
 {
 	struct upstream_connection *connection = slab_alloc(&upstream->connections);
 
@@ -203,7 +207,8 @@ void upstream_pool_put(struct upstream_connection *connection)
 		return;
 	}
 	if (origin->idle_count >= upstream->limits.idle_per_origin)
-		upstream_connection_close(LIST_ITEM(origin->idle.prev, struct upstream_connection, link));
+		upstream_connection_close(
+			LIST_ITEM(origin->idle.prev, struct upstream_connection, link));
 	list_remove(&connection->link);
 	upstream_queue_clear(&connection->input);
 	if (!upstream_queue_view(&connection->sealed).len)
@@ -217,15 +222,18 @@ void upstream_pool_put(struct upstream_connection *connection)
 	upstream_deadline_in(connection, idle_ms);
 }
 
-struct upstream_connection *upstream_pool_take(struct upstream *upstream, struct upstream_origin *origin,
+struct upstream_connection *upstream_pool_take(struct upstream *upstream,
+					       struct upstream_origin *origin,
 					       const struct upstream_request *request)
 {
 	uint64_t now_ns = upstream_now_ns(upstream);
 
 	LIST_EACH(&origin->idle, node) {
-		struct upstream_connection *connection = LIST_ITEM(node, struct upstream_connection, link);
+		struct upstream_connection *connection =
+			LIST_ITEM(node, struct upstream_connection, link);
 
-		if (!request->may_retry && now_ns - connection->idle_since_ns >= UNSAFE_IDLE_MAX_MS * OS_MS)
+		if (!request->may_retry &&
+		    now_ns - connection->idle_since_ns >= UNSAFE_IDLE_MAX_MS * OS_MS)
 			return NULL;
 		if (connection->is_tls != request->is_tls || connection->ca_id != request->ca_id)
 			continue;
@@ -252,7 +260,8 @@ static void send_heads(struct upstream *upstream)
 		size_t none;
 
 		list_remove(&connection->link);
-		if (connection->head_pending && upstream_request_send(connection, SPAN_NONE, false, &none))
+		if (connection->head_pending &&
+		    upstream_request_send(connection, SPAN_NONE, false, &none))
 			continue;
 		/* What the origin said before it was asked was left alone until now. */
 		if (upstream_is_readable(connection))
@@ -274,7 +283,8 @@ void upstream_free(struct upstream *upstream)
 	if (!upstream)
 		return;
 	LIST_EACH(&upstream->all, node) {
-		struct upstream_connection *connection = LIST_ITEM(node, struct upstream_connection, all);
+		struct upstream_connection *connection =
+			LIST_ITEM(node, struct upstream_connection, all);
 
 		if (connection->fetch)
 			upstream_fetch_stop(connection->fetch);

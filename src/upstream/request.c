@@ -18,8 +18,9 @@ static int head_write(struct upstream_connection *connection, struct span *ret_h
 		.expect_continue = request->expect_continue,
 		.upgrade = request->upgrade,
 	};
-	size_t size = codec_h1_head_size(request->fields, request->method_text.len + request->target.len +
-								  request->host.len + request->upgrade.len);
+	size_t size = codec_h1_head_size(request->fields,
+					 request->method_text.len + request->target.len +
+						 request->host.len + request->upgrade.len);
 	void *memory = upstream->head;
 	struct writer writer;
 	int outcome;
@@ -100,7 +101,8 @@ static int broken(struct upstream_fetch *fetch, enum telemetry_end end, struct s
 }
 
 /* One segment. 0 or as upstream_request_send(). */
-static int send_segment(struct upstream_connection *connection, struct span bytes, bool last, size_t *ret_taken)
+static int send_segment(struct upstream_connection *connection, struct span bytes, bool last,
+			size_t *ret_taken)
 {
 	struct upstream_fetch *fetch = connection->fetch;
 	struct upstream_segment segment = { .head = SPAN_NONE };
@@ -151,11 +153,13 @@ static void deadline_update(struct upstream_connection *connection, bool has_pro
 	if (!is_its_turn)
 		os_timer_stop(&connection->timer);
 	else if (has_progressed || !os_timer_is_set(&connection->timer))
-		upstream_deadline_in(connection, wanted_ms ? (uint64_t)wanted_ms :
-							     connection->upstream->limits.first_byte_ms);
+		upstream_deadline_in(connection,
+				     wanted_ms ? (uint64_t)wanted_ms
+					       : connection->upstream->limits.first_byte_ms);
 }
 
-int upstream_request_send(struct upstream_connection *connection, struct span bytes, bool last, size_t *ret_taken)
+int upstream_request_send(struct upstream_connection *connection, struct span bytes, bool last,
+			  size_t *ret_taken)
 {
 	struct upstream_fetch *fetch = connection->fetch;
 	bool has_progressed = connection->head_pending;
@@ -173,7 +177,8 @@ int upstream_request_send(struct upstream_connection *connection, struct span by
 		outcome = upstream_flush(connection);
 		if (outcome == -EAGAIN)
 			break;
-		outcome = outcome ? send_failed(connection) : send_segment(connection, rest, last, &taken);
+		outcome = outcome ? send_failed(connection)
+				  : send_segment(connection, rest, last, &taken);
 		if (outcome)
 			return outcome;
 		*ret_taken += taken;
@@ -192,7 +197,8 @@ int upstream_request_send(struct upstream_connection *connection, struct span by
 
 /* ---- Tunnel ------------------------------------------------------------------------------------------------------ */
 
-static int tunnel_send(struct upstream_connection *connection, struct span bytes, bool last, size_t *ret_taken)
+static int tunnel_send(struct upstream_connection *connection, struct span bytes, bool last,
+		       size_t *ret_taken)
 {
 	int outcome = 0;
 
@@ -227,7 +233,8 @@ static int tunnel_send(struct upstream_connection *connection, struct span bytes
 
 /* ---- The owner's call ---------------------------------------------------------------------------------------------- */
 
-int upstream_fetch_write(struct upstream_fetch *fetch, struct span bytes, bool last, size_t *ret_taken)
+int upstream_fetch_write(struct upstream_fetch *fetch, struct span bytes, bool last,
+			 size_t *ret_taken)
 {
 	struct upstream_connection *connection = fetch->connection;
 	int outcome;

@@ -16,7 +16,8 @@ static int buffers_make(struct upstream *upstream)
 int upstream_tls_start(struct upstream_connection *connection)
 {
 	struct upstream *upstream = connection->upstream;
-	struct tls_policy *policy = upstream->host->tls_policy(upstream->host_data, connection->ca_id);
+	struct tls_policy *policy =
+		upstream->host->tls_policy(upstream->host_data, connection->ca_id);
 	struct span name = span_of(connection->name, connection->name_len);
 	struct tls_client_config config = { 0 };
 	struct os_address address;
@@ -40,7 +41,8 @@ struct span upstream_tls_reason(const struct upstream_connection *connection)
 
 	if (connection->tls)
 		tls_session_failure(connection->tls, &failure);
-	return failure.reason == TLS_REASON_NONE ? SPAN("closed") : span_str(tls_reason_word(failure.reason));
+	return failure.reason == TLS_REASON_NONE ? SPAN("closed")
+						 : span_str(tls_reason_word(failure.reason));
 }
 
 static struct tls_wire wire_of(struct upstream_connection *connection)
@@ -73,7 +75,9 @@ static int wire_receive(struct upstream_connection *connection)
 		return -ECONNABORTED;
 	if (n < 0)
 		return (int)n;
-	return upstream_queue_add(&connection->sealed, span_of(upstream->wire_in, (size_t)n)) ? 0 : -ENOMEM;
+	return upstream_queue_add(&connection->sealed, span_of(upstream->wire_in, (size_t)n))
+		       ? 0
+		       : -ENOMEM;
 }
 
 static void wire_taken(struct upstream_connection *connection, const struct tls_wire *wire)
@@ -169,8 +173,8 @@ static int seal(struct upstream_connection *connection, struct span bytes)
 }
 
 /* Head, framing and body in as few records as they need. The body is at most UPSTREAM_SEAL_MAX. */
-int upstream_tls_send(struct upstream_connection *connection, const struct upstream_segment *segment,
-		      size_t *ret_body)
+int upstream_tls_send(struct upstream_connection *connection,
+		      const struct upstream_segment *segment, size_t *ret_body)
 {
 	struct writer out = writer_of(connection->upstream->scratch, UPSTREAM_SCRATCH_SIZE);
 	size_t head_room = UPSTREAM_SCRATCH_SIZE - UPSTREAM_SEAL_MAX - 64;

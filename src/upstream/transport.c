@@ -91,12 +91,12 @@ int upstream_socket_send(struct upstream_connection *connection, struct span byt
 	return upstream_queue_add(&connection->output, span_skip(bytes, (size_t)n)) ? 0 : -ENOMEM;
 }
 
-static int plain_send(struct upstream_connection *connection, const struct upstream_segment *segment,
-		      size_t *ret_body)
+static int plain_send(struct upstream_connection *connection,
+		      const struct upstream_segment *segment, size_t *ret_body)
 {
 	enum { BODY = 2 };
-	const struct span parts[] = { segment->head, segment->prefix, segment->body, segment->suffix,
-				      segment->end };
+	const struct span parts[] = { segment->head, segment->prefix, segment->body,
+				      segment->suffix, segment->end };
 	struct span filled[ARRAY_LEN(parts)];
 	size_t total = 0, count = 0, left;
 	ssize_t n = 0;

@@ -29,7 +29,8 @@ struct upstream_queue {
 	size_t start, end, capacity;
 };
 struct span upstream_queue_view(const struct upstream_queue *queue);
-bool upstream_queue_add(struct upstream_queue *queue, struct span bytes) MUST_CHECK; /* false: no memory */
+bool upstream_queue_add(struct upstream_queue *queue,
+			struct span bytes) MUST_CHECK; /* false: no memory */
 void upstream_queue_consume(struct upstream_queue *queue, size_t len);
 void upstream_queue_clear(struct upstream_queue *queue); /* gives its memory back */
 
@@ -109,16 +110,19 @@ struct upstream {
 /* ---- pool.c ---------------------------------------------------------------------------------------------- */
 
 /* The newest idle connection that still stands, or NULL. */
-struct upstream_connection *upstream_pool_take(struct upstream *upstream, struct upstream_origin *origin,
+struct upstream_connection *upstream_pool_take(struct upstream *upstream,
+					       struct upstream_origin *origin,
 					       const struct upstream_request *request);
 void upstream_pool_put(struct upstream_connection *connection);
-int upstream_origin_get(struct upstream *upstream, uint64_t id, struct upstream_origin **ret_origin) MUST_CHECK;
+int upstream_origin_get(struct upstream *upstream, uint64_t id,
+			struct upstream_origin **ret_origin) MUST_CHECK;
 void upstream_origin_drop_unused(struct upstream *upstream, struct upstream_origin *origin);
 /* Room for one more, if need be by closing the oldest idle one. */
 bool upstream_origin_has_room(struct upstream_origin *origin, uint32_t max) MUST_CHECK;
 struct upstream_connection *upstream_connection_new(struct upstream *upstream,
 						    struct upstream_origin *origin) MUST_CHECK;
-void upstream_connection_close(struct upstream_connection *connection); /* freed at the turn's end */
+void upstream_connection_close(
+	struct upstream_connection *connection); /* freed at the turn's end */
 
 /* ---- connection.c ---------------------------------------------------------------------------------------- */
 
@@ -134,7 +138,8 @@ void upstream_deadline_in(struct upstream_connection *connection, uint64_t durat
  * close_notify; else -errno. */
 ssize_t upstream_receive(struct upstream_connection *connection, char *buf, size_t size) MUST_CHECK;
 bool upstream_is_readable(const struct upstream_connection *connection);
-bool upstream_is_silent(struct upstream_connection *connection); /* idle, and no end and no stray byte */
+bool upstream_is_silent(
+	struct upstream_connection *connection); /* idle, and no end and no stray byte */
 /* One piece of a request in its order on the wire. */
 struct upstream_segment {
 	struct span head, prefix, body, suffix, end;
@@ -147,16 +152,18 @@ int upstream_send(struct upstream_connection *connection, const struct upstream_
 int upstream_flush(struct upstream_connection *connection) MUST_CHECK;
 /* No more will be sent, after what waits. */
 int upstream_send_end(struct upstream_connection *connection) MUST_CHECK;
-ssize_t upstream_socket_receive(struct upstream_connection *connection, char *buf, size_t size) MUST_CHECK;
+ssize_t upstream_socket_receive(struct upstream_connection *connection, char *buf,
+				size_t size) MUST_CHECK;
 /* Sends or queues; 0 or -errno. */
 int upstream_socket_send(struct upstream_connection *connection, struct span bytes) MUST_CHECK;
 
 int upstream_tls_start(struct upstream_connection *connection) MUST_CHECK; /* 0, -errno */
 /* 0 done, -EAGAIN, -EPROTO, -ECONNABORTED, -errno. */
 int upstream_tls_handshake(struct upstream_connection *connection) MUST_CHECK;
-ssize_t upstream_tls_receive(struct upstream_connection *connection, char *buf, size_t size) MUST_CHECK;
-int upstream_tls_send(struct upstream_connection *connection, const struct upstream_segment *segment,
-		      size_t *ret_body) MUST_CHECK;
+ssize_t upstream_tls_receive(struct upstream_connection *connection, char *buf,
+			     size_t size) MUST_CHECK;
+int upstream_tls_send(struct upstream_connection *connection,
+		      const struct upstream_segment *segment, size_t *ret_body) MUST_CHECK;
 int upstream_tls_close(struct upstream_connection *connection) MUST_CHECK;
 struct span upstream_tls_reason(const struct upstream_connection *connection);
 

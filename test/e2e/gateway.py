@@ -18,7 +18,7 @@ import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SAFETY_SECONDS = 30
+SAFETY_SECONDS = int(os.environ.get('PORTCULLIS_TEST_SECONDS', 30))
 SOAK = bool(os.environ.get('PORTCULLIS_SOAK'))
 CLOCK_MOVE = 200  # src/ipc/messages.h, builds for tests only
 

@@ -85,6 +85,7 @@ def whole(folder, is_top, example):
     if is_top:
         site = '' if example.startswith('site') else 'site localhost { respond 200 }\n'
         return f'portcullis 1\n{more}{example.replace("www.example.com", "a.test").replace(" example.com", " b.test")}\n{site}'
+    example = example.replace('example.com', 'b.test') if example.startswith('alias') else example
     handler = '' if re.match('respond|redirect|proxy|files', example) else 'respond 200; '
     return f'portcullis 1\n{more}site a.test {{ {handler}{example} }}\n'
 

@@ -25,8 +25,8 @@ struct answer_case {
 	const char *name, *method, *text;
 	bool closes; /* behind the text */
 	enum upstream_state state;
-	uint16_t status;   /* 0: none */
-	const char *body;  /* what the owner got */
+	uint16_t status;  /* 0: none */
+	const char *body; /* what the owner got */
 	bool is_pooled;
 	enum telemetry_end end;
 	const char *detail;
@@ -34,39 +34,49 @@ struct answer_case {
 };
 
 #define OK "HTTP/1.1 200 OK\r\n"
-#define WHOLE(body_, pooled_) .state = UPSTREAM_DONE, .status = 200, .body = body_, .is_pooled = pooled_
-#define BAD(end_, detail_) .state = UPSTREAM_FAILED, .end = TELEMETRY_END_ORIGIN_##end_, .detail = detail_
+#define WHOLE(body_, pooled_) \
+	.state = UPSTREAM_DONE, .status = 200, .body = body_, .is_pooled = pooled_
+#define BAD(end_, detail_) \
+	.state = UPSTREAM_FAILED, .end = TELEMETRY_END_ORIGIN_##end_, .detail = detail_
 
 static const struct answer_case answer_cases[] = {
 	{ "length", "GET", OK "Content-Length: 5\r\n\r\nhello", WHOLE("hello", true) },
 	{ "length 0", "GET", OK "Content-Length: 0\r\n\r\n", WHOLE("", true) },
-	{ "chunked", "GET", OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;a=b\r\n!\r\n0\r\nT: x\r\n\r\n",
+	{ "chunked", "GET",
+	  OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;a=b\r\n!\r\n0\r\nT: x\r\n\r\n",
 	  WHOLE("hello!", true) },
-	{ "chunked, empty", "GET", OK "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", WHOLE("", true) },
+	{ "chunked, empty", "GET", OK "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	  WHOLE("", true) },
 	{ "by close", "GET", OK "\r\nhello", .closes = true, WHOLE("hello", false) },
 	{ "by close, empty", "GET", OK "\r\n", .closes = true, WHOLE("", false) },
-	{ "1.0, by close", "GET", "HTTP/1.0 200 OK\r\n\r\nhello", .closes = true, WHOLE("hello", false) },
-	{ "1.0, length", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", WHOLE("hi", false) },
+	{ "1.0, by close", "GET", "HTTP/1.0 200 OK\r\n\r\nhello", .closes = true,
+	  WHOLE("hello", false) },
+	{ "1.0, length", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+	  WHOLE("hi", false) },
 	{ "1.0, keep-alive", "GET",
-	  "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi", WHOLE("hi", true) },
-	{ "says close", "GET", OK "Connection: close\r\nContent-Length: 2\r\n\r\nhi", WHOLE("hi", false) },
+	  "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi",
+	  WHOLE("hi", true) },
+	{ "says close", "GET", OK "Connection: close\r\nContent-Length: 2\r\n\r\nhi",
+	  WHOLE("hi", false) },
 	{ "HEAD", "HEAD", OK "Content-Length: 500\r\n\r\n", WHOLE("", true) },
-	{ "204", "GET", "HTTP/1.1 204 No Content\r\n\r\n", .state = UPSTREAM_DONE, .status = 204, .body = "",
-	  .is_pooled = true },
-	{ "304", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", .state = UPSTREAM_DONE,
-	  .status = 304, .body = "", .is_pooled = true },
-	{ "103", "GET", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" OK "Content-Length: 2\r\n\r\nhi",
+	{ "204", "GET", "HTTP/1.1 204 No Content\r\n\r\n", .state = UPSTREAM_DONE, .status = 204,
+	  .body = "", .is_pooled = true },
+	{ "304", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+	  .state = UPSTREAM_DONE, .status = 304, .body = "", .is_pooled = true },
+	{ "103", "GET",
+	  "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" OK "Content-Length: 2\r\n\r\nhi",
 	  WHOLE("hi", true), .interims = 1 },
 	{ "100 unasked", "GET", "HTTP/1.1 100 Continue\r\n\r\n" OK "Content-Length: 2\r\n\r\nhi",
 	  WHOLE("hi", true) },
 	{ "stray bytes", "GET", OK "Content-Length: 2\r\n\r\nhi?", WHOLE("hi", false) },
-	{ "stray response", "GET", OK "Content-Length: 0\r\n\r\n" OK "Content-Length: 0\r\n\r\n", WHOLE("", false) },
+	{ "stray response", "GET", OK "Content-Length: 0\r\n\r\n" OK "Content-Length: 0\r\n\r\n",
+	  WHOLE("", false) },
 	{ "Keep-Alive too short", "GET", OK "Keep-Alive: timeout=1\r\nContent-Length: 2\r\n\r\nhi",
 	  WHOLE("hi", false) },
 	{ "nothing", "GET", "", .closes = true, BAD(CLOSED, "") },
 	{ "half a head", "GET", "HTTP/1.1 200 O", .closes = true, BAD(CLOSED, "") },
-	{ "interim and no more", "GET", "HTTP/1.1 103 Early Hints\r\n\r\n", .closes = true, BAD(CLOSED, ""),
-	  .interims = 1 },
+	{ "interim and no more", "GET", "HTTP/1.1 103 Early Hints\r\n\r\n", .closes = true,
+	  BAD(CLOSED, ""), .interims = 1 },
 	{ "no HTTP", "GET", "SSH-2.0-OpenSSH_9.2\r\n", BAD(MALFORMED, "bad-status-line") },
 	{ "length twice", "GET", OK "Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
 	  BAD(MALFORMED, "content-length-twice") },
@@ -74,10 +84,10 @@ static const struct answer_case answer_cases[] = {
 	  BAD(MALFORMED, "length-and-transfer-coding") },
 	{ "101 unasked", "GET", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
 	  BAD(MALFORMED, "unasked-101") },
-	{ "short of its length", "GET", OK "Content-Length: 5\r\n\r\nhel", .closes = true, .status = 200,
-	  BAD(TRUNCATED, ""), .body = "hel" },
-	{ "short of its last chunk", "GET", OK "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n", .closes = true,
+	{ "short of its length", "GET", OK "Content-Length: 5\r\n\r\nhel", .closes = true,
 	  .status = 200, BAD(TRUNCATED, ""), .body = "hel" },
+	{ "short of its last chunk", "GET", OK "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n",
+	  .closes = true, .status = 200, BAD(TRUNCATED, ""), .body = "hel" },
 	{ "bad chunk", "GET", OK "Transfer-Encoding: chunked\r\n\r\nx\r\n", .status = 200,
 	  BAD(MALFORMED, "bad-chunk-size"), .body = "" },
 };
@@ -158,13 +168,15 @@ static void test_head_and_body_leave_together(void **state)
 	owner->request.has_body = true;
 	owner->request.content_length = 5;
 	assert_int_equal(owner_start(owner), 0);
-	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("hello"), false, &taken), UPSTREAM_MORE);
+	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("hello"), false, &taken),
+			 UPSTREAM_MORE);
 	assert_int_equal(taken, 0);
 	fd = origin_accept(&world);
 	assert_int_equal(owner->wakes, 1);
 	/* Nobody wrote in that turn, so the head went alone. */
-	assert_string_equal(origin_heard(fd),
-			    "POST /p HTTP/1.1\r\nHost: origin.example\r\nContent-Length: 5\r\n\r\n");
+	assert_string_equal(
+		origin_heard(fd),
+		"POST /p HTTP/1.1\r\nHost: origin.example\r\nContent-Length: 5\r\n\r\n");
 	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("hello"), false, &taken), 0);
 	assert_int_equal(taken, 5);
 	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN_NONE, true, &taken), 0);
@@ -180,8 +192,9 @@ static void test_head_and_body_leave_together(void **state)
 	assert_true(owner->fetch.was_reused);
 	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("hello"), true, &taken), 0);
 	assert_int_equal(taken, 5);
-	assert_string_equal(origin_heard(fd), "POST /p HTTP/1.1\r\nHost: origin.example\r\n"
-					      "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+	assert_string_equal(origin_heard(fd),
+			    "POST /p HTTP/1.1\r\nHost: origin.example\r\n"
+			    "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
 	owner_free(owner);
 }
 
@@ -206,7 +219,8 @@ static void run_large_body(bool is_chunked, size_t piece)
 	for (int i = 0; i < 200000 && (!is_done || heard_len == 0); i++) {
 		size_t n = SIZE - sent < piece ? SIZE - sent : piece, taken = 0;
 		const char *text;
-		int outcome = upstream_fetch_write(&owner->fetch, span_of(body + sent, n), sent + n == SIZE, &taken);
+		int outcome = upstream_fetch_write(&owner->fetch, span_of(body + sent, n),
+						   sent + n == SIZE, &taken);
 
 		assert_true(taken <= n);
 		sent += taken;
@@ -339,7 +353,8 @@ static void test_answer_behind_write_error(void **state)
 	origin_says(fd, "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno");
 	origin_closes(&world.far);
 	for (int i = 0; i < 5 && sent < sizeof(body); i++) {
-		outcome = upstream_fetch_write(&owner->fetch, span_of(body + sent, sizeof(body) - sent), true, &taken);
+		outcome = upstream_fetch_write(
+			&owner->fetch, span_of(body + sent, sizeof(body) - sent), true, &taken);
 		assert_true(outcome == 0 || outcome == UPSTREAM_MORE);
 		sent += taken;
 		world_turns(&world, 1);
@@ -437,7 +452,8 @@ static void test_tunnel(void **state)
 	owner->request.upgrade = SPAN("websocket");
 	assert_int_equal(owner_start(owner), 0);
 	fd = origin_accept(&world);
-	assert_non_null(strstr(origin_heard(fd), "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"));
+	assert_non_null(
+		strstr(origin_heard(fd), "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"));
 	origin_says(fd, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nfirst");
 	world_turns(&world, 2);
 	assert_int_equal(owner->fetch.state, UPSTREAM_HEAD);
@@ -489,16 +505,21 @@ struct time_case {
 	struct upstream_limits limits;
 	bool upgrade;
 };
-#define LIMITS(...) .limits = { __VA_ARGS__, .idle_ms = 1000, .head_max = 65536, .connections_per_origin = 4 }
+#define LIMITS(...) \
+	.limits = { __VA_ARGS__, .idle_ms = 1000, .head_max = 65536, .connections_per_origin = 4 }
 static const struct time_case time_cases[] = {
-	{ "connect", NULL, TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT, LIMITS(20, 5000, 5000, 5000, 5000) },
-	{ "first byte", "", TELEMETRY_END_ORIGIN_FIRST_BYTE_TIMEOUT, LIMITS(5000, 20, 5000, 5000, 5000) },
-	{ "head", "HTTP/1.1 200", TELEMETRY_END_ORIGIN_TIMEOUT, LIMITS(5000, 5000, 20, 5000, 5000) },
+	{ "connect", NULL, TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT,
+	  LIMITS(20, 5000, 5000, 5000, 5000) },
+	{ "first byte", "", TELEMETRY_END_ORIGIN_FIRST_BYTE_TIMEOUT,
+	  LIMITS(5000, 20, 5000, 5000, 5000) },
+	{ "head", "HTTP/1.1 200", TELEMETRY_END_ORIGIN_TIMEOUT,
+	  LIMITS(5000, 5000, 20, 5000, 5000) },
 	{ "second head", "HTTP/1.1 103 Wait\r\n\r\n", TELEMETRY_END_ORIGIN_FIRST_BYTE_TIMEOUT,
 	  LIMITS(5000, 20, 5000, 5000, 5000) },
-	{ "body", OK "Content-Length: 5\r\n\r\nhi", TELEMETRY_END_ORIGIN_TIMEOUT, LIMITS(5000, 5000, 20, 5000, 5000) },
-	{ "event stream", OK "Content-Type: text/event-stream; x\r\n\r\nhi", TELEMETRY_END_ORIGIN_TIMEOUT,
-	  LIMITS(5000, 5000, 5000, 20, 5000) },
+	{ "body", OK "Content-Length: 5\r\n\r\nhi", TELEMETRY_END_ORIGIN_TIMEOUT,
+	  LIMITS(5000, 5000, 20, 5000, 5000) },
+	{ "event stream", OK "Content-Type: text/event-stream; x\r\n\r\nhi",
+	  TELEMETRY_END_ORIGIN_TIMEOUT, LIMITS(5000, 5000, 5000, 20, 5000) },
 	{ "tunnel", "HTTP/1.1 101 Go\r\nUpgrade: x\r\n\r\nhi", TELEMETRY_END_TUNNEL_TIMEOUT,
 	  LIMITS(5000, 5000, 5000, 5000, 20), true },
 };

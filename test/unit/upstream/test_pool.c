@@ -116,7 +116,8 @@ static const struct death_case death_cases[] = {
 	{ "POST with a body", "POST", .has_body = true, .is_retried = false },
 	{ "PUT with a body", "PUT", .has_body = true, .is_retried = false },
 	{ "GET, answer begun", "GET", .before = "H", .is_retried = false },
-	{ "GET, interim answer", "GET", .before = "HTTP/1.1 103 Hints\r\n\r\n", .is_retried = false },
+	{ "GET, interim answer", "GET", .before = "HTTP/1.1 103 Hints\r\n\r\n",
+	  .is_retried = false },
 };
 
 /* It takes the request on a connection of before and goes. */
@@ -136,7 +137,8 @@ static void test_death_of_a_reused_one(void **state)
 		assert_int_equal(owner_start(owner), 0);
 		assert_true(owner->fetch.was_reused);
 		if (test->has_body)
-			assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("x"), true, &taken), 0);
+			assert_int_equal(
+				upstream_fetch_write(&owner->fetch, SPAN("x"), true, &taken), 0);
 		world_turns(&world, 1);
 		assert_non_null(strstr(origin_heard(fd), test->method));
 		if (test->before)
@@ -172,7 +174,8 @@ static void test_nothing_sent(void **state)
 	assert_int_equal(owner_start(owner), 0);
 	assert_true(owner->fetch.was_reused);
 	origin_closes(&fd);
-	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("abc"), true, &taken), UPSTREAM_MORE);
+	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("abc"), true, &taken),
+			 UPSTREAM_MORE);
 	assert_int_equal(taken, 0);
 	fd = origin_accept(&world);
 	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("abc"), true, &taken), 0);
@@ -202,7 +205,8 @@ static void test_retirement(void **state)
 	fd = make_idle("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 0\r\n\r\n");
 	assert_int_equal(idle_count(), 0);
 	os_close(fd);
-	fd = make_idle("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=2, max=9\r\nContent-Length: 0\r\n\r\n");
+	fd = make_idle(
+		"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=2, max=9\r\nContent-Length: 0\r\n\r\n");
 	world_wait_ms(&world, 60);
 	assert_int_equal(idle_count(), 1);
 	world_wait_ms(&world, 960);
@@ -278,9 +282,9 @@ static const struct {
 	uint32_t status;
 	enum telemetry_end end;
 } dial_cases[] = {
-	{ 1, TELEMETRY_END_ORIGIN_REFUSED },         { 2, TELEMETRY_END_ORIGIN_UNREACHABLE },
-	{ 3, TELEMETRY_END_ORIGIN_DNS },             { 4, TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT },
-	{ 5, TELEMETRY_END_ORIGIN_FORBIDDEN },       { 6, TELEMETRY_END_HELPER_GONE },
+	{ 1, TELEMETRY_END_ORIGIN_REFUSED },   { 2, TELEMETRY_END_ORIGIN_UNREACHABLE },
+	{ 3, TELEMETRY_END_ORIGIN_DNS },       { 4, TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT },
+	{ 5, TELEMETRY_END_ORIGIN_FORBIDDEN }, { 6, TELEMETRY_END_HELPER_GONE },
 	{ 4711, TELEMETRY_END_HELPER_GONE },
 };
 

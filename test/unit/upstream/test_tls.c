@@ -16,14 +16,25 @@ static int group_setup(void **state)
 
 	(void)state;
 	library = peer_library();
-	certificate_make(&authority, &(struct certificate_recipe){ .type = CRYPTO_KEY_P256, .common_name = "ca",
-								    .from_s = 1, .until_s = until_s, .is_ca = true });
-	certificate_make(&leaf, &(struct certificate_recipe){ .type = CRYPTO_KEY_P256, .dns = "origin.example",
-							       .from_s = 1, .until_s = until_s, .issuer = &authority });
-	certificate_make(&expired, &(struct certificate_recipe){ .type = CRYPTO_KEY_P256, .dns = "origin.example",
-								  .from_s = 1, .until_s = 100000, .issuer = &authority });
-	certificate_make(&stranger, &(struct certificate_recipe){ .type = CRYPTO_KEY_P256, .dns = "origin.example",
-								   .from_s = 1, .until_s = until_s });
+	certificate_make(&authority, &(struct certificate_recipe){ .type = CRYPTO_KEY_P256,
+								   .common_name = "ca",
+								   .from_s = 1,
+								   .until_s = until_s,
+								   .is_ca = true });
+	certificate_make(&leaf, &(struct certificate_recipe){ .type = CRYPTO_KEY_P256,
+							      .dns = "origin.example",
+							      .from_s = 1,
+							      .until_s = until_s,
+							      .issuer = &authority });
+	certificate_make(&expired, &(struct certificate_recipe){ .type = CRYPTO_KEY_P256,
+								 .dns = "origin.example",
+								 .from_s = 1,
+								 .until_s = 100000,
+								 .issuer = &authority });
+	certificate_make(&stranger, &(struct certificate_recipe){ .type = CRYPTO_KEY_P256,
+								  .dns = "origin.example",
+								  .from_s = 1,
+								  .until_s = until_s });
 	return 0;
 }
 
@@ -196,10 +207,11 @@ static const struct {
 	{ "by close", OK "\r\nhello", true, UPSTREAM_DONE, "" },
 	{ "by close, cut", OK "\r\nhello", false, UPSTREAM_FAILED, "no-close-notify" },
 	{ "length, short", OK "Content-Length: 9\r\n\r\nhello", true, UPSTREAM_FAILED, "" },
-	{ "length, short, cut", OK "Content-Length: 9\r\n\r\nhello", false, UPSTREAM_FAILED, "no-close-notify" },
-	{ "length, whole, cut", OK "Content-Length: 5\r\n\r\nhello", false, UPSTREAM_DONE, "" },
-	{ "chunked, cut", OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false, UPSTREAM_FAILED,
+	{ "length, short, cut", OK "Content-Length: 9\r\n\r\nhello", false, UPSTREAM_FAILED,
 	  "no-close-notify" },
+	{ "length, whole, cut", OK "Content-Length: 5\r\n\r\nhello", false, UPSTREAM_DONE, "" },
+	{ "chunked, cut", OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false,
+	  UPSTREAM_FAILED, "no-close-notify" },
 };
 
 static void test_ends(void **state)
@@ -303,7 +315,9 @@ static void test_large_both_ways(void **state)
 		const char *text;
 
 		if (sent < SIZE) {
-			assert_true(upstream_fetch_write(&owner->fetch, span_of(body + sent, SIZE - sent), true, &taken) >= 0);
+			assert_true(upstream_fetch_write(&owner->fetch,
+							 span_of(body + sent, SIZE - sent), true,
+							 &taken) >= 0);
 			sent += taken;
 		}
 		text = server_heard();

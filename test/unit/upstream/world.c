@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-static int host_dial(void *host, struct upstream_connection *connection, uint64_t origin_id, uint32_t timeout_ms,
-		     uint64_t *ret_question)
+static int host_dial(void *host, struct upstream_connection *connection, uint64_t origin_id,
+		     uint32_t timeout_ms, uint64_t *ret_question)
 {
 	struct world *world = host;
 
@@ -42,13 +42,15 @@ static struct tls_policy *host_tls_policy(void *host, uint64_t ca_id)
 	return ((struct world *)host)->policy;
 }
 
-static const struct upstream_host host = { host_dial, host_cancel_dial, host_wake, host_tls_policy };
+static const struct upstream_host host = { host_dial, host_cancel_dial, host_wake,
+					   host_tls_policy };
 
 static struct owner *owners[16];
 
 void world_init(struct world *world)
 {
-	struct upstream_config config = { .host = &host, .host_data = world,
+	struct upstream_config config = { .host = &host,
+					  .host_data = world,
 					  .receive_size = sizeof(world->buffer) };
 
 	memset(world, 0, sizeof(*world));
@@ -58,7 +60,8 @@ void world_init(struct world *world)
 	config.loop = world->loop;
 	config.receive_buffer = world->buffer;
 	assert_int_equal(upstream_new(&config, &world->upstream), 0);
-	world->limits = (struct upstream_limits){ 2000, 2000, 2000, 3000, 2000, 4000, 64 * 1024, 4, 8 };
+	world->limits =
+		(struct upstream_limits){ 2000, 2000, 2000, 3000, 2000, 4000, 64 * 1024, 4, 8 };
 	upstream_set_limits(world->upstream, &world->limits);
 }
 
@@ -90,7 +93,8 @@ static void owner_look(struct owner *owner)
 		owner->interim_status = owner->fetch.interim.status;
 		upstream_fetch_interim_done(&owner->fetch);
 	}
-	if (!owner->is_lazy && (owner->fetch.state == UPSTREAM_HEAD || owner->fetch.state == UPSTREAM_DONE))
+	if (!owner->is_lazy &&
+	    (owner->fetch.state == UPSTREAM_HEAD || owner->fetch.state == UPSTREAM_DONE))
 		owner_read(owner);
 }
 
@@ -157,7 +161,8 @@ void owner_free(struct owner *owner)
 
 int owner_start(struct owner *owner)
 {
-	return upstream_fetch_start(owner->world->upstream, &owner->fetch, &owner->request, &owner->arena, owner);
+	return upstream_fetch_start(owner->world->upstream, &owner->fetch, &owner->request,
+				    &owner->arena, owner);
 }
 
 int origin_accept(struct world *world)
@@ -170,7 +175,8 @@ int origin_accept(struct world *world)
 	assert_non_null(connection);
 	upstream_dial_wanted(connection, &origin, &timeout_ms);
 	assert_true(timeout_ms > 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
+			 0);
 	os_close(world->far);
 	world->far = fds[1];
 	upstream_dialed(connection, fds[0], 17);

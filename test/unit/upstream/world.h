@@ -33,12 +33,12 @@ struct owner {
 	struct upstream_request request;
 	struct http_fields fields;
 	struct arena arena;
-	size_t room;      /* of each read; 0: all */
-	bool is_lazy;     /* reads nothing by itself */
+	size_t room;  /* of each read; 0: all */
+	bool is_lazy; /* reads nothing by itself */
 	bool is_awake;
 	unsigned wakes, interims;
 	uint16_t interim_status;
-	int outcome;      /* of the last read */
+	int outcome; /* of the last read */
 	char body[1 << 20];
 	size_t body_len;
 };

@@ -1,0 +1,503 @@
+/* The vault: owner of the key folder. No worker has a channel to it. It reads keys that the text names through
+ * descriptors, makes internal certificates and ticket keys, gives keyholders the keys of the committed plan, and
+ * keeps copies of the supervisor's descriptors for the next one. */
+#include "proc/vault_internal.h"
+
+#include <string.h>
+
+enum { TICKET_ACCEPT_S = 8 * 3600, TICKETS_SPOILED_AT_MOST_S = 60, RENEWAL_RETRY_S = 60 };
+
+struct vault_leaf {
+	struct list link;
+	uint64_t id;
+	int64_t renewal_due_s;
+	struct span names; /* each NUL-terminated, behind this struct */
+};
+
+struct vault_kept {
+	struct list link;
+	struct ipc_keep keep;
+	int fd;
+	size_t name_len;
+	char name[OS_ADDRESS_TEXT_MAX];
+};
+
+struct vault_rescue {
+	struct list link;
+	struct ipc_channel channel;
+};
+
+/* ---- Work on the folder ------------------------------------------------------------------------------------- */
+
+static int64_t now_s(const struct vault *vault)
+{
+	return (int64_t)(os_loop_wall_ns(vault->loop) / OS_SECOND);
+}
+
+void vault_task_begin(struct vault *vault, struct keys_task *task, struct arena *arena)
+{
+	arena_init(arena, VAULT_ARENA_MAX);
+	*task = (struct keys_task){ .folder = vault->folder, .arena = arena, .now_s = now_s(vault) };
+}
+
+void vault_task_end(struct keys_task *task)
+{
+	arena_fini(task->arena);
+}
+
+int vault_ca_ready(struct keys_task *task, bool may_create)
+{
+	char name[256];
+	struct writer writer = writer_of(name, sizeof(name));
+	struct span label = os_host_name(&writer) ? SPAN("this machine") : writer_done(&writer);
+
+	return keys_ca_ready(task, may_create, span_first(label, 60));
+}
+
+size_t vault_names(struct span tail, struct span names[VAULT_NAMES_MAX])
+{
+	size_t count = 0;
+	struct span name;
+
+	while (count < VAULT_NAMES_MAX && span_cut(&tail, '\0', &name)) {
+		if (name.len)
+			names[count++] = name;
+	}
+	return count;
+}
+
+static void store_add(struct vault *vault, const struct keys_handle *handle, struct crypto_key *key)
+{
+	/* Without memory the keyholder is told that there is no such key. */
+	if (keys_store_add(vault->store, handle, key, os_loop_now_ns(vault->loop)))
+		keys_store_remove(vault->store, handle);
+}
+
+/* ---- Faults of a change: told at once, and again as the answer to its `prepare` ------------------------------- */
+
+static void fault_tell(struct vault *vault, struct proc_self *self, uint64_t change, uint32_t line, struct span why)
+{
+	struct ipc_refused body = { .change = change, .line = line };
+	struct writer writer = writer_of(vault->fault, sizeof(vault->fault));
+
+	write_span(&writer, span_first(why, sizeof(vault->fault)));
+	vault->fault_len = writer_done(&writer).len;
+	vault->faulty_change = change;
+	vault->fault_line = line;
+	if (change && ipc_send(proc_supervisor(self), IPC_MESSAGE_refused, &body, span_first(why, 4096), NULL, 0))
+		proc_exit(self, PROC_EXIT_FAULT);
+}
+
+/* ---- Keys that the text names ------------------------------------------------------------------------------------ */
+
+static void on_key_file(struct vault *vault, struct proc_self *self, const struct ipc_key_file *body,
+			struct ipc_message *message)
+{
+	int fd = message->descriptor_count ? message->descriptors[0] : -1;
+	struct keys_handle handle = { .usage = KEYS_USAGE_SERVER };
+	struct span place, cert, path, tail = message->tail, why = SPAN_NONE, text;
+	struct crypto_key *key = NULL;
+	struct keys_task task;
+	struct arena arena;
+	int outcome;
+
+	if (!span_cut(&tail, '\0', &place) || !span_cut(&tail, '\0', &cert) || !span_cut(&tail, '\0', &path))
+		return;
+	vault_task_begin(vault, &task, &arena);
+	outcome = keys_file_load(fd, body->spki_hash, &arena, &key, &why);
+	if (outcome == 0) {
+		memcpy(handle.spki_hash, body->spki_hash, sizeof(handle.spki_hash));
+		store_add(vault, &handle, key);
+	} else {
+		text = arena_format(&arena, "%.*s: error: key %.*s %.*s\n", SPAN_ARG(place), SPAN_ARG(path),
+				    SPAN_ARG(outcome < 0 ? SPAN("could not be read: out of memory") : why));
+		fault_tell(vault, self, body->change, body->line, text);
+	}
+	vault_task_end(&task);
+}
+
+/* ---- Internal certificates -------------------------------------------------------------------------------------- */
+
+static struct vault_leaf *leaf_find(struct vault *vault, uint64_t id)
+{
+	LIST_EACH(&vault->leaves, node)
+	{
+		struct vault_leaf *leaf = LIST_ITEM(node, struct vault_leaf, link);
+
+		if (leaf->id == id)
+			return leaf;
+	}
+	return NULL;
+}
+
+static struct vault_leaf *leaf_remember(struct vault *vault, uint64_t id, struct span names)
+{
+	struct vault_leaf *old = leaf_find(vault, id), *leaf = heap_alloc(sizeof(*leaf) + names.len);
+
+	if (!leaf)
+		return NULL;
+	if (old) {
+		list_remove(&old->link);
+		heap_free(old);
+	}
+	leaf->id = id;
+	if (names.len)
+		memcpy(leaf + 1, names.ptr, names.len);
+	leaf->names = span_of(leaf + 1, names.len);
+	list_push_back(&vault->leaves, &leaf->link);
+	return leaf;
+}
+
+static int leaf_send(struct vault *vault, struct proc_self *self, uint64_t change, struct vault_leaf *leaf,
+		     struct keys_leaf *ready)
+{
+	struct ipc_leaf body = { .change = change, .id = leaf->id };
+
+	memcpy(body.spki_hash, ready->handle.spki_hash, sizeof(body.spki_hash));
+	leaf->renewal_due_s = ready->renewal_due_s;
+	store_add(vault, &ready->handle, TAKE(ready->key));
+	return ipc_send(proc_supervisor(self), IPC_MESSAGE_leaf, &body, ready->chain_pem, NULL, 0);
+}
+
+/* 0, or an outcome with task->why. */
+static int leaf_make(struct keys_task *task, const struct vault_leaf *leaf, struct keys_leaf *ret_ready)
+{
+	struct span names[VAULT_NAMES_MAX];
+	size_t count = vault_names(leaf->names, names);
+	int outcome = vault_ca_ready(task, true);
+	struct span why = task->why;
+	int made;
+
+	if (outcome < 0)
+		return outcome;
+	/* A damaged CA is no end of a leaf that is still good. */
+	made = keys_leaf_ready(task, leaf->id, names, count, ret_ready);
+	if (made && outcome)
+		task->why = why;
+	return made;
+}
+
+static void on_leaf_wanted(struct vault *vault, struct proc_self *self, const struct ipc_leaf_wanted *body,
+			   struct span names)
+{
+	struct vault_leaf *leaf = leaf_remember(vault, body->id, names);
+	struct keys_leaf ready = { 0 };
+	struct keys_task task;
+	struct arena arena;
+	int outcome;
+
+	vault_task_begin(vault, &task, &arena);
+	outcome = leaf ? leaf_make(&task, leaf, &ready) : -ENOMEM;
+	if (outcome == 0)
+		outcome = leaf_send(vault, self, body->change, leaf, &ready) ? -EPIPE : 0;
+	if (outcome) {
+		struct span text = arena_format(&arena, "the local CA has no certificate for this site: %.*s\n",
+						SPAN_ARG(task.why.len ? task.why : SPAN("out of memory")));
+
+		fault_tell(vault, self, body->change, 0, text);
+	}
+	vault_task_end(&task);
+}
+
+/* By timer, without a reload: the supervisor is given the new chain as one that nobody asked for. */
+static void renew(struct vault *vault, struct proc_self *self, struct vault_leaf *leaf)
+{
+	struct keys_leaf ready = { 0 };
+	struct keys_task task;
+	struct arena arena;
+
+	vault_task_begin(vault, &task, &arena);
+	leaf->renewal_due_s = task.now_s + RENEWAL_RETRY_S;
+	if (leaf_make(&task, leaf, &ready) == 0 && leaf_send(vault, self, 0, leaf, &ready))
+		leaf->renewal_due_s = task.now_s + RENEWAL_RETRY_S;
+	vault_task_end(&task);
+}
+
+static bool leaf_is_due(const struct vault_leaf *leaf, int64_t now)
+{
+	/* Far in the future: the clock was moved back since; look again, it costs a file. */
+	return now >= leaf->renewal_due_s || leaf->renewal_due_s > now + CERT_LEAF_DAYS_MAX * (int64_t)CERT_DAY_S;
+}
+
+/* ---- Ticket keys -------------------------------------------------------------------------------------------------- */
+
+static void tickets_look(struct vault *vault)
+{
+	uint8_t random[TLS_TICKET_KEY_RANDOM];
+	int64_t now = now_s(vault), due;
+
+	if (!vault->tickets || vault->is_frozen)
+		return;
+	due = tls_ticket_keys_due_s(vault->tickets, TICKET_ACCEPT_S);
+	/* Due much later than a key lives: the clock went back. */
+	if (now < due && due <= now + TICKET_ACCEPT_S)
+		return;
+	crypto_random(random, sizeof(random));
+	tls_ticket_keys_rotate(vault->tickets, now, TICKET_ACCEPT_S, random);
+	crypto_wipe(random, sizeof(random));
+}
+
+/* A worker ended by a crash signal: whoever made it crash may have read its ticket keys. */
+static void on_tickets_spoiled(struct vault *vault)
+{
+	uint8_t random[TLS_TICKET_KEY_RANDOM];
+	int64_t now = now_s(vault);
+
+	if (!vault->tickets || vault->is_frozen)
+		return;
+	if (vault->tickets_replaced_s && now >= vault->tickets_replaced_s &&
+	    now < vault->tickets_replaced_s + TICKETS_SPOILED_AT_MOST_S)
+		return;
+	vault->tickets_replaced_s = now;
+	crypto_random(random, sizeof(random));
+	tls_ticket_keys_replace(vault->tickets, now, TICKET_ACCEPT_S, random);
+	crypto_wipe(random, sizeof(random));
+}
+
+/* ---- Keyholders pull ------------------------------------------------------------------------------------------------ */
+
+static void on_pull(struct vault *vault, struct ipc_channel *channel, const struct ipc_pull_key *body)
+{
+	struct keys_handle handle = { .usage = body->usage };
+	struct ipc_key answer = { .usage = body->usage };
+	const struct crypto_key *key;
+	char der[4096];
+	struct writer writer = writer_of(der, sizeof(der));
+
+	memcpy(handle.spki_hash, body->handle, sizeof(handle.spki_hash));
+	memcpy(answer.handle, body->handle, sizeof(answer.handle));
+	key = keys_store_get(vault->store, &handle);
+	if (key && crypto_key_write_der(key, &writer))
+		writer = writer_of(der, sizeof(der));
+	/* A keyholder that does not read asks again when its worker does. */
+	if (ipc_send(channel, IPC_MESSAGE_key, &answer, writer_done(&writer), NULL, 0))
+		ipc_channel_flush(channel);
+	crypto_wipe(der, sizeof(der));
+}
+
+/* ---- What is kept for the next supervisor ------------------------------------------------------------------------------ */
+
+static struct vault_kept *kept_find(struct vault *vault, const struct ipc_keep *keep, struct span name)
+{
+	LIST_EACH(&vault->kept, node)
+	{
+		struct vault_kept *kept = LIST_ITEM(node, struct vault_kept, link);
+
+		if (kept->keep.slot == keep->slot && span_equal(span_of(kept->name, kept->name_len), name))
+			return kept;
+	}
+	return NULL;
+}
+
+static void on_keep(struct vault *vault, const struct ipc_keep *keep, struct ipc_message *message)
+{
+	struct vault_kept *kept = kept_find(vault, keep, message->tail);
+
+	if (kept) {
+		list_remove(&kept->link);
+		os_close(kept->fd);
+		heap_free(kept);
+	}
+	if (keep->what == IPC_KEEP_FORGET || message->descriptor_count != 1 ||
+	    message->tail.len > sizeof(kept->name))
+		return;
+	kept = heap_alloc(sizeof(*kept));
+	if (!kept)
+		return; /* the next supervisor binds that one anew */
+	kept->keep = *keep;
+	kept->fd = TAKE_FD(message->descriptors[0]);
+	kept->name_len = message->tail.len;
+	if (message->tail.len)
+		memcpy(kept->name, message->tail.ptr, message->tail.len);
+	list_push_back(&vault->kept, &kept->link);
+}
+
+static void on_rescue_closed(void *owner, struct ipc_channel *channel, const char *why)
+{
+	struct vault_rescue *rescue = CONTAINER_OF(channel, struct vault_rescue, channel);
+
+	(void)owner;
+	(void)why;
+	ipc_channel_close(channel);
+	list_remove(&rescue->link);
+	heap_free(rescue);
+}
+
+static void on_rescue_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
+{
+	(void)owner;
+	(void)channel;
+	(void)message;
+}
+
+static const struct ipc_handlers rescue_handlers = { .on_message = on_rescue_message,
+						     .on_closed = on_rescue_closed };
+
+static void rescue_send(struct vault *vault, struct ipc_channel *channel)
+{
+	struct ipc_kept_all done = { 0 };
+
+	LIST_EACH(&vault->kept, node)
+	{
+		struct vault_kept *kept = LIST_ITEM(node, struct vault_kept, link);
+
+		if (ipc_send(channel, IPC_MESSAGE_keep, &kept->keep, span_of(kept->name, kept->name_len), &kept->fd,
+			     1) == 0)
+			done.count++;
+	}
+	if (ipc_send(channel, IPC_MESSAGE_kept_all, &done, SPAN_NONE, NULL, 0) == 0)
+		ipc_channel_flush(channel);
+}
+
+static void on_rescue(struct os_watch *watch, unsigned now)
+{
+	struct vault *vault = CONTAINER_OF(watch, struct vault, rescue_watch);
+	struct vault_rescue *rescue;
+	uint32_t uid = UINT32_MAX;
+	int fd, pid;
+
+	(void)now;
+	if (os_accept(vault->rescue_fd, &fd, NULL))
+		return;
+	rescue = heap_alloc(sizeof(*rescue));
+	/* Root, or who runs everything: the sockets are worth the gateway's place. */
+	if (!rescue || os_socket_credentials(fd, &pid, &uid) || (uid != 0 && uid != os_uid()) ||
+	    ipc_channel_open(&rescue->channel, vault->loop, fd, IPC_VAULT, IPC_SUPERVISOR)) {
+		os_close(fd);
+		heap_free(rescue);
+		return;
+	}
+	ipc_channel_handle(&rescue->channel, &rescue_handlers, vault);
+	list_push_back(&vault->rescues, &rescue->link);
+	rescue_send(vault, &rescue->channel);
+}
+
+/* The supervisor is gone: from now on nothing is written here, two vaults never share a folder. */
+static void on_orphaned(void *state, struct proc_self *self)
+{
+	struct vault *vault = state;
+
+	(void)self;
+	keys_folder_freeze(vault->folder);
+	vault->is_frozen = true;
+	vault->rescue_watch.on_ready = on_rescue;
+	if (vault->rescue_fd >= 0 &&
+	    os_watch_add(vault->loop, &vault->rescue_watch, vault->rescue_fd, OS_WATCH_LEVEL_READ))
+		os_close(TAKE_FD(vault->rescue_fd));
+}
+
+/* ---- The process ---------------------------------------------------------------------------------------------------------- */
+
+static int on_grant(void *state, struct proc_self *self, const struct ipc_grant *grant, struct ipc_message *message)
+{
+	struct vault *vault = state;
+	void *memory;
+	int failed;
+
+	(void)self;
+	if (message->descriptor_count < 1)
+		return -EINVAL;
+	switch (grant->what) {
+	case IPC_GRANT_KEY_FOLDER:
+		/* A copy: main makes its Landlock rule of the grant's own. */
+		return os_duplicate(message->descriptors[0], &vault->folder_fd);
+	case IPC_GRANT_RESCUE:
+		vault->rescue_fd = TAKE_FD(message->descriptors[0]);
+		return 0;
+	case IPC_GRANT_TICKETS:
+		failed = os_memory_map(message->descriptors[0], sizeof(*vault->tickets), NULL, OS_MAP_WRITE, &memory);
+		if (!failed)
+			vault->tickets = memory;
+		return failed;
+	default:
+		return 0;
+	}
+}
+
+static int on_born(void *state, struct proc_self *self)
+{
+	struct vault *vault = state;
+
+	vault->loop = proc_loop(self);
+	list_init(&vault->leaves);
+	list_init(&vault->kept);
+	list_init(&vault->rescues);
+	return keys_store_new(0, &vault->store);
+}
+
+static int on_sandboxed(void *state, struct proc_self *self)
+{
+	struct vault *vault = state;
+	int failed = keys_folder_new(vault->folder_fd, &vault->folder);
+
+	(void)self;
+	if (!failed)
+		tickets_look(vault);
+	return failed;
+}
+
+static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel, struct ipc_message *message)
+{
+	struct vault *vault = state;
+
+	switch ((unsigned)message->number) {
+	case IPC_MESSAGE_key_file:
+		on_key_file(vault, self, message->body, message);
+		return;
+	case IPC_MESSAGE_leaf_wanted:
+		on_leaf_wanted(vault, self, message->body, message->tail);
+		return;
+	case IPC_MESSAGE_pull_key:
+		on_pull(vault, channel, message->body);
+		return;
+	case IPC_MESSAGE_tickets_spoiled:
+		on_tickets_spoiled(vault);
+		return;
+	case IPC_MESSAGE_keep:
+		on_keep(vault, message->body, message);
+		return;
+	default:
+		vault_command_message(vault, channel, message);
+		return;
+	}
+}
+
+static enum proc_prepare_result on_prepare(void *state, struct proc_self *self, uint64_t change,
+					   const struct snapshot *snapshot)
+{
+	struct vault *vault = state;
+
+	(void)snapshot;
+	if (vault->faulty_change != change)
+		return PROC_PREPARED;
+	proc_refuse(self, vault->fault_line, span_of(vault->fault, vault->fault_len));
+	return PROC_PREPARE_REFUSED;
+}
+
+static void on_second(void *state, struct proc_self *self)
+{
+	struct vault *vault = state;
+	int64_t now = now_s(vault);
+
+	tickets_look(vault);
+	if (vault->is_frozen)
+		return;
+	LIST_EACH(&vault->leaves, node)
+	{
+		struct vault_leaf *leaf = LIST_ITEM(node, struct vault_leaf, link);
+
+		if (leaf_is_due(leaf, now))
+			renew(vault, self, leaf);
+	}
+}
+
+const struct proc_kind proc_vault = {
+	.state_size = sizeof(struct vault),
+	.grant = on_grant,
+	.born = on_born,
+	.sandboxed = on_sandboxed,
+	.message = on_message,
+	.prepare = on_prepare,
+	.second = on_second,
+	.orphaned = on_orphaned,
+};

@@ -1,0 +1,38 @@
+/* What the two files of the vault share: its work (vault.c), and what commands ask (vault_command.c). */
+#pragma once
+
+#include "keys/keys.h"
+#include "proc/proc.h"
+#include "telemetry/telemetry.h"
+#include "tls/tls.h"
+
+enum { VAULT_NAMES_MAX = 128, VAULT_ARENA_MAX = 4 << 20 };
+
+struct vault {
+	int folder_fd, rescue_fd;
+	struct keys_folder *folder;
+	struct keys_store *store;
+	struct tls_ticket_keys *tickets;
+	int64_t tickets_replaced_s;
+	struct list leaves; /* internal certificates in use, for renewal */
+	struct list kept;   /* the supervisor's descriptors, unread */
+	struct list rescues;
+	struct os_watch rescue_watch;
+	struct os_loop *loop;
+	bool is_frozen;
+	/* Why the change under way cannot be: keys or internal certificates. */
+	uint64_t faulty_change;
+	uint32_t fault_line;
+	char fault[1024];
+	size_t fault_len;
+};
+
+/* A piece of work on the folder; the arena is made here and ended by vault_task_end. */
+void vault_task_begin(struct vault *vault, struct keys_task *task, struct arena *arena);
+void vault_task_end(struct keys_task *task);
+/* Makes the CA if there is none and may be. 0, or an outcome with task->why. */
+int vault_ca_ready(struct keys_task *task, bool may_create);
+/* "a\0b\0" to spans; how many. */
+size_t vault_names(struct span tail, struct span names[VAULT_NAMES_MAX]);
+
+bool vault_command_message(struct vault *vault, struct ipc_channel *channel, struct ipc_message *message);
