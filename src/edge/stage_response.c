@@ -51,6 +51,16 @@ static void request_discard(struct exchange *exchange)
 		exchange->is_last = true;
 }
 
+/* Behind the 101 both pumps are endless; what the client sent behind its request is the tunnel's first. */
+static void begin_tunnel(struct exchange *exchange)
+{
+	pump_close(&exchange->request_pump);
+	exchange->codec->begin_tunnel(exchange);
+	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS, exchange->codec->request_body,
+		  exchange);
+	pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
+}
+
 static enum exchange_verdict send_head(struct exchange *exchange)
 {
 	int outcome;
@@ -62,6 +72,8 @@ static enum exchange_verdict send_head(struct exchange *exchange)
 	if (outcome)
 		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
 	exchange->head_committed = true;
+	if (exchange->source == RESPONSE_FETCH && exchange->fetch.is_tunnel)
+		begin_tunnel(exchange);
 	if (exchange->source != RESPONSE_FETCH)
 		pump_close(&exchange->request_pump);
 	if (response_carries_body(exchange)) {
