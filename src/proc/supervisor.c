@@ -315,6 +315,7 @@ static void finish(struct supervisor *supervisor)
 	lifecycle_free(supervisor->lifecycle);
 	os_signals_close(&supervisor->signals);
 	os_timer_stop(&supervisor->tick);
+	os_timer_stop(&supervisor->inputs);
 	os_close(supervisor->tickets_fd);
 	os_loop_free(supervisor->loop);
 	heap_free(supervisor);
