@@ -450,8 +450,9 @@ static bool connection_is_idle(const struct connection *connection)
 	       !(connection->watch.ready & OS_READABLE);
 }
 
-void edge_drain(struct edge *edge, uint64_t deadline_ns)
+void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle)
 {
+	edge->closes_idle |= closes_idle;
 	if (!edge->is_draining) {
 		edge->is_draining = true;
 		/* What the kernel has finished already for us is still ours: take it before letting go. */
@@ -470,7 +471,7 @@ void edge_drain(struct edge *edge, uint64_t deadline_ns)
 	{
 		struct connection *connection = LIST_ITEM(node, struct connection, link);
 
-		if (connection_is_idle(connection))
+		if (edge->closes_idle && connection_is_idle(connection))
 			connection_finish(connection, false);
 	}
 	edge->drain_timer.on_due = on_drain_due;

@@ -61,7 +61,8 @@ void edge_abandon(struct edge *edge);
 
 /* ---- Life -------------------------------------------------------------------------------------------- */
 
-/* Stops accepting, closes idle connections; the rest has until the deadline. Then host->drained. */
-void edge_drain(struct edge *edge, uint64_t deadline_ns);
+/* Stops accepting. closes_idle: idle connections end at once; else each is told with its next answer. The rest
+ * has until the deadline. Then host->drained. */
+void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle);
 /* The turn's end: runs connections and exchanges, sends, frees. Call it as the loop's turn callback. */
 void edge_turn(struct edge *edge);

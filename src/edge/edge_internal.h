@@ -324,6 +324,7 @@ struct edge {
 	int64_t date_s;
 	uint64_t request_id_high, request_id_low;
 	bool is_draining, is_drained, wakes_log;
+	bool closes_idle; /* draining without waiting for what a kept-alive connection may ask yet */
 	uint64_t drain_deadline_ns;
 	struct os_timer drain_timer;
 };

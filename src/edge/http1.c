@@ -235,7 +235,7 @@ static void h1_finish(struct exchange *exchange, bool is_aborted)
 	connection->last_ns = edge->now_ns;
 	if (is_aborted)
 		connection_close(connection);
-	else if (!goes_on || edge->is_draining)
+	else if (!goes_on || edge->closes_idle)
 		connection_finish(connection, !connection->saw_eof);
 	else
 		connection_activate(connection);

@@ -224,7 +224,6 @@ static void on_tick(struct os_timer *timer)
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
 		lifecycle_on_heartbeat(supervisor->lifecycle, i,
 				       __atomic_load_n(&supervisor->children[i].range->heartbeat, __ATOMIC_RELAXED));
-	inputs_look(supervisor);
 }
 
 void supervisor_stop(struct supervisor *supervisor, uint32_t drain_ms)
@@ -316,6 +315,7 @@ static void finish(struct supervisor *supervisor)
 	lifecycle_free(supervisor->lifecycle);
 	os_signals_close(&supervisor->signals);
 	os_timer_stop(&supervisor->tick);
+	os_timer_stop(&supervisor->inputs);
 	os_close(supervisor->tickets_fd);
 	os_loop_free(supervisor->loop);
 	heap_free(supervisor);

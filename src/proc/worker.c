@@ -196,7 +196,9 @@ static void on_drain(void *state, struct proc_self *self, uint32_t deadline_ms)
 	struct worker *worker = state;
 	uint64_t wait_ns = deadline_ms == UINT32_MAX ? 3600 * OS_SECOND : deadline_ms * (uint64_t)OS_MS;
 
-	edge_drain(worker->edge, os_loop_now_ns(proc_loop(self)) + wait_ns);
+	/* As an orphan there is a successor and time: a kept-alive connection is told with its next answer, so
+	 * that no request meets a closing one. */
+	edge_drain(worker->edge, os_loop_now_ns(proc_loop(self)) + wait_ns, !proc_is_orphan(self));
 }
 
 const struct proc_kind proc_worker = {
