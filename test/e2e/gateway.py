@@ -265,6 +265,10 @@ class Gateway:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def settle(self):
+        """Waits until every process runs (one that is stopped while it starts has 30 s, not 2)."""
+        wait_until(lambda: all(row['state'] == 'running' for row in self.status()), lambda: f'{self.status()} to run')
+
     def counter(self, name):
         """Sum of one counter over all processes, from `metrics` or `status`; None where nobody prints it."""
         done = run_command('metrics', '-c', self.config, env=self.env)
