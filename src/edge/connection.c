@@ -91,11 +91,11 @@ static void linger_run(struct connection *connection)
 			if (outcome == 0)
 				connection_flush(connection);
 		}
-		os_shutdown(connection->watch.fd, OS_HALF_WRITE);
 		if (!connection->wants_linger || connection->saw_eof) {
 			connection_close(connection);
 			return;
 		}
+		os_shutdown(connection->watch.fd, OS_HALF_WRITE);
 	}
 	/* Closing with unread input would send a reset, which can overtake our answer: drop what still
 	 * comes, for a while. */

@@ -427,6 +427,8 @@ static int endow(struct proc_self *self)
 	/* A CPU that went away is no reason not to serve. */
 	if (self->birth.cpu != UINT32_MAX && os_cpu_pin(self->birth.cpu) < 0)
 		self->birth.cpu = UINT32_MAX;
+	if (self->row->is_patient)
+		os_process_be_patient();
 	if (self->row->is_member) {
 		err = os_memory_reserve((void *)(uintptr_t)self->birth.snapshot_base, // NOLINT
 					PROC_SNAPSHOT_PLACES * PROC_SNAPSHOT_PLACE_SIZE);
