@@ -461,8 +461,9 @@ void edge_drain(struct edge *edge, uint64_t deadline_ns)
 
 			if (os_watch_is_added(&listener->watch))
 				connection_accept(edge, listener);
+			/* While anybody holds it the kernel goes on to accept for nobody. */
+			listener_forget(listener);
 		}
-		listeners_update(edge);
 		upstream_close_idle(edge->upstream);
 	}
 	LIST_EACH(&edge->connections, node)

@@ -23,6 +23,7 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	}
 	plan->snapshot_fd = fd;
 	plan->size = message->size;
+	inputs_note(plan);
 	state = plan_next(plan, IPC_PLAN_STATE, &cursor);
 	if (state)
 		statement = state->tail;

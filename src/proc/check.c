@@ -441,7 +441,11 @@ static void parse_chain(struct check *check, const struct snapshot_plan_row *row
 	}
 	switch (cert_chain_validity(&opened->chain, now_s)) {
 	case CERT_EXPIRED:
-		conf_warning_add(&check->errors, place, "certificate %.*s has expired", SPAN_ARG(row->path));
+		/* At a start it serves; in a running gateway it replaces nothing that still might be good. */
+		if (check->compile.flags & IPC_COMPILE_BUNDLE)
+			conf_error_add(&check->errors, place, "certificate %.*s has expired", SPAN_ARG(row->path));
+		else
+			conf_warning_add(&check->errors, place, "certificate %.*s has expired", SPAN_ARG(row->path));
 		break;
 	case CERT_NOT_YET_VALID:
 		conf_warning_add(&check->errors, place, "certificate %.*s is not valid yet", SPAN_ARG(row->path));

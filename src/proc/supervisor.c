@@ -224,6 +224,7 @@ static void on_tick(struct os_timer *timer)
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
 		lifecycle_on_heartbeat(supervisor->lifecycle, i,
 				       __atomic_load_n(&supervisor->children[i].range->heartbeat, __ATOMIC_RELAXED));
+	inputs_look(supervisor);
 }
 
 void supervisor_stop(struct supervisor *supervisor, uint32_t drain_ms)

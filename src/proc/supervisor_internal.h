@@ -28,6 +28,7 @@ struct plan {
 	size_t data_count, data_capacity;
 	uint64_t files_version;
 	bool wants_tls;
+	uint64_t inputs_signature; /* of the files that it was made from (inputs.c) */
 };
 
 int plan_new(uint64_t change, struct plan **ret_plan) MUST_CHECK;
@@ -123,6 +124,8 @@ struct supervisor {
 	uint64_t data_serial; /* of data sets, in the order in which they came */
 	uint32_t command_serial;
 
+	uint64_t inputs_due_ns; /* inputs.c */
+
 	struct list commands;
 	struct writer trouble; /* what is wrong with the change under way, for whoever asked for it */
 	char trouble_text[32 * 1024];
@@ -200,6 +203,10 @@ void control_turn(struct supervisor *supervisor);
 
 /* A sealed memory file, mapped anywhere; an empty one is no map. */
 int proc_map_sealed(int fd, size_t size, const void **ret_memory) MUST_CHECK;
+
+/* inputs.c */
+void inputs_note(struct plan *plan); /* its files as they are now */
+void inputs_look(struct supervisor *supervisor); /* each tick: once a minute it looks for others */
 
 /* logs.c */
 void logs_give(struct supervisor *supervisor, struct child *log);
