@@ -252,6 +252,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 	case IPC_MESSAGE_leaf:
 		change_on_leaf(supervisor, message->body, message->tail);
 		return;
+	case IPC_MESSAGE_notice:
+		supervisor_say(supervisor, "%.*s", SPAN_ARG(message->tail));
+		return;
 	case IPC_MESSAGE_log_reopen:
 		logs_reopen(supervisor, child, ((const struct ipc_log_reopen *)message->body)->which);
 		return;
@@ -382,7 +385,7 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 	case IPC_VAULT:
 		listeners_keep(supervisor, child);
 		if (supervisor->running)
-			change_send_keys(supervisor, child, supervisor->running, supervisor->running->change);
+			change_send_keys(supervisor, child, supervisor->running, 0);
 		break;
 	case IPC_LOG:
 		logs_give(supervisor, child);
