@@ -42,8 +42,13 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 		struct connection *connection;
 		int fd, failed = os_accept(listener->fd, &fd, &peer);
 
-		if (failed)
+		if (failed == -EAGAIN)
 			return;
+		if (failed) {
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_CONNECTIONS);
+			edge_accept_rest(edge);
+			return;
+		}
 		connection = edge->current && edge->connection_count < edge->connections_max ?
 				     slab_alloc(&edge->connection_slab) :
 				     NULL;
@@ -75,12 +80,13 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 static void linger_run(struct connection *connection)
 {
 	struct edge *edge = connection->edge;
-	ssize_t got = 0;
+	ssize_t got = -EAGAIN;
 
 	if (connection->backlog.len)
 		return;
 	if (!connection->sent_close) {
 		connection->sent_close = true;
+		connection->closing_ns = edge->now_ns; /* what waited has only now left */
 		if (connection->is_tls && connection->tls && !connection->is_broken) {
 			struct tls_wire wire;
 			int outcome;
