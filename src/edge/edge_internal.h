@@ -215,7 +215,7 @@ struct exchange {
 	struct span text;             /* RESPONSE_TEXT: what is left of it */
 	struct files_document *document;
 	uint64_t document_at, document_left, warm_until;
-	uint64_t question;
+	uint64_t question, asked_ns; /* asked_ns: also while it waits for another's question */
 	struct upstream_fetch fetch;
 	struct upstream_request fetch_request;
 	bool has_fetch;
@@ -226,6 +226,8 @@ struct exchange {
 	enum telemetry_end end;
 	struct span end_detail;
 	uint64_t head_bytes_in, head_bytes_out;
+	/* How long the client was waited for with its body, and since when it is now (0: it is not). */
+	uint64_t body_waited_ns, body_waiting_ns;
 	uint64_t id_high, id_low;
 };
 

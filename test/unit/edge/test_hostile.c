@@ -94,6 +94,7 @@ static void test_room_of_a_turn(void **state)
 static void test_no_descriptors(void **state)
 {
 	struct worker *worker = *state;
+	const char *request = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 	struct rlimit before, none = { 0 };
 	uint64_t began_ns;
 	char *answer;
@@ -113,7 +114,7 @@ static void test_no_descriptors(void **state)
 	assert_int_equal(worker->edge->connection_count, 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 	worker_turns(worker, 200);
-	answer = worker_talk(worker, fd, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 37, 20);
+	answer = worker_talk(worker, fd, request, strlen(request), 20);
 	assert_non_null(strstr(answer, "200 OK"));
 	os_close(fd);
 }
