@@ -145,6 +145,7 @@ void edge_free(struct edge *edge)
 	heap_free(edge->upstream_buffer);
 	heap_free(edge->line_buffer);
 	os_timer_stop(&edge->drain_timer);
+	os_timer_stop(&edge->accept_timer);
 	heap_free(edge);
 }
 
@@ -173,7 +174,8 @@ static void on_listener(struct os_watch *watch, unsigned now)
 static void listener_update(struct edge_listener *listener)
 {
 	struct edge *edge = listener->edge;
-	bool wanted = edge->adopted[listener->slot] && edge->current && !edge->is_draining;
+	bool wanted = edge->adopted[listener->slot] && edge->current && !edge->is_draining &&
+		      !os_timer_is_set(&edge->accept_timer);
 
 	if (!wanted)
 		os_watch_remove(&listener->watch);
@@ -186,6 +188,39 @@ static void listeners_update(struct edge *edge)
 {
 	LIST_EACH(&edge->listeners, node)
 		listener_update(LIST_ITEM(node, struct edge_listener, link));
+}
+
+static bool connection_is_idle(const struct connection *connection)
+{
+	return connection->phase == CONNECTION_OPEN && !connection->exchange && !connection_has_input(connection) &&
+	       !(connection->watch.ready & OS_READABLE);
+}
+
+static void on_rested(struct os_timer *timer)
+{
+	listeners_update(CONTAINER_OF(timer, struct edge, accept_timer));
+}
+
+/* Listeners report for as long as somebody waits: without a rest the loop would do nothing but ask in vain. */
+void edge_accept_rest(struct edge *edge)
+{
+	size_t left = EDGE_SHED_MAX;
+
+	edge->accept_timer.on_due = on_rested;
+	os_timer_set(edge->loop, &edge->accept_timer, edge->now_ns + EDGE_ACCEPT_REST_MS * OS_MS);
+	listeners_update(edge);
+	upstream_close_idle(edge->upstream);
+	LIST_EACH(&edge->connections, node)
+	{
+		struct connection *connection = LIST_ITEM(node, struct connection, link);
+
+		if (!left)
+			return;
+		if (!connection_is_idle(connection))
+			continue;
+		connection_finish(connection, false);
+		left--;
+	}
 }
 
 int edge_listener_add(struct edge *edge, uint64_t id, uint32_t slot, int fd)
@@ -442,12 +477,6 @@ static void on_drain_due(struct os_timer *timer)
 		else
 			connection_close(connection);
 	}
-}
-
-static bool connection_is_idle(const struct connection *connection)
-{
-	return connection->phase == CONNECTION_OPEN && !connection->exchange && !connection_has_input(connection) &&
-	       !(connection->watch.ready & OS_READABLE);
 }
 
 void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle)

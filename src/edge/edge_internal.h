@@ -19,6 +19,8 @@ enum {
 	EDGE_SMALL = 4096,             /* bodies up to this are gathered (copied), others sealed as they lie */
 	EDGE_TURN_BYTES = 64 * 1024,   /* of one connection in one turn */
 	EDGE_ACCEPT_BATCH = 16,
+	EDGE_ACCEPT_REST_MS = 100,
+	EDGE_SHED_MAX = 64, /* idle connections that go where descriptors ran out */
 	EDGE_EXCHANGE_ARENA = 256 * 1024,
 	EDGE_BLOCKS_MAX = 8192,        /* 128 MiB */
 	EDGE_CONNECTION_MAGIC = 0x436f6e6e,
@@ -213,7 +215,7 @@ struct exchange {
 	struct span text;             /* RESPONSE_TEXT: what is left of it */
 	struct files_document *document;
 	uint64_t document_at, document_left, warm_until;
-	uint64_t question;
+	uint64_t question, asked_ns; /* asked_ns: also while it waits for another's question */
 	struct upstream_fetch fetch;
 	struct upstream_request fetch_request;
 	bool has_fetch;
@@ -224,6 +226,8 @@ struct exchange {
 	enum telemetry_end end;
 	struct span end_detail;
 	uint64_t head_bytes_in, head_bytes_out;
+	/* How long the client was waited for with its body, and since when it is now (0: it is not). */
+	uint64_t body_waited_ns, body_waiting_ns;
 	uint64_t id_high, id_low;
 };
 
@@ -325,14 +329,15 @@ struct edge {
 	uint64_t request_id_high, request_id_low;
 	bool is_draining, is_drained, wakes_log;
 	bool closes_idle; /* draining without waiting for what a kept-alive connection may ask yet */
-	uint64_t drain_deadline_ns;
-	struct os_timer drain_timer;
+	struct os_timer drain_timer, accept_timer; /* accept_timer: set while listeners rest */
 };
 
 void edge_clock(struct edge *edge); /* takes over the loop's */
 void edge_run_later(struct edge *edge, struct connection *connection);
 void edge_run_exchange_later(struct exchange *exchange);
 void edge_snapshot_unref(struct edge *edge, struct edge_snapshot *used);
+/* No descriptor or memory for another connection: listeners rest for a moment, who is idle goes. */
+void edge_accept_rest(struct edge *edge);
 void edge_input_release(struct edge *edge);
 uint64_t edge_limit_ns(const struct edge *edge, enum snapshot_limit limit);
 /* One line to the log's ring, finished by one of telemetry's writers. */
