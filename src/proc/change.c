@@ -140,7 +140,8 @@ static int open_text(struct supervisor *supervisor, enum lifecycle_request reque
 		return plan_seal_text("text", options->text, ret_fd);
 	err = os_open(OS_FOLDER_CURRENT, options->config_path, OS_OPEN_READ, 0, ret_fd);
 	if (err < 0)
-		supervisor_fault(supervisor, "%s: %s\n", options->config_path, strerror(-err));
+		supervisor_fault(supervisor, "%s: %s\n", options->config_path,
+				 err == -ENOENT ? "there is no such file" : strerror(-err));
 	return err;
 }
 
@@ -348,6 +349,7 @@ static void begin_serving(struct supervisor *supervisor)
 		supervisor_say(supervisor, "%s/lock: %s", supervisor->state_path, strerror(-err));
 	supervisor->is_serving = true;
 	listeners_print_ready(supervisor);
+	os_err(supervisor->options->hints);
 }
 
 void change_ended(struct supervisor *supervisor, const struct lifecycle_action *action)

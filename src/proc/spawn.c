@@ -207,6 +207,8 @@ static void on_broken(struct supervisor *supervisor, struct child *child, const 
 static void on_refused(struct supervisor *supervisor, struct child *child, const struct ipc_refused *refused,
 		       struct span why)
 {
+	while (why.len && why.ptr[why.len - 1] == '\n')
+		why.len--;
 	supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
 	if (lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_GATHERING &&
 	    refused->change == lifecycle_changing(supervisor->lifecycle))
