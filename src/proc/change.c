@@ -150,7 +150,8 @@ static int open_text(struct supervisor *supervisor, enum lifecycle_request reque
 		return plan_seal_text("text", options->text, ret_fd);
 	err = os_open(OS_FOLDER_CURRENT, options->config_path, OS_OPEN_READ, 0, ret_fd);
 	if (err < 0)
-		supervisor_fault(supervisor, "%s: %s\n", options->config_path, strerror(-err));
+		supervisor_fault(supervisor, "%s: %s\n", options->config_path,
+				 err == -ENOENT ? "there is no such file" : strerror(-err));
 	return err;
 }
 
@@ -360,6 +361,7 @@ static void begin_serving(struct supervisor *supervisor)
 	supervisor->is_serving = true;
 	change_watch_inputs(supervisor);
 	listeners_print_ready(supervisor);
+	os_err(supervisor->options->hints);
 }
 
 /* Each minute the inputs of the running text are looked at again: a certificate that was renewed, hosts. */

@@ -167,6 +167,7 @@ struct proc_supervisor_options {
 	const char *config_name;
 	const char *state_path;    /* NULL: the text's, the environment's, the default */
 	bool is_short_log;         /* a terminal: one short line a request */
+	struct span hints;         /* for standard error once it serves: what a newcomer does next */
 };
 int proc_supervisor_main(const struct proc_supervisor_options *options);
 
