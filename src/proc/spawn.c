@@ -207,7 +207,6 @@ static void on_broken(struct supervisor *supervisor, struct child *child, const 
 static void on_refused(struct supervisor *supervisor, struct child *child, const struct ipc_refused *refused,
 		       struct span why)
 {
-<<<<<<< HEAD
 	struct span told = writer_done(&supervisor->trouble);
 
 	while (why.len && why.ptr[why.len - 1] == '\n')
@@ -215,11 +214,6 @@ static void on_refused(struct supervisor *supervisor, struct child *child, const
 	/* Both workers may say the same. */
 	if (span_find(told, why) == told.len)
 		supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
-=======
-	while (why.len && why.ptr[why.len - 1] == '\n')
-		why.len--;
-	supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
->>>>>>> docs
 	if (lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_GATHERING &&
 	    refused->change == lifecycle_changing(supervisor->lifecycle))
 		lifecycle_on_gathered(supervisor->lifecycle, false);
