@@ -8,7 +8,7 @@ DEPS ?= $(CURDIR)/deps/prefix
 PYTHON ?= /usr/bin/python3
 
 # A build folder is configured again when one of these is new: meson does not watch for new files.
-SHAPE := meson.build meson_options.txt $(wildcard src/main.c src/*/meson.build \
+SHAPE := meson.build meson_options.txt bench/meson.build $(wildcard src/main.c src/*/meson.build \
 	test/unit/*/meson.build test/fuzz/meson.build test/fuzz/*.c)
 SETUP = mkdir -p $(@D); if [ -f $(@D)/meson-private/coredata.dat ]; then again=--reconfigure; else again=; fi; \
 	meson setup $$again $(@D) -Ddeps=$(DEPS)
@@ -38,7 +38,8 @@ soak: deps-test build asan ## the long tests at full size, MINUTES=30
 	PORTCULLIS_SOAK=1 PORTCULLIS_SOAK_MINUTES=$(MINUTES) $(PYTHON) test/run.py e2e -m soak
 
 bench: deps-test build ## CPU time beside other servers
-	@if [ -x bench/run ]; then bench/run; else echo 'bench: nothing to measure yet'; fi
+	@ninja -C build benchmarks
+	@$(PYTHON) bench/run
 
 tidy: deps-test ## formatting and static analysis
 	@test/tidy

@@ -36,23 +36,30 @@ static struct span state_statement(const char *file, struct arena *arena)
 	return SPAN_NONE;
 }
 
+int command_state(const char *file, struct arena *arena, struct span *ret_state, struct span *ret_control)
+{
+	return proc_state_path(state_statement(file, arena), arena, ret_state, ret_control);
+}
+
+int command_open_control(struct span control, struct arena *arena, int *ret_fd)
+{
+	OS_AUTO_FD folder = -1;
+	char *path = arena_cstr(arena, control);
+	int err = path ? os_open(OS_FOLDER_CURRENT, path, OS_OPEN_FOLDER, 0, &folder) : -ENOMEM;
+
+	return err ? err : os_connect_packets(folder, "control.sock", ret_fd);
+}
+
 static int open_control(const char *file, int *ret_fd)
 {
 	struct span state, control;
 	struct arena arena;
-	OS_AUTO_FD folder = -1;
-	char *path;
 	int err;
 
 	arena_init(&arena, ARENA_MAX);
-	err = proc_state_path(state_statement(file, &arena), &arena, &state, &control);
-	path = err ? NULL : arena_cstr(&arena, control);
-	if (!path)
-		err = err ? err : -ENOMEM;
+	err = command_state(file, &arena, &state, &control);
 	if (!err)
-		err = os_open(OS_FOLDER_CURRENT, path, OS_OPEN_FOLDER, 0, &folder);
-	if (!err)
-		err = os_connect_packets(folder, "control.sock", ret_fd);
+		err = command_open_control(control, &arena, ret_fd);
 	arena_fini(&arena);
 	return err;
 }

@@ -52,10 +52,13 @@ static void open_answer(struct edge *edge, void *owner, struct ipc_message *mess
 	struct files_document *document = NULL;
 
 	if (message && message->number == IPC_MESSAGE_opened) {
-		int fd = message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1;
+		struct files_reply reply = {
+			.opened = message->body,
+			.tail = message->tail,
+			.fd = message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1,
+		};
 
-		document = files_cache_store(edge->cache, wanted->root, wanted->path, edge->now_ns, message->body,
-					     message->tail, fd);
+		document = files_cache_store(edge->cache, wanted->root, wanted->path, edge->now_ns, &reply);
 	}
 	if (!document)
 		files_cache_failed(edge->cache, wanted->root, wanted->path);

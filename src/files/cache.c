@@ -178,9 +178,9 @@ static struct files_document *document_new(const struct ipc_opened *opened, stru
 }
 
 struct files_document *files_cache_store(struct files_cache *cache, uint64_t root, struct span path,
-					 uint64_t now_ns, const struct ipc_opened *opened, struct span tail, int fd)
+					 uint64_t now_ns, const struct files_reply *reply)
 {
-	struct files_document *document = document_new(opened, tail, fd);
+	struct files_document *document = document_new(reply->opened, reply->tail, reply->fd);
 	struct files_entry *entry;
 
 	if (!document)

@@ -61,9 +61,15 @@ enum files_found {
  * documents too. */
 enum files_found files_cache_find(struct files_cache *cache, uint64_t root, struct span path, uint64_t now_ns,
 				  struct files_document **ret_document, bool *ret_ask);
-/* Puts the opener's answer in its place and returns a reference. fd is taken. NULL without memory. */
+/* What the opener answered, as it came. */
+struct files_reply {
+	const struct ipc_opened *opened;
+	struct span tail;
+	int fd; /* -1: none */
+};
+/* Puts it in its place and returns a reference. fd is taken. NULL without memory. */
 struct files_document *files_cache_store(struct files_cache *cache, uint64_t root, struct span path,
-					 uint64_t now_ns, const struct ipc_opened *opened, struct span tail, int fd);
+					 uint64_t now_ns, const struct files_reply *reply);
 /* The question that find() wanted did not come through: the next caller asks again. */
 void files_cache_failed(struct files_cache *cache, uint64_t root, struct span path);
 /* Roots that are gone after a change. */

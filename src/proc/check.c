@@ -260,6 +260,33 @@ static struct conf_place place_of(const struct check *check, const struct snapsh
 	return found;
 }
 
+/* The word of the row's statement that names this path: what stands behind its last slash is found in the line. */
+static struct conf_place place_of_path(const struct check *check, const struct snapshot_plan_row *row)
+{
+	struct conf_place place = place_of(check, &row->place);
+	struct span text, line, name = row->path;
+	size_t at;
+
+	if (!check->tree->file_count)
+		return place;
+	text = check->tree->files[place.file].text;
+	line = span_skip(text, place.offset);
+	line = span_first(line, span_find_byte(line, '\n'));
+	while (span_find_byte(name, '/') < name.len)
+		name = span_skip(name, span_find_byte(name, '/') + 1);
+	at = name.len ? span_find(line, name) : line.len;
+	if (at == line.len)
+		return place;
+	while (at > 0 && line.ptr[at - 1] != ' ' && line.ptr[at - 1] != '\t' && line.ptr[at - 1] != '"')
+		at--;
+	place.offset += (uint32_t)at;
+	place.column += (uint32_t)at;
+	line = span_skip(line, at);
+	while (place.len < line.len && !strchr(" \t;{}\"\r", line.ptr[place.len]))
+		place.len++;
+	return place;
+}
+
 static const char *why_not(int failed)
 {
 	switch (-failed) {
@@ -283,7 +310,7 @@ static const char *why_not(int failed)
 
 static void tell_unopened(struct check *check, const struct snapshot_plan_row *row, const char *what, int failed)
 {
-	conf_error_add(&check->errors, place_of(check, &row->place), "%s %.*s: %s", what, SPAN_ARG(row->path),
+	conf_error_add(&check->errors, place_of_path(check, row), "%s %.*s: %s", what, SPAN_ARG(row->path),
 		       why_not(failed));
 }
 
@@ -405,7 +432,7 @@ static void check_covered(struct check *check, const struct snapshot_plan_row *r
 static void parse_chain(struct check *check, const struct snapshot_plan_row *row, struct opened *opened)
 {
 	int64_t now_s = (int64_t)(os_wall_ns() / OS_SECOND);
-	struct conf_place place = place_of(check, &row->place);
+	struct conf_place place = place_of_path(check, row);
 	struct span why = SPAN_NONE;
 
 	if (!opened->is_read)
@@ -416,7 +443,7 @@ static void parse_chain(struct check *check, const struct snapshot_plan_row *row
 	}
 	switch (cert_chain_validity(&opened->chain, now_s)) {
 	case CERT_EXPIRED:
-		/* At a start it serves all the same; nothing that serves is replaced by it. */
+		/* At a start it serves; in a running gateway it replaces nothing that still might be good. */
 		if (check->compile.flags & IPC_COMPILE_BUNDLE)
 			conf_error_add(&check->errors, place, "certificate %.*s has expired", SPAN_ARG(row->path));
 		else

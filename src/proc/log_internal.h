@@ -10,7 +10,7 @@
 #include "snapshot/snapshot.h"
 #include "telemetry/telemetry.h"
 
-enum { LOG_BUFFER_SIZE = 256 * 1024, LOG_NAME_MAX = 255 };
+enum { LOG_BUFFER_SIZE = 1024 * 1024, LOG_NAME_MAX = 255 };
 
 struct log_target {
 	enum snapshot_log_target kind;

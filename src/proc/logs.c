@@ -44,7 +44,10 @@ static void give(struct supervisor *supervisor, struct child *log, const struct 
 	int err;
 
 	if (file.target != SNAPSHOT_LOG_FILE) {
-		child_send(supervisor, log, IPC_MESSAGE_log_file, &file, SPAN_NONE, NULL, 0);
+		static const int standard_output = 1;
+
+		child_send(supervisor, log, IPC_MESSAGE_log_file, &file, SPAN_NONE, &standard_output,
+			   file.target == SNAPSHOT_LOG_STDOUT);
 		return;
 	}
 	err = open_log(supervisor, row->tail.ptr, &descriptors[0], &folder, &name);

@@ -377,12 +377,12 @@ static void on_orphaned(void *state, struct proc_self *self)
 {
 	struct vault *vault = state;
 
-	(void)self;
 	keys_folder_freeze(vault->folder);
 	vault->is_frozen = true;
 	vault->rescue_watch.on_ready = on_rescue;
-	if (vault->rescue_fd >= 0 &&
-	    os_watch_add(vault->loop, &vault->rescue_watch, vault->rescue_fd, OS_WATCH_LEVEL_READ))
+	if (!vault->has_rescue)
+		proc_exit(self, 0); /* the command that started it is gone, and nobody comes after it */
+	else if (os_watch_add(vault->loop, &vault->rescue_watch, vault->rescue_fd, OS_WATCH_LEVEL_READ))
 		os_close(TAKE_FD(vault->rescue_fd));
 }
 
@@ -400,9 +400,12 @@ static int on_grant(void *state, struct proc_self *self, const struct ipc_grant 
 	switch (grant->what) {
 	case IPC_GRANT_KEY_FOLDER:
 		/* A copy: main makes its Landlock rule of the grant's own. */
-		return os_duplicate(message->descriptors[0], &vault->folder_fd);
+		failed = os_duplicate(message->descriptors[0], &vault->folder_fd);
+		vault->has_folder = !failed;
+		return failed;
 	case IPC_GRANT_RESCUE:
 		vault->rescue_fd = TAKE_FD(message->descriptors[0]);
+		vault->has_rescue = true;
 		return 0;
 	case IPC_GRANT_TICKETS:
 		failed = os_memory_map(message->descriptors[0], sizeof(*vault->tickets), NULL, OS_MAP_WRITE, &memory);
@@ -418,6 +421,8 @@ static int on_born(void *state, struct proc_self *self)
 {
 	struct vault *vault = state;
 
+	if (!vault->has_folder)
+		return -EINVAL;
 	vault->loop = proc_loop(self);
 	list_init(&vault->leaves);
 	list_init(&vault->kept);

@@ -1,6 +1,9 @@
 /* What `portcullis ca …` asks of the vault. */
 #include "proc/vault_internal.h"
 
+/* The list itself is at most 16 MiB (keys). */
+enum { LIST_ARENA_MAX = 96 << 20, LIST_NUMBERS_MAX = 48 };
+
 static void answer_text(struct ipc_channel *channel, struct span text)
 {
 	struct ipc_answer body = { 0 };
@@ -19,10 +22,11 @@ static void answer_end(struct ipc_channel *channel, int exit_code, struct span m
 		ipc_channel_flush(channel);
 }
 
+/* What went right may have a notice: the command shows it beside its result. */
 static void end_outcome(struct ipc_channel *channel, const struct keys_task *task, int outcome)
 {
 	if (outcome == 0)
-		answer_end(channel, 0, SPAN_NONE);
+		answer_end(channel, 0, task->notice);
 	else
 		answer_end(channel, 1, task->why.len ? task->why : SPAN("out of memory"));
 }
@@ -71,28 +75,70 @@ static void on_issue(struct vault *vault, struct ipc_channel *channel, const str
 	vault_task_end(&task);
 }
 
+/* Each certificate a line of fields between tabs, for the command to show: serial, issued, expires (seconds since
+ * 1970), usage, names. */
+static int write_list(struct arena *arena, const struct keys_issued *issued, size_t count, struct span *ret_text)
+{
+	size_t size = 1;
+	struct writer writer;
+	char *buf;
+
+	for (size_t i = 0; i < count; i++)
+		size += issued[i].serial.len + issued[i].usage.len + issued[i].names.len + LIST_NUMBERS_MAX;
+	buf = arena_alloc(arena, size, 1);
+	if (!buf)
+		return -ENOMEM;
+	writer = writer_of(buf, size);
+	for (size_t i = 0; i < count; i++) {
+		write_span(&writer, issued[i].serial);
+		write_format(&writer, "\t%lld\t%lld\t", (long long)issued[i].issued_s, (long long)issued[i].expires_s);
+		write_span(&writer, issued[i].usage);
+		write_byte(&writer, '\t');
+		write_span(&writer, issued[i].names);
+		write_byte(&writer, '\n');
+	}
+	MUST(writer.ok);
+	*ret_text = writer_done(&writer);
+	return 0;
+}
+
+/* A list of years is more than a channel's queue takes: it goes as a memory file. */
+static int send_list(struct ipc_channel *channel, struct span text)
+{
+	OS_AUTO_FD fd = -1;
+	int failed = os_memory_new("list", text.len, &fd);
+
+	for (size_t sent = 0; !failed && sent < text.len;) {
+		ssize_t count = os_pwrite(fd, text.ptr + sent, text.len - sent, sent);
+
+		if (count <= 0)
+			return count < 0 ? (int)count : -EIO;
+		sent += (size_t)count;
+	}
+	if (!failed)
+		failed = os_memory_seal(fd, OS_SEAL_ALL);
+	return failed ? failed
+		      : ipc_send(channel, IPC_MESSAGE_answer, &(struct ipc_answer){ 0 }, SPAN_NONE, &fd, 1);
+}
+
 static void on_list(struct vault *vault, struct ipc_channel *channel)
 {
+	struct keys_task task = { .folder = vault->folder };
 	struct keys_issued *issued = NULL;
-	size_t count = 0;
-	struct keys_task task;
+	struct span text = SPAN_NONE;
 	struct arena arena;
+	size_t count = 0;
 	int outcome;
 
-	vault_task_begin(vault, &task, &arena);
+	arena_init(&arena, LIST_ARENA_MAX);
+	task.arena = &arena;
 	outcome = keys_ca_list(&task, &issued, &count);
-	for (size_t i = 0; !outcome && i < count; i++) {
-		char line[4096];
-		struct writer writer = writer_of(line, sizeof(line));
-
-		write_span(&writer, issued[i].serial);
-		write_str(&writer, "  until ");
-		cert_write_time(issued[i].expires_s, &writer);
-		write_format(&writer, "  %-13.*s  %.*s\n", SPAN_ARG(issued[i].usage), SPAN_ARG(issued[i].names));
-		answer_text(channel, writer_done(&writer));
-	}
+	if (!outcome)
+		outcome = write_list(&arena, issued, count, &text);
+	if (!outcome && text.len)
+		outcome = send_list(channel, text);
 	end_outcome(channel, &task, outcome);
-	vault_task_end(&task);
+	arena_fini(&arena);
 }
 
 bool vault_command_message(struct vault *vault, struct ipc_channel *channel, struct ipc_message *message)

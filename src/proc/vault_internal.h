@@ -9,6 +9,7 @@
 enum { VAULT_NAMES_MAX = 128, VAULT_ARENA_MAX = 4 << 20 };
 
 struct vault {
+	bool has_folder, has_rescue; /* a vault that a command started has no rescue socket */
 	int folder_fd, rescue_fd;
 	struct keys_folder *folder;
 	struct keys_store *store;

@@ -26,8 +26,8 @@ static void store(struct files_cache *cache, const char *path, uint64_t now_ns, 
 	char tail[FILES_INLINE_MAX + 256];
 	struct ipc_opened opened = { .size = strlen(text), .name_len = 4, .mtime_ns = 5 };
 	int len = snprintf(tail, sizeof(tail), "name%s", text);
-	struct files_document *document = files_cache_store(cache, ROOT, span_str(path), now_ns, &opened,
-							    span_of(tail, (size_t)len), -1);
+	struct files_reply reply = { &opened, span_of(tail, (size_t)len), -1 };
+	struct files_document *document = files_cache_store(cache, ROOT, span_str(path), now_ns, &reply);
 
 	assert_non_null(document);
 	files_document_unref(document);
@@ -120,7 +120,7 @@ static void test_roots_and_absences(void **state)
 	bool ask;
 
 	(void)state;
-	document = files_cache_store(cache, 2, SPAN("/a"), 1, &missing, SPAN_NONE, -1);
+	document = files_cache_store(cache, 2, SPAN("/a"), 1, &(struct files_reply){ &missing, SPAN_NONE, -1 });
 	assert_int_equal(document->status, IPC_OPEN_NOT_FOUND);
 	assert_int_equal(files_cache_find(cache, 2, SPAN("/a"), 1, &again, &ask), FILES_FRESH);
 	assert_ptr_equal(document, again);
@@ -152,8 +152,8 @@ static void test_answers_that_make_no_sense(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		struct files_document *document = files_cache_store(cache, ROOT, SPAN("/a"), 1, &cases[i].opened,
-								    span_str(cases[i].tail), -1);
+		struct files_reply reply = { &cases[i].opened, span_str(cases[i].tail), -1 };
+		struct files_document *document = files_cache_store(cache, ROOT, SPAN("/a"), 1, &reply);
 
 		assert_int_equal(document->status, cases[i].status);
 		assert_true(document->mtime_ns >= 0);
@@ -175,7 +175,8 @@ static void test_read(void **state)
 	(void)state;
 	fputs("0123456789", file);
 	fflush(file);
-	document = files_cache_store(cache, ROOT, SPAN("/a"), 1, &opened, SPAN("n"), dup(fileno(file)));
+	document = files_cache_store(cache, ROOT, SPAN("/a"), 1,
+				     &(struct files_reply){ &opened, SPAN("n"), dup(fileno(file)) });
 	assert_null(document->bytes.ptr);
 	outcome = files_document_read(document, 4, buf, sizeof(buf), false, &len);
 	assert_true(outcome == 0 || outcome == FILES_COLD); /* tmpfs cannot say */
