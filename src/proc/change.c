@@ -399,7 +399,7 @@ static void tell_ended(struct supervisor *supervisor, const struct lifecycle_act
 	bool is_inputs = action->request == LIFECYCLE_COMPILE_RUNNING;
 	struct span trouble = writer_done(&supervisor->trouble);
 
-	if (action->request == LIFECYCLE_DATA || (is_inputs && is_known_trouble(supervisor)))
+	if (action->request == LIFECYCLE_DATA || (is_inputs && !ok && is_known_trouble(supervisor)))
 		return;
 	if (is_inputs && !ok && trouble.len)
 		supervisor_say(supervisor, "a certificate or another input was not taken over:\n%.*s", SPAN_ARG(trouble));
@@ -407,6 +407,8 @@ static void tell_ended(struct supervisor *supervisor, const struct lifecycle_act
 		os_err(trouble);
 	if (!is_inputs && !ok && supervisor->running && !lifecycle_is_stopping(supervisor->lifecycle))
 		supervisor_say(supervisor, "the configuration was not changed");
+	if (is_inputs && ok)
+		supervisor->inputs_trouble = 0;
 	if (is_inputs && ok)
 		supervisor_say(supervisor, "certificates or other inputs have changed and were taken over");
 }
