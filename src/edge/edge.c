@@ -52,6 +52,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
 	edge->tickets = config->tickets;
 	edge->connections_max = config->connections_max;
+	edge->gateway_id = config->gateway_id;
 	edge->ring_event = -1;
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		list_init(lists[i]);
@@ -417,10 +418,11 @@ static void keep_origins(struct edge *edge)
 	heap_free(ids);
 }
 
-static void set_upstream_limits(struct edge *edge)
+void edge_upstream_limits(const struct snapshot_limits *from, struct upstream_limits *ret)
 {
-	const uint64_t *values = edge->current->snapshot->limits.values;
-	struct upstream_limits limits = {
+	const uint64_t *values = from->values;
+
+	*ret = (struct upstream_limits){
 		.connect_ms = (uint32_t)(values[SNAPSHOT_LIMIT_CONNECT] / OS_MS),
 		.first_byte_ms = (uint32_t)(values[SNAPSHOT_LIMIT_FIRST_BYTE] / OS_MS),
 		.between_bytes_ms = (uint32_t)(values[SNAPSHOT_LIMIT_RESPONSE_GAP] / OS_MS),
@@ -431,7 +433,13 @@ static void set_upstream_limits(struct edge *edge)
 		.idle_per_origin = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS].value,
 		.head_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_UPSTREAM_HEAD].value,
 	};
+}
 
+static void set_upstream_limits(struct edge *edge)
+{
+	struct upstream_limits limits;
+
+	edge_upstream_limits(&edge->current->snapshot->limits, &limits);
 	upstream_set_limits(edge->upstream, &limits);
 }
 

@@ -240,7 +240,7 @@ static void h1_finish(struct exchange *exchange, bool is_aborted)
 	exchange_free(exchange);
 	connection->last_ns = edge->now_ns;
 	if (is_aborted)
-		connection_close(connection);
+		connection_abort(connection);
 	else if (!goes_on || edge->closes_idle)
 		connection_finish(connection, !connection->saw_eof);
 	else

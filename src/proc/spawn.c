@@ -173,6 +173,7 @@ static void send_birth(struct supervisor *supervisor, struct child *child, const
 		.cpu = row->per_slot ? supervisor->cpus[process->slot] : UINT32_MAX,
 		.snapshot_base = supervisor->snapshot_base,
 		.nofile = supervisor->nofile,
+		.gateway_id = supervisor->gateway_id,
 	};
 	int descriptors[2] = { child->range_fd, -1 };
 

@@ -104,6 +104,7 @@ struct supervisor {
 	unsigned cpus[OS_CPU_MAX];
 	struct child *children;
 	uint64_t snapshot_base, nofile;
+	uint32_t gateway_id;
 	uint32_t place; /* the next of the snapshot's places */
 	bool is_root;
 

@@ -74,6 +74,7 @@ static int on_sandboxed(void *state, struct proc_self *self)
 		.host = &host,
 		.host_data = worker,
 		.tickets = worker->tickets,
+		.gateway_id = proc_birth(self)->gateway_id,
 		.connections_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_CONNECTIONS].value,
 	};
 	uint64_t nofile = proc_birth(self)->nofile;
