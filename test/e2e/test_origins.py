@@ -216,7 +216,7 @@ def test_an_origin_that_comes_later():
     port = free_port()
     with plain(port) as gateway:
         response = get(gateway.port, '/early')
-        assert response.status == 502 and gateway.record('/early')['end'] == 'origin-refused'
+        assert response.status == 502 and gateway.record('/early')['end'] == f'origin-refused:127.0.0.1:{port}'
         with Origin(port=port):
             wait_until(lambda: get(gateway.port, '/later').status == 200, 'the origin to be used')
 
