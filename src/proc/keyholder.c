@@ -13,7 +13,6 @@ enum {
 	KEYHOLDER_PARKED_MAX = 16384, /* requests that wait: for a key, or for their turn */
 	KEYHOLDER_BATCH_US = 1000,    /* of signing in one turn */
 	KEYHOLDER_FORGET_S = 3600,
-	KEYHOLDER_FORGET_EVERY_S = 60,
 	KEYHOLDER_EVICT_S = 60, /* when the heap is full */
 	/* Workers commit a change a little earlier or later than we do, and handshakes under way end with what they
 	 * began with: for so long the keys of before it sign too. */
@@ -46,8 +45,7 @@ struct keyholder {
 	struct slab slab;
 	struct list waiting; /* for their turn, oldest first */
 	struct list pulls;   /* at most as many as the plan has certificates: others are refused before */
-	uint32_t seconds;
-	uint64_t preparing; /* the change under way, or 0 */
+	uint64_t preparing;    /* the change under way, or 0 */
 	uint64_t settle_at_ns; /* 0: the allow-list is the committed plan's */
 };
 
@@ -439,7 +437,7 @@ static void on_second(void *state, struct proc_self *self)
 		keys_store_restrict(keyholder->store);
 		allow_plan(keyholder, self);
 	}
-	if (++keyholder->seconds % KEYHOLDER_FORGET_EVERY_S == 0 && now_ns > hour_ns)
+	if (now_ns > hour_ns)
 		keys_store_forget(keyholder->store, now_ns - hour_ns);
 }
 
