@@ -51,6 +51,14 @@ static void request_discard(struct exchange *exchange)
 		exchange->is_last = true;
 }
 
+/* Both directions run on as endless bodies; the request's own was over before the origin could switch. */
+static void begin_tunnel(struct exchange *exchange)
+{
+	exchange->codec->begin_tunnel(exchange);
+	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS, exchange->codec->request_body, exchange);
+	pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
+}
+
 static enum exchange_verdict send_head(struct exchange *exchange)
 {
 	int outcome;
@@ -64,6 +72,8 @@ static enum exchange_verdict send_head(struct exchange *exchange)
 	exchange->head_committed = true;
 	if (exchange->source != RESPONSE_FETCH)
 		pump_close(&exchange->request_pump);
+	else if (exchange->fetch.is_tunnel)
+		begin_tunnel(exchange);
 	if (response_carries_body(exchange)) {
 		pump_open(&exchange->response_pump, &exchange->edge->blocks, PUMP_PASS, response_source(exchange),
 			  exchange);
