@@ -74,6 +74,9 @@ static enum exchange_verdict send_head(struct exchange *exchange)
 		pump_close(&exchange->request_pump);
 	else if (exchange->fetch.is_tunnel)
 		begin_tunnel(exchange);
+	/* A text lies in the snapshot itself. */
+	if (exchange->source != RESPONSE_TEXT)
+		exchange_let_go(exchange);
 	if (response_carries_body(exchange)) {
 		pump_open(&exchange->response_pump, &exchange->edge->blocks, PUMP_PASS, response_source(exchange),
 			  exchange);

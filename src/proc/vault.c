@@ -361,9 +361,13 @@ static void on_rescue(struct os_watch *watch, unsigned now)
 		return;
 	rescue = heap_alloc(sizeof(*rescue));
 	/* Root, or who runs everything: the sockets are worth the gateway's place. */
-	if (!rescue || os_socket_credentials(fd, &pid, &uid) || (uid != 0 && uid != os_uid()) ||
-	    ipc_channel_open(&rescue->channel, vault->loop, fd, IPC_VAULT, IPC_SUPERVISOR)) {
+	if (!rescue || os_socket_credentials(fd, &pid, &uid) || (uid != 0 && uid != os_uid())) {
 		os_close(fd);
+		heap_free(rescue);
+		return;
+	}
+	/* It closes what it cannot open. */
+	if (ipc_channel_open(&rescue->channel, vault->loop, fd, IPC_VAULT, IPC_SUPERVISOR)) {
 		heap_free(rescue);
 		return;
 	}
