@@ -22,6 +22,7 @@ static int buffers_new(struct edge *edge)
 
 static int engines_new(struct edge *edge)
 {
+	size_t documents = (size_t)telemetry_limits[TELEMETRY_LIMIT_DOCUMENTS].value;
 	struct upstream_config upstream = {
 		.loop = edge->loop,
 		.host = &edge_upstream_host,
@@ -29,9 +30,12 @@ static int engines_new(struct edge *edge)
 		.receive_buffer = edge->upstream_buffer,
 		.receive_size = EDGE_PLAIN_SIZE,
 	};
-	int failed = files_cache_new((size_t)telemetry_limits[TELEMETRY_LIMIT_DOCUMENTS].value, 64u << 20,
-				     &edge->cache);
+	int failed;
 
+	/* Each may hold a descriptor, as connections do. */
+	if (documents > edge->connections_max / 2)
+		documents = edge->connections_max / 2;
+	failed = files_cache_new(documents, 64u << 20, &edge->cache);
 	return failed ? failed : upstream_new(&upstream, &edge->upstream);
 }
 
@@ -376,6 +380,9 @@ int edge_prepare(struct edge *edge, const struct snapshot *snapshot)
 	edge->staged->snapshot = snapshot;
 	edge->staged->references = 1;
 	failed = stage_policies(edge, snapshot);
+	/* The host counts only what was prepared. */
+	if (failed)
+		heap_free(TAKE(edge->staged));
 	return failed;
 }
 

@@ -193,7 +193,7 @@ struct exchange {
 	struct edge *edge;
 	struct connection *connection;
 	const struct edge_codec *codec;
-	struct edge_snapshot *snapshot;
+	struct edge_snapshot *snapshot; /* NULL: let go of, site and route too */
 	struct arena arena;
 	enum exchange_stage_index stage;
 	uint32_t trail; /* bits: the stages that ran */
@@ -225,6 +225,9 @@ struct exchange {
 
 	/* For the record. */
 	uint64_t began_ns, began_wall_ns, dispatched_ns, answered_ns;
+	enum snapshot_log_target log_target;
+	enum snapshot_log_format log_format;
+	struct span origin_text;
 	enum telemetry_end end;
 	struct span end_detail;
 	uint64_t head_bytes_in, head_bytes_out;
@@ -235,6 +238,8 @@ struct exchange {
 
 struct exchange *exchange_new(struct connection *connection);
 void exchange_free(struct exchange *exchange);
+/* What is long under way pins no snapshot: a copy of what is still needed takes its place. */
+void exchange_let_go(struct exchange *exchange);
 void exchange_begin(struct exchange *exchange, struct http_request *request);
 /* A head that was refused: enters the response half with this status. */
 void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_end end, const char *detail);

@@ -157,6 +157,11 @@ static enum exchange_verdict take_head(struct exchange *exchange)
 	exchange->response = fetch->response;
 	exchange->source = RESPONSE_FETCH;
 	if (fetch->is_tunnel) {
+		if (pump_is_open(&exchange->request_pump)) {
+			exchange_set_end(exchange, TELEMETRY_END_ORIGIN_MALFORMED, SPAN("switched-early"));
+			exchange->is_last = true;
+			return exchange_answer(exchange, 502, TELEMETRY_END_ORIGIN_MALFORMED);
+		}
 		telemetry_count(exchange->edge->counters, TELEMETRY_COUNTER_TUNNELS);
 		return EXCHANGE_ANSWER;
 	}
