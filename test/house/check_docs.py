@@ -56,18 +56,20 @@ def links(tree):
 
 def commands(tree):
     """Each subcommand has its heading in the manual, and each of its options stands there."""
-    for path in tree.files('.c'):
-        if not path.startswith('src/command/'):
-            continue
-        text = tree.read(path)
-        names = re.findall(r'^const struct command command_\w+ = \{\n\t\.name = "(\w+)"', text, re.M)
-        options = set(re.findall(r'\{ "(--?[\w-]+)", (?:NULL|"[^"]*"), "', text))
-        for name in names:
-            manual = tree.read(MANUAL) if tree.has(MANUAL) else ''
+    paths = [path for path in tree.files('.c', '.h') if path.startswith('src/command/')]
+    macros = {}
+    for path in paths:
+        for name, body in re.findall(r'^#define (\w+) ((?:.*\\\n)*.*)\n', tree.read(path), re.M):
+            macros[name] = body
+    manual = tree.read(MANUAL) if tree.has(MANUAL) else ''
+    for path in paths:
+        for row in re.findall(r'^const struct command command_\w+ = \{\n(.*?)^\};', tree.read(path), re.M | re.S):
+            name = re.search(r'\.name = "(\w+)"', row)[1]
+            row = re.sub(r'\b[A-Z_]{4,}\b', lambda word: macros.get(word[0], word[0]), row)
             section = re.search(rf'^## {name}\n(.*?)(?=^## |\Z)', manual, re.M | re.S)
             if not section:
                 yield f'{path}: {MANUAL} has no heading `## {name}`'
                 continue
-            for option in sorted(options):
-                if option not in section[1]:
+            for option in re.findall(r'\{\s*"(--?[\w-]+)",', row):
+                if not re.search(rf'(?<![\w-]){option}(?![\w-])', section[1]):
                     yield f'{path}: `{option}` is missing below `## {name}` in {MANUAL}'
