@@ -181,7 +181,7 @@ class Gateway:
             if self.is_folder_ours:
                 shutil.rmtree(self.folder, ignore_errors=True)
         else:
-            print(f'gateway in {self.folder}\nstdout: {self.stdout[-40:]}\nstderr:\n' + '\n'.join(self.stderr[-100:]))
+            print(f'gateway in {self.folder}', *[line[:300] for line in self.stdout[-5:]], *self.stderr[-60:], sep='\n')
 
     def start(self):
         command = [self.executable, 'run', '-c', self.config]
