@@ -1,9 +1,10 @@
 /* `portcullis ca`: the local CA, with a running service and without one. */
+#include "command/ca_internal.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "cert/cert.h"
-#include "command/ca_internal.h"
 #include "command/control.h"
 #include "crypto/crypto.h"
 

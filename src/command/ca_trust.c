@@ -1,10 +1,11 @@
 /* `portcullis ca trust`: the root into the system's store (as root) and the invoking user's NSS store, which
  * Chromium reads. Both by the tools that own them. */
+#include "command/ca_internal.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "command/ca_internal.h"
 #include "crypto/crypto.h"
 
 enum { PROGRAM_MS = 120 * 1000, NAME_SIZE = 64, ARGUMENTS_MAX = 24 };

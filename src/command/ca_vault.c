@@ -1,7 +1,8 @@
 /* Finding the vault: over the running service, or one of this command's own under the state folder's lock. */
+#include "command/ca_internal.h"
+
 #include <string.h>
 
-#include "command/ca_internal.h"
 #include "command/control.h"
 
 enum {
