@@ -42,8 +42,13 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 		struct connection *connection;
 		int fd, failed = os_accept(listener->fd, &fd, &peer);
 
-		if (failed)
+		if (failed == -EAGAIN)
 			return;
+		if (failed) {
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_CONNECTIONS);
+			edge_accept_rest(edge);
+			return;
+		}
 		connection = edge->current && edge->connection_count < edge->connections_max ?
 				     slab_alloc(&edge->connection_slab) :
 				     NULL;
@@ -75,12 +80,13 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 static void linger_run(struct connection *connection)
 {
 	struct edge *edge = connection->edge;
-	ssize_t got = 0;
+	ssize_t got = -EAGAIN;
 
 	if (connection->backlog.len)
 		return;
 	if (!connection->sent_close) {
 		connection->sent_close = true;
+		connection->closing_ns = edge->now_ns; /* what waited has only now left */
 		if (connection->is_tls && connection->tls && !connection->is_broken) {
 			struct tls_wire wire;
 			int outcome;
@@ -91,11 +97,11 @@ static void linger_run(struct connection *connection)
 			if (outcome == 0)
 				connection_flush(connection);
 		}
-		os_shutdown(connection->watch.fd, OS_HALF_WRITE);
 		if (!connection->wants_linger || connection->saw_eof) {
 			connection_close(connection);
 			return;
 		}
+		os_shutdown(connection->watch.fd, OS_HALF_WRITE);
 	}
 	/* Closing with unread input would send a reset, which can overtake our answer: drop what still
 	 * comes, for a while. */
@@ -160,11 +166,48 @@ enum deadline_kind {
 	DEADLINE_IDLE,
 	DEADLINE_HEAD,
 	DEADLINE_BODY,
+	DEADLINE_BODY_RATE,
 	DEADLINE_SEND,
 	DEADLINE_TUNNEL,
 	DEADLINE_LINGER,
 	DEADLINE_QUESTION,
 };
+
+/* Is it the client whom the request's body waits for, and neither its origin nor our answer? */
+static bool body_is_awaited(const struct exchange *exchange)
+{
+	const struct pump *pump = &exchange->request_pump;
+
+	return exchange->began && !exchange->is_tunnel && pump_is_open(pump) && !pump->source_ended &&
+	       !exchange->connection->backlog.len &&
+	       (exchange->stage == EXCHANGE_STAGE_REQUEST_PUMP || (!pump->queue.len && pump->sink));
+}
+
+/* How much longer it may be awaited, for what came so far: the grace, and a second for each body-rate bytes. */
+static uint64_t body_time_left(const struct exchange *exchange)
+{
+	const uint64_t *limits = exchange->limits->values;
+	uint64_t read = exchange->request_pump.read, rate = limits[SNAPSHOT_LIMIT_BODY_RATE];
+	uint64_t allowed_ns;
+
+	if (!rate || read / rate > 1000000)
+		return UINT64_MAX / 2;
+	allowed_ns = limits[SNAPSHOT_LIMIT_BODY_GRACE] + read / rate * OS_SECOND;
+	return allowed_ns > exchange->body_waited_ns ? allowed_ns - exchange->body_waited_ns : 0;
+}
+
+static void body_wait_update(struct exchange *exchange)
+{
+	uint64_t now_ns = exchange->edge->now_ns;
+	bool is_awaited = body_is_awaited(exchange);
+
+	if (is_awaited && !exchange->body_waiting_ns) {
+		exchange->body_waiting_ns = now_ns;
+	} else if (!is_awaited && exchange->body_waiting_ns) {
+		exchange->body_waited_ns += now_ns - exchange->body_waiting_ns;
+		exchange->body_waiting_ns = 0;
+	}
+}
 
 static enum deadline_kind exchange_deadline(const struct connection *connection, uint64_t *ret_ns)
 {
@@ -184,14 +227,15 @@ static enum deadline_kind exchange_deadline(const struct connection *connection,
 		return DEADLINE_TUNNEL;
 	}
 	if (exchange->question || list_is_linked(&exchange->waiting)) {
-		*ret_ns = exchange->dispatched_ns + 30 * OS_SECOND;
+		*ret_ns = exchange->asked_ns + 30 * OS_SECOND;
 		return DEADLINE_QUESTION;
 	}
-	if (pump_is_open(&exchange->request_pump) && !exchange->request_pump.source_ended &&
-	    (exchange->stage == EXCHANGE_STAGE_REQUEST_PUMP ||
-	     (!exchange->request_pump.queue.len && exchange->request_pump.sink))) {
-		*ret_ns = connection->last_ns + limits[SNAPSHOT_LIMIT_BODY_GAP];
-		return DEADLINE_BODY;
+	if (exchange->body_waiting_ns) {
+		uint64_t gap_ns = connection->last_ns + limits[SNAPSHOT_LIMIT_BODY_GAP];
+		uint64_t rate_ns = exchange->body_waiting_ns + body_time_left(exchange);
+
+		*ret_ns = rate_ns < gap_ns ? rate_ns : gap_ns;
+		return rate_ns < gap_ns ? DEADLINE_BODY_RATE : DEADLINE_BODY;
 	}
 	return DEADLINE_NONE;
 }
@@ -235,14 +279,20 @@ static void on_due(struct os_timer *timer)
 	}
 	switch (kind) {
 	case DEADLINE_HEAD:
-		exchange_refuse(exchange, 408, TELEMETRY_END_CLIENT_TIMEOUT, "head");
+		exchange_refuse(exchange, 408, TELEMETRY_END_CLIENT_TIMEOUT, "header-time");
 		break;
 	case DEADLINE_BODY:
+	case DEADLINE_BODY_RATE:
+		exchange_set_end(exchange, TELEMETRY_END_CLIENT_TIMEOUT,
+				 kind == DEADLINE_BODY ? SPAN("body-gap") : SPAN("body-rate"));
 		exchange_interrupt(exchange, 408, TELEMETRY_END_CLIENT_TIMEOUT);
 		break;
 	case DEADLINE_SEND:
-	case DEADLINE_TUNNEL:
+		exchange_set_end(exchange, TELEMETRY_END_CLIENT_TIMEOUT, SPAN("send-gap"));
 		exchange_interrupt(exchange, 0, TELEMETRY_END_CLIENT_TIMEOUT);
+		break;
+	case DEADLINE_TUNNEL:
+		exchange_interrupt(exchange, 0, TELEMETRY_END_TUNNEL_TIMEOUT);
 		break;
 	case DEADLINE_QUESTION:
 		exchange_interrupt(exchange, 503, TELEMETRY_END_NO_ROOM);
@@ -265,6 +315,8 @@ void connection_update_deadline(struct connection *connection)
 {
 	uint64_t deadline_ns = 0;
 
+	if (connection->phase == CONNECTION_OPEN && connection->exchange)
+		body_wait_update(connection->exchange);
 	if (connection_deadline(connection, &deadline_ns) == DEADLINE_NONE)
 		return; /* a timer that still runs looks again when it is due */
 	connection->timer.on_due = on_due;
@@ -283,6 +335,14 @@ void connection_finish(struct connection *connection, bool linger)
 	connection->wants_linger = linger;
 	connection->closing_ns = connection->edge->now_ns;
 	connection_activate(connection);
+}
+
+void connection_abort(struct connection *connection)
+{
+	/* A body that ends with the connection would look whole behind an orderly end. */
+	if (connection->phase != CONNECTION_CLOSED && os_socket_linger_none(connection->watch.fd) == 0)
+		connection->is_broken = true;
+	connection_close(connection);
 }
 
 void connection_close(struct connection *connection)

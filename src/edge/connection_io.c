@@ -218,6 +218,9 @@ static void connection_send(struct connection *connection, const struct span *pa
 		}
 		sent = put > 0 ? (size_t)put : 0;
 		connection->bytes_out += sent;
+		/* A tunnel lives by the bytes of either direction. */
+		if (sent && connection->exchange && connection->exchange->is_tunnel)
+			connection->last_ns = edge->now_ns;
 	}
 	for (size_t i = 0; i < count; i++) {
 		size_t skip = sent < parts[i].len ? sent : parts[i].len;

@@ -22,6 +22,7 @@ static int buffers_new(struct edge *edge)
 
 static int engines_new(struct edge *edge)
 {
+	size_t documents = (size_t)telemetry_limits[TELEMETRY_LIMIT_DOCUMENTS].value;
 	struct upstream_config upstream = {
 		.loop = edge->loop,
 		.host = &edge_upstream_host,
@@ -29,9 +30,12 @@ static int engines_new(struct edge *edge)
 		.receive_buffer = edge->upstream_buffer,
 		.receive_size = EDGE_PLAIN_SIZE,
 	};
-	int failed = files_cache_new((size_t)telemetry_limits[TELEMETRY_LIMIT_DOCUMENTS].value, 64u << 20,
-				     &edge->cache);
+	int failed;
 
+	/* Each may hold a descriptor, as connections do. */
+	if (documents > edge->connections_max / 2)
+		documents = edge->connections_max / 2;
+	failed = files_cache_new(documents, 64u << 20, &edge->cache);
 	return failed ? failed : upstream_new(&upstream, &edge->upstream);
 }
 
@@ -52,6 +56,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
 	edge->tickets = config->tickets;
 	edge->connections_max = config->connections_max;
+	edge->gateway_id = config->gateway_id;
 	edge->ring_event = -1;
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		list_init(lists[i]);
@@ -145,6 +150,7 @@ void edge_free(struct edge *edge)
 	heap_free(edge->upstream_buffer);
 	heap_free(edge->line_buffer);
 	os_timer_stop(&edge->drain_timer);
+	os_timer_stop(&edge->accept_timer);
 	heap_free(edge);
 }
 
@@ -173,7 +179,8 @@ static void on_listener(struct os_watch *watch, unsigned now)
 static void listener_update(struct edge_listener *listener)
 {
 	struct edge *edge = listener->edge;
-	bool wanted = edge->adopted[listener->slot] && edge->current && !edge->is_draining;
+	bool wanted = edge->adopted[listener->slot] && edge->current && !edge->is_draining &&
+		      !os_timer_is_set(&edge->accept_timer);
 
 	if (!wanted)
 		os_watch_remove(&listener->watch);
@@ -186,6 +193,39 @@ static void listeners_update(struct edge *edge)
 {
 	LIST_EACH(&edge->listeners, node)
 		listener_update(LIST_ITEM(node, struct edge_listener, link));
+}
+
+static bool connection_is_idle(const struct connection *connection)
+{
+	return connection->phase == CONNECTION_OPEN && !connection->exchange && !connection_has_input(connection) &&
+	       !(connection->watch.ready & OS_READABLE);
+}
+
+static void on_rested(struct os_timer *timer)
+{
+	listeners_update(CONTAINER_OF(timer, struct edge, accept_timer));
+}
+
+/* Listeners report for as long as somebody waits: without a rest the loop would do nothing but ask in vain. */
+void edge_accept_rest(struct edge *edge)
+{
+	size_t left = EDGE_SHED_MAX;
+
+	edge->accept_timer.on_due = on_rested;
+	os_timer_set(edge->loop, &edge->accept_timer, edge->now_ns + EDGE_ACCEPT_REST_MS * OS_MS);
+	listeners_update(edge);
+	upstream_close_idle(edge->upstream);
+	LIST_EACH(&edge->connections, node)
+	{
+		struct connection *connection = LIST_ITEM(node, struct connection, link);
+
+		if (!left)
+			return;
+		if (!connection_is_idle(connection))
+			continue;
+		connection_finish(connection, false);
+		left--;
+	}
 }
 
 int edge_listener_add(struct edge *edge, uint64_t id, uint32_t slot, int fd)
@@ -340,6 +380,9 @@ int edge_prepare(struct edge *edge, const struct snapshot *snapshot)
 	edge->staged->snapshot = snapshot;
 	edge->staged->references = 1;
 	failed = stage_policies(edge, snapshot);
+	/* The host counts only what was prepared. */
+	if (failed)
+		heap_free(TAKE(edge->staged));
 	return failed;
 }
 
@@ -382,10 +425,11 @@ static void keep_origins(struct edge *edge)
 	heap_free(ids);
 }
 
-static void set_upstream_limits(struct edge *edge)
+void edge_upstream_limits(const struct snapshot_limits *from, struct upstream_limits *ret)
 {
-	const uint64_t *values = edge->current->snapshot->limits.values;
-	struct upstream_limits limits = {
+	const uint64_t *values = from->values;
+
+	*ret = (struct upstream_limits){
 		.connect_ms = (uint32_t)(values[SNAPSHOT_LIMIT_CONNECT] / OS_MS),
 		.first_byte_ms = (uint32_t)(values[SNAPSHOT_LIMIT_FIRST_BYTE] / OS_MS),
 		.between_bytes_ms = (uint32_t)(values[SNAPSHOT_LIMIT_RESPONSE_GAP] / OS_MS),
@@ -396,7 +440,13 @@ static void set_upstream_limits(struct edge *edge)
 		.idle_per_origin = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS].value,
 		.head_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_UPSTREAM_HEAD].value,
 	};
+}
 
+static void set_upstream_limits(struct edge *edge)
+{
+	struct upstream_limits limits;
+
+	edge_upstream_limits(&edge->current->snapshot->limits, &limits);
 	upstream_set_limits(edge->upstream, &limits);
 }
 
@@ -444,14 +494,9 @@ static void on_drain_due(struct os_timer *timer)
 	}
 }
 
-static bool connection_is_idle(const struct connection *connection)
+void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle)
 {
-	return connection->phase == CONNECTION_OPEN && !connection->exchange && !connection_has_input(connection) &&
-	       !(connection->watch.ready & OS_READABLE);
-}
-
-void edge_drain(struct edge *edge, uint64_t deadline_ns)
-{
+	edge->closes_idle |= closes_idle;
 	if (!edge->is_draining) {
 		edge->is_draining = true;
 		/* What the kernel has finished already for us is still ours: take it before letting go. */
@@ -470,7 +515,7 @@ void edge_drain(struct edge *edge, uint64_t deadline_ns)
 	{
 		struct connection *connection = LIST_ITEM(node, struct connection, link);
 
-		if (connection_is_idle(connection))
+		if (edge->closes_idle && connection_is_idle(connection))
 			connection_finish(connection, false);
 	}
 	edge->drain_timer.on_due = on_drain_due;

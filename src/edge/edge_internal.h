@@ -19,8 +19,11 @@ enum {
 	EDGE_SMALL = 4096,             /* bodies up to this are gathered (copied), others sealed as they lie */
 	EDGE_TURN_BYTES = 64 * 1024,   /* of one connection in one turn */
 	EDGE_ACCEPT_BATCH = 16,
+	EDGE_ACCEPT_REST_MS = 100,
+	EDGE_SHED_MAX = 64, /* idle connections that go where descriptors ran out */
 	EDGE_EXCHANGE_ARENA = 256 * 1024,
 	EDGE_BLOCKS_MAX = 8192,        /* 128 MiB */
+	EDGE_PSEUDONYM_SIZE = 32,
 	EDGE_CONNECTION_MAGIC = 0x436f6e6e,
 };
 
@@ -131,6 +134,7 @@ void connection_update_deadline(struct connection *connection);
 /* After what is written: our end of the stream, then the socket. linger: the peer may still be sending. */
 void connection_finish(struct connection *connection, bool linger);
 void connection_close(struct connection *connection); /* now; freed at the turn's end */
+void connection_abort(struct connection *connection); /* the same, by a reset */
 void connections_free_doomed(struct edge *edge);
 
 /* Input. The next bytes as a view (decrypted) that lives until the next peek of any connection. 0, or enum
@@ -189,7 +193,7 @@ struct exchange {
 	struct edge *edge;
 	struct connection *connection;
 	const struct edge_codec *codec;
-	struct edge_snapshot *snapshot;
+	struct edge_snapshot *snapshot; /* NULL: let go of, site and route too */
 	struct arena arena;
 	enum exchange_stage_index stage;
 	uint32_t trail; /* bits: the stages that ran */
@@ -213,7 +217,7 @@ struct exchange {
 	struct span text;             /* RESPONSE_TEXT: what is left of it */
 	struct files_document *document;
 	uint64_t document_at, document_left, warm_until;
-	uint64_t question;
+	uint64_t question, asked_ns; /* asked_ns: also while it waits for another's question */
 	struct upstream_fetch fetch;
 	struct upstream_request fetch_request;
 	bool has_fetch;
@@ -221,14 +225,21 @@ struct exchange {
 
 	/* For the record. */
 	uint64_t began_ns, began_wall_ns, dispatched_ns, answered_ns;
+	enum snapshot_log_target log_target;
+	enum snapshot_log_format log_format;
+	struct span origin_text;
 	enum telemetry_end end;
 	struct span end_detail;
 	uint64_t head_bytes_in, head_bytes_out;
+	/* How long the client was waited for with its body, and since when it is now (0: it is not). */
+	uint64_t body_waited_ns, body_waiting_ns;
 	uint64_t id_high, id_low;
 };
 
 struct exchange *exchange_new(struct connection *connection);
 void exchange_free(struct exchange *exchange);
+/* What is long under way pins no snapshot: a copy of what is still needed takes its place. */
+void exchange_let_go(struct exchange *exchange);
 void exchange_begin(struct exchange *exchange, struct http_request *request);
 /* A head that was refused: enters the response half with this status. */
 void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_end end, const char *detail);
@@ -249,6 +260,8 @@ void exchange_pumps_run(struct exchange *exchange);
 void exchange_wake_at(struct exchange *exchange, uint64_t deadline_ns);
 void exchanges_free_finished(struct edge *edge);
 void documents_wanted_fini(struct edge *edge);
+/* Our name in Via (RFC 9110, 7.6.3): what a request bears that has passed this gateway. */
+struct span edge_pseudonym(const struct edge *edge, char buf[EDGE_PSEUDONYM_SIZE]);
 void record_write(struct exchange *exchange);
 enum exchange_verdict dispatch_files(struct exchange *exchange);
 enum exchange_verdict dispatch_proxy(struct exchange *exchange);
@@ -304,6 +317,7 @@ struct edge {
 	struct map client_policies;    /* ca id → tls_policy */
 	struct map staged_credentials, staged_client_policies, staged_policies;
 	uint64_t round_robin;
+	uint32_t gateway_id;
 
 	struct edge_question *questions;
 	uint32_t question_capacity, question_free, question_open;
@@ -324,14 +338,17 @@ struct edge {
 	int64_t date_s;
 	uint64_t request_id_high, request_id_low;
 	bool is_draining, is_drained, wakes_log;
-	uint64_t drain_deadline_ns;
-	struct os_timer drain_timer;
+	bool closes_idle; /* draining without waiting for what a kept-alive connection may ask yet */
+	struct os_timer drain_timer, accept_timer; /* accept_timer: set while listeners rest */
 };
 
+void edge_upstream_limits(const struct snapshot_limits *from, struct upstream_limits *ret);
 void edge_clock(struct edge *edge); /* takes over the loop's */
 void edge_run_later(struct edge *edge, struct connection *connection);
 void edge_run_exchange_later(struct exchange *exchange);
 void edge_snapshot_unref(struct edge *edge, struct edge_snapshot *used);
+/* No descriptor or memory for another connection: listeners rest for a moment, who is idle goes. */
+void edge_accept_rest(struct edge *edge);
 void edge_input_release(struct edge *edge);
 uint64_t edge_limit_ns(const struct edge *edge, enum snapshot_limit limit);
 /* One line to the log's ring, finished by one of telemetry's writers. */

@@ -35,6 +35,8 @@ struct exchange *exchange_new(struct connection *connection)
 	exchange->snapshot = edge->current;
 	exchange->snapshot->references++;
 	exchange->limits = &exchange->snapshot->snapshot->limits;
+	exchange->log_target = exchange->snapshot->snapshot->access_log.target;
+	exchange->log_format = exchange->snapshot->snapshot->access_log.format;
 	exchange->began_ns = edge->now_ns;
 	exchange->began_wall_ns = edge->wall_ns;
 	exchange->end = TELEMETRY_END_OK;
@@ -60,8 +62,26 @@ static void exchange_release(struct exchange *exchange)
 	exchange->question = 0;
 	files_document_unref(exchange->document);
 	exchange->document = NULL;
-	edge_snapshot_unref(edge, exchange->snapshot);
-	exchange->snapshot = NULL;
+	if (exchange->snapshot)
+		edge_snapshot_unref(edge, TAKE(exchange->snapshot));
+}
+
+void exchange_let_go(struct exchange *exchange)
+{
+	struct snapshot_limits *limits = arena_new(&exchange->arena, struct snapshot_limits);
+	struct span origin = SPAN_NONE;
+
+	if (exchange->origin)
+		origin = arena_copy(&exchange->arena, exchange->origin->text);
+	if (!limits || (exchange->origin && !origin.ptr))
+		return; /* then it keeps it until its end */
+	*limits = *exchange->limits;
+	exchange->limits = limits;
+	exchange->origin_text = origin;
+	exchange->site = NULL;
+	exchange->route = NULL;
+	exchange->origin = NULL;
+	edge_snapshot_unref(exchange->edge, TAKE(exchange->snapshot));
 }
 
 void exchange_free(struct exchange *exchange)

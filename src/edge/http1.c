@@ -185,12 +185,18 @@ static int h1_body_write(void *owner, struct span bytes, bool last, size_t *ret_
 	struct connection *connection = exchange->connection;
 	struct codec_h1_frame frame;
 	size_t room = connection_room(connection);
-	struct span part = span_first(bytes, room);
+	struct span part;
 
+	/* What fills the room leaves first: short of room without a backlog, nobody would wake the exchange. */
+	if (room && room < bytes.len) {
+		connection_flush(connection);
+		room = connection_room(connection);
+	}
 	if (connection->is_broken)
 		return PUMP_BROKEN;
 	if (!room)
 		return PUMP_WAIT;
+	part = span_first(bytes, room);
 	*ret_taken = part.len;
 	if (exchange->is_tunnel) {
 		connection_write(connection, part);
@@ -234,8 +240,8 @@ static void h1_finish(struct exchange *exchange, bool is_aborted)
 	exchange_free(exchange);
 	connection->last_ns = edge->now_ns;
 	if (is_aborted)
-		connection_close(connection);
-	else if (!goes_on || edge->is_draining)
+		connection_abort(connection);
+	else if (!goes_on || edge->closes_idle)
 		connection_finish(connection, !connection->saw_eof);
 	else
 		connection_activate(connection);

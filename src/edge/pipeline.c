@@ -36,6 +36,21 @@ static void request_pump_failed(struct exchange *exchange, int outcome)
 		exchange_interrupt(exchange, 0, TELEMETRY_END_CLIENT_GONE);
 }
 
+/* A length that was announced is judged in its stage; a chunked body tells its length only as it comes. */
+static bool request_is_too_long(struct exchange *exchange)
+{
+	uint64_t body_max = exchange->limits->values[SNAPSHOT_LIMIT_BODY];
+
+	if (!body_max || exchange->is_tunnel || exchange->request_pump.read <= body_max)
+		return false;
+	pump_close(&exchange->request_pump);
+	exchange->is_last = true;
+	telemetry_count_limit(exchange->edge->counters, TELEMETRY_LIMIT_BODY);
+	exchange_set_end(exchange, TELEMETRY_END_LIMIT, telemetry_limit_name(TELEMETRY_LIMIT_BODY));
+	exchange_interrupt(exchange, telemetry_limits[TELEMETRY_LIMIT_BODY].status, TELEMETRY_END_LIMIT);
+	return true;
+}
+
 static void response_pump_failed(struct exchange *exchange, int outcome)
 {
 	enum telemetry_end end = TELEMETRY_END_CLIENT_GONE;
@@ -44,7 +59,7 @@ static void response_pump_failed(struct exchange *exchange, int outcome)
 		end = TELEMETRY_END_NO_ROOM;
 	} else if (outcome == PUMP_SOURCE_BROKEN && exchange->source == RESPONSE_FETCH) {
 		end = (enum telemetry_end)exchange->fetch.failure.end;
-		exchange->end_detail = exchange->fetch.failure.detail;
+		exchange_set_end(exchange, end, exchange->fetch.failure.detail);
 	} else if (outcome == PUMP_SOURCE_BROKEN) {
 		end = TELEMETRY_END_FILES_FAILED;
 	}
@@ -58,7 +73,9 @@ void exchange_pumps_run(struct exchange *exchange)
 
 	if (pump_is_open(&exchange->request_pump)) {
 		outcome = pump_run(&exchange->request_pump, &budget);
-		if (outcome == PUMP_YIELD) {
+		if (request_is_too_long(exchange)) {
+			outcome = PUMP_END;
+		} else if (outcome == PUMP_YIELD) {
 			exchange->wants_turn = true;
 		} else if (outcome != PUMP_WAIT && outcome != PUMP_END) {
 			pump_close(&exchange->request_pump);

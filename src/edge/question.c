@@ -56,6 +56,10 @@ static struct edge_question *question_take(struct edge *edge)
 	size_t capacity = edge->question_capacity;
 	struct edge_question *question;
 
+	if (edge->question_open >= telemetry_limits[TELEMETRY_LIMIT_QUESTIONS].value) {
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_QUESTIONS);
+		return NULL;
+	}
 	if (edge->question_free == QUESTION_NONE || !edge->questions) {
 		uint32_t first = edge->question_capacity;
 

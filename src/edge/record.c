@@ -46,10 +46,12 @@ static void fill_tls(struct telemetry_access *access, const struct connection *c
 
 static void fill_upstream(struct telemetry_access *access, const struct exchange *exchange)
 {
-	if (!exchange->origin)
+	struct span origin = exchange->origin ? exchange->origin->text : exchange->origin_text;
+
+	if (!origin.len)
 		return;
-	access->upstream = exchange->fetch.address_text[0] ? span_str(exchange->fetch.address_text) :
-							     exchange->origin->text;
+	access->upstream =
+		exchange->fetch.address_text[0] ? span_str(exchange->fetch.address_text) : origin;
 	if (exchange->fetch.first_byte_ns > exchange->dispatched_ns)
 		access->upstream_ns = exchange->fetch.first_byte_ns - exchange->dispatched_ns;
 }
@@ -58,7 +60,6 @@ void record_write(struct exchange *exchange)
 {
 	struct edge *edge = exchange->edge;
 	const struct connection *connection = exchange->connection;
-	const struct snapshot_log *log = &exchange->snapshot->snapshot->access_log;
 	struct writer line = writer_of(edge->line_buffer, TELEMETRY_LINE_MAX);
 	char client[OS_ADDRESS_TEXT_MAX];
 	struct writer client_writer = writer_of(client, sizeof(client));
@@ -81,7 +82,7 @@ void record_write(struct exchange *exchange)
 	telemetry_observe(edge->counters, TELEMETRY_HISTOGRAM_REQUEST, access.duration_ns);
 	telemetry_count_add(edge->counters, TELEMETRY_COUNTER_BYTES_IN, access.bytes_in);
 	telemetry_count_add(edge->counters, TELEMETRY_COUNTER_BYTES_OUT, access.bytes_out);
-	if (log->target == SNAPSHOT_LOG_OFF)
+	if (exchange->log_target == SNAPSHOT_LOG_OFF)
 		return;
 	os_address_write_ip(&connection->peer, &client_writer);
 	access.client = writer_done(&client_writer);
@@ -89,7 +90,7 @@ void record_write(struct exchange *exchange)
 		fill_request(&access, exchange);
 	fill_tls(&access, connection);
 	fill_upstream(&access, exchange);
-	switch (log->format) {
+	switch (exchange->log_format) {
 	case SNAPSHOT_LOG_JSON:
 		telemetry_write_access_json(&line, &access);
 		break;

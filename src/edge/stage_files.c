@@ -227,6 +227,7 @@ static enum exchange_verdict look(struct exchange *exchange)
 		return answer_opened(exchange);
 	}
 	list_push_back(&edge->file_waiters, &exchange->waiting);
+	exchange->asked_ns = edge->now_ns;
 	exchange->step = FILES_ASKED;
 	return EXCHANGE_WAIT;
 }
@@ -305,6 +306,7 @@ static int document_read(void *owner, size_t room, struct span *ret_bytes)
 					      is_warm, &got);
 		*ret_bytes = span_of(edge->file_buffer, got);
 	}
+	exchange->asked_ns = edge->now_ns;
 	if (outcome == FILES_COLD)
 		return question_ask(edge, &warm_question, exchange, &exchange->question) ? PUMP_BROKEN : PUMP_WAIT;
 	if (outcome) {

@@ -126,7 +126,8 @@ struct ipc_birth { /* descriptors: the process's own range of shared memory (rw)
 	uint32_t slot_count, cpu; /* cpu: UINT32_MAX for any */
 	uint64_t snapshot_base; /* the first of the 8 places of the address space */
 	uint64_t nofile;
-	uint32_t test_build, reserved;
+	uint32_t test_build;
+	uint32_t gateway_id; /* random; the same for all processes of a service */
 };
 
 enum ipc_grant_kind {

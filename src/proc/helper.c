@@ -123,6 +123,17 @@ static void on_link_closed(void *owner, struct ipc_channel *channel, const char 
 
 static const struct ipc_handlers link_handlers = { .on_message = on_link_message, .on_closed = on_link_closed };
 
+/* Its end may be told after its successor's beginning: the handlers hear of it in that order. */
+static void link_lost(struct proc_self *self, struct proc_link *link)
+{
+	enum ipc_kind kind = link->channel.peer;
+	uint32_t slot = link->channel.peer_slot;
+
+	link_drop(link);
+	if (self->kind->unlinked)
+		self->kind->unlinked(self->state, self, kind, slot);
+}
+
 static int link_add(struct proc_self *self, struct ipc_message *message)
 {
 	const struct ipc_link *body = message->body;
@@ -136,7 +147,7 @@ static int link_add(struct proc_self *self, struct ipc_message *message)
 		return -ENOMEM;
 	old = link_find(self, (enum ipc_kind)body->kind, body->slot);
 	if (old)
-		link_drop(old);
+		link_lost(self, old);
 	err = ipc_channel_open(&link->channel, self->loop, TAKE_FD(message->descriptors[0]),
 			       self->row->kind, (enum ipc_kind)body->kind);
 	if (err < 0) {
@@ -435,6 +446,8 @@ static int endow(struct proc_self *self)
 	/* A CPU that went away is no reason not to serve. */
 	if (self->birth.cpu != UINT32_MAX && os_cpu_pin(self->birth.cpu) < 0)
 		self->birth.cpu = UINT32_MAX;
+	if (self->row->is_patient)
+		os_process_be_patient();
 	if (self->row->is_member) {
 		err = os_memory_reserve((void *)(uintptr_t)self->birth.snapshot_base, // NOLINT
 					PROC_SNAPSHOT_PLACES * PROC_SNAPSHOT_PLACE_SIZE);

@@ -110,8 +110,7 @@ static void answer(struct proc_self *self, const struct parked *parked, enum ipc
 		ipc_channel_flush(worker);
 }
 
-static void park(struct keyholder *keyholder, struct proc_self *self, struct ipc_channel *channel,
-		 const struct ipc_message *message)
+static void park(struct keyholder *keyholder, struct ipc_channel *channel, const struct ipc_message *message)
 {
 	struct parked *parked = slab_alloc(&keyholder->slab);
 	struct ipc_signature body = { .question = *(const struct ipc_question *)message->body,
@@ -132,8 +131,7 @@ static void park(struct keyholder *keyholder, struct proc_self *self, struct ipc
 	parked->tail_len = (uint32_t)message->tail.len;
 	if (message->tail.len)
 		memcpy(parked->tail, message->tail.ptr, message->tail.len);
-	list_push_back(&keyholder->waiting, &parked->link);
-	os_loop_wake_again(proc_loop(self));
+	list_push_back(&keyholder->waiting, &parked->link); /* until on_turn, the end of this turn */
 }
 
 static int sign(struct keyholder *keyholder, const struct parked *parked, uint64_t now_ns, uint8_t *signature,
@@ -353,7 +351,7 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 	struct keyholder *keyholder = state;
 
 	if (message->number == IPC_MESSAGE_sign13 || message->number == IPC_MESSAGE_sign12)
-		park(keyholder, self, channel, message);
+		park(keyholder, channel, message);
 	else if (message->number == IPC_MESSAGE_key)
 		on_key(keyholder, self, message->body, message->tail);
 }

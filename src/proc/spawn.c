@@ -173,6 +173,7 @@ static void send_birth(struct supervisor *supervisor, struct child *child, const
 		.cpu = row->per_slot ? supervisor->cpus[process->slot] : UINT32_MAX,
 		.snapshot_base = supervisor->snapshot_base,
 		.nofile = supervisor->nofile,
+		.gateway_id = supervisor->gateway_id,
 	};
 	int descriptors[2] = { child->range_fd, -1 };
 
@@ -207,7 +208,13 @@ static void on_broken(struct supervisor *supervisor, struct child *child, const 
 static void on_refused(struct supervisor *supervisor, struct child *child, const struct ipc_refused *refused,
 		       struct span why)
 {
-	supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
+	struct span told = writer_done(&supervisor->trouble);
+
+	while (why.len && why.ptr[why.len - 1] == '\n')
+		why.len--;
+	/* Both workers may say the same. */
+	if (span_find(told, why) == told.len)
+		supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
 	if (lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_GATHERING &&
 	    refused->change == lifecycle_changing(supervisor->lifecycle))
 		lifecycle_on_gathered(supervisor->lifecycle, false);

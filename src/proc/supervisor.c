@@ -224,7 +224,6 @@ static void on_tick(struct os_timer *timer)
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
 		lifecycle_on_heartbeat(supervisor->lifecycle, i,
 				       __atomic_load_n(&supervisor->children[i].range->heartbeat, __ATOMIC_RELAXED));
-	inputs_look(supervisor);
 }
 
 void supervisor_stop(struct supervisor *supervisor, uint32_t drain_ms)
@@ -285,6 +284,7 @@ static int start(struct supervisor *supervisor)
 	supervisor->is_root = os_uid() == 0;
 	supervisor->nofile = os_limit_raise(OS_LIMIT_OPEN_FILES, NOFILE_WANTED);
 	os_random(&step, sizeof(step));
+	os_random(&supervisor->gateway_id, sizeof(supervisor->gateway_id));
 	supervisor->snapshot_base =
 		PROC_SNAPSHOT_BASE + step % SNAPSHOT_STEPS * PROC_SNAPSHOT_PLACES * PROC_SNAPSHOT_PLACE_SIZE;
 	make_rules(supervisor);
@@ -316,6 +316,7 @@ static void finish(struct supervisor *supervisor)
 	lifecycle_free(supervisor->lifecycle);
 	os_signals_close(&supervisor->signals);
 	os_timer_stop(&supervisor->tick);
+	os_timer_stop(&supervisor->inputs);
 	os_close(supervisor->tickets_fd);
 	os_loop_free(supervisor->loop);
 	heap_free(supervisor);

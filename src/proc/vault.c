@@ -354,6 +354,110 @@ static void on_pull(struct vault *vault, struct proc_self *self, struct ipc_chan
 	crypto_wipe(der, sizeof(der));
 }
 
+<<<<<<< HEAD
+=======
+/* ---- What is kept for the next supervisor ------------------------------------------------------------------------------ */
+
+static struct vault_kept *kept_find(struct vault *vault, const struct ipc_keep *keep, struct span name)
+{
+	LIST_EACH(&vault->kept, node)
+	{
+		struct vault_kept *kept = LIST_ITEM(node, struct vault_kept, link);
+
+		if (kept->keep.slot == keep->slot && span_equal(span_of(kept->name, kept->name_len), name))
+			return kept;
+	}
+	return NULL;
+}
+
+static void on_keep(struct vault *vault, const struct ipc_keep *keep, struct ipc_message *message)
+{
+	struct vault_kept *kept = kept_find(vault, keep, message->tail);
+
+	if (kept) {
+		list_remove(&kept->link);
+		os_close(kept->fd);
+		heap_free(kept);
+	}
+	if (keep->what == IPC_KEEP_FORGET || message->descriptor_count != 1 ||
+	    message->tail.len > sizeof(kept->name))
+		return;
+	kept = heap_alloc(sizeof(*kept));
+	if (!kept)
+		return; /* the next supervisor binds that one anew */
+	kept->keep = *keep;
+	kept->fd = TAKE_FD(message->descriptors[0]);
+	kept->name_len = message->tail.len;
+	if (message->tail.len)
+		memcpy(kept->name, message->tail.ptr, message->tail.len);
+	list_push_back(&vault->kept, &kept->link);
+}
+
+static void on_rescue_closed(void *owner, struct ipc_channel *channel, const char *why)
+{
+	struct vault_rescue *rescue = CONTAINER_OF(channel, struct vault_rescue, channel);
+
+	(void)owner;
+	(void)why;
+	ipc_channel_close(channel);
+	list_remove(&rescue->link);
+	heap_free(rescue);
+}
+
+static void on_rescue_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
+{
+	(void)owner;
+	(void)channel;
+	(void)message;
+}
+
+static const struct ipc_handlers rescue_handlers = { .on_message = on_rescue_message,
+						     .on_closed = on_rescue_closed };
+
+static void rescue_send(struct vault *vault, struct ipc_channel *channel)
+{
+	struct ipc_kept_all done = { 0 };
+
+	LIST_EACH(&vault->kept, node)
+	{
+		struct vault_kept *kept = LIST_ITEM(node, struct vault_kept, link);
+
+		if (ipc_send(channel, IPC_MESSAGE_keep, &kept->keep, span_of(kept->name, kept->name_len), &kept->fd,
+			     1) == 0)
+			done.count++;
+	}
+	if (ipc_send(channel, IPC_MESSAGE_kept_all, &done, SPAN_NONE, NULL, 0) == 0)
+		ipc_channel_flush(channel);
+}
+
+static void on_rescue(struct os_watch *watch, unsigned now)
+{
+	struct vault *vault = CONTAINER_OF(watch, struct vault, rescue_watch);
+	struct vault_rescue *rescue;
+	uint32_t uid = UINT32_MAX;
+	int fd, pid;
+
+	(void)now;
+	if (os_accept(vault->rescue_fd, &fd, NULL))
+		return;
+	rescue = heap_alloc(sizeof(*rescue));
+	/* Root, or who runs everything: the sockets are worth the gateway's place. */
+	if (!rescue || os_socket_credentials(fd, &pid, &uid) || (uid != 0 && uid != os_uid())) {
+		os_close(fd);
+		heap_free(rescue);
+		return;
+	}
+	/* It closes what it cannot open. */
+	if (ipc_channel_open(&rescue->channel, vault->loop, fd, IPC_VAULT, IPC_SUPERVISOR)) {
+		heap_free(rescue);
+		return;
+	}
+	ipc_channel_handle(&rescue->channel, &rescue_handlers, vault);
+	list_push_back(&vault->rescues, &rescue->link);
+	rescue_send(vault, &rescue->channel);
+}
+
+>>>>>>> attack
 /* The supervisor is gone: from now on nothing is written here, two vaults never share a folder. */
 static void on_orphaned(void *state, struct proc_self *self)
 {

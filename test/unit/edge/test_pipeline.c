@@ -404,6 +404,40 @@ static void test_one_question(void **state)
 	assert_int_equal(played->worker.edge->counters->counters[TELEMETRY_COUNTER_DOCUMENTS_ASKED], 1);
 }
 
+/* A page is cold long after the download began: the wait for it is not the whole download's. */
+static void test_cold_page_late(void **state)
+{
+	struct played *played = *state;
+	struct ipc_opened opened = { .status = IPC_OPEN_DOCUMENT, .size = 100000, .name_len = 5 };
+	struct ipc_warmed warmed;
+	struct ipc_message message;
+	struct exchange *exchange;
+	static char bytes[100000];
+	int fd;
+
+	link_files(played);
+	assert_int_equal(os_memory_new("page", sizeof(bytes), &fd), 0);
+	exchange = begin(played, HTTP_GET, "/cold.txt");
+	turns(played);
+	opened.question = take_open(played).question;
+	assert_int_equal(ipc_send(&played->helper, IPC_MESSAGE_opened, &opened, SPAN("a.txt"), &fd, 1), 0);
+	ipc_channel_flush(&played->helper);
+	exchange->dispatched_ns -= 40 * OS_SECOND;
+	turns(played);
+	assert_int_equal(ipc_wait(&played->helper, 1000, &message), 0);
+	assert_int_equal(message.number, IPC_MESSAGE_warm);
+	warmed = (struct ipc_warmed){ .question = ((const struct ipc_warm *)message.body)->question };
+	ipc_message_done(&message);
+	turns(played);
+	assert_false(played->answer.finished);
+	assert_int_equal(ipc_send(&played->helper, IPC_MESSAGE_warmed, &warmed, SPAN_NONE, NULL, 0), 0);
+	ipc_channel_flush(&played->helper);
+	turns(played);
+	assert_true(played->answer.finished && !played->answer.aborted);
+	assert_int_equal(played->answer.len, sizeof(bytes));
+	os_close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -414,6 +448,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_cancelled_at_every_step, start, stop),
 		cmocka_unit_test_setup_teardown(test_asked_again_once, start, stop),
 		cmocka_unit_test_setup_teardown(test_one_question, start, stop),
+		cmocka_unit_test_setup_teardown(test_cold_page_late, start, stop),
 	};
 
 	if (os_start())
