@@ -51,7 +51,6 @@ static void request_discard(struct exchange *exchange)
 		exchange->is_last = true;
 }
 
-<<<<<<< HEAD
 /* Behind the 101 both pumps are endless; what the client sent behind its request is the tunnel's first. */
 static void begin_tunnel(struct exchange *exchange)
 {
@@ -59,13 +58,6 @@ static void begin_tunnel(struct exchange *exchange)
 	exchange->codec->begin_tunnel(exchange);
 	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS, exchange->codec->request_body,
 		  exchange);
-=======
-/* Both directions run on as endless bodies; the request's own was over before the origin could switch. */
-static void begin_tunnel(struct exchange *exchange)
-{
-	exchange->codec->begin_tunnel(exchange);
-	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS, exchange->codec->request_body, exchange);
->>>>>>> attack
 	pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
 }
 
@@ -80,8 +72,6 @@ static enum exchange_verdict send_head(struct exchange *exchange)
 	if (outcome)
 		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
 	exchange->head_committed = true;
-	if (exchange->source == RESPONSE_FETCH && exchange->fetch.is_tunnel)
-		begin_tunnel(exchange);
 	if (exchange->source != RESPONSE_FETCH)
 		pump_close(&exchange->request_pump);
 	else if (exchange->fetch.is_tunnel)
