@@ -24,11 +24,13 @@ static int open_keys(int state_fd, struct ipc_birth *birth, int *ret_folder)
 		err = info.uid ? 0 : os_file_owner(folder, uid, uid);
 	}
 	if (!err)
-		err = os_open(state_fd, "keys", OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW | OS_OPEN_HANDLE, 0, ret_folder);
+		err = os_open(state_fd, "keys", OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW | OS_OPEN_HANDLE,
+			      0, ret_folder);
 	return err;
 }
 
-static int send_birth(struct ipc_channel *channel, const struct ipc_birth *birth, int state_fd, int folder)
+static int send_birth(struct ipc_channel *channel, const struct ipc_birth *birth, int state_fd,
+		      int folder)
 {
 	OS_AUTO_FD range = -1;
 	OS_AUTO_FD lock = -1;
@@ -58,7 +60,8 @@ static int send_link(struct ipc_channel *supervisor, struct ipc_channel *ret_cha
 
 	if (err < 0)
 		return err;
-	err = ipc_send(supervisor, IPC_MESSAGE_link, &(struct ipc_link){ .kind = IPC_COMMAND }, SPAN_NONE, &ends[1], 1);
+	err = ipc_send(supervisor, IPC_MESSAGE_link, &(struct ipc_link){ .kind = IPC_COMMAND },
+		       SPAN_NONE, &ends[1], 1);
 	os_close(ends[1]);
 	ipc_channel_flush(supervisor);
 	if (!err)
@@ -80,7 +83,8 @@ int proc_vault_start(int state_fd, struct proc_child *ret_child, struct ipc_chan
 	if (!err)
 		err = open_keys(state_fd, &birth, &folder);
 	if (!err)
-		err = child_start(proc_row_find(IPC_VAULT), 0, NULL, &ret_child->process, &ret_child->channel);
+		err = child_start(proc_row_find(IPC_VAULT), 0, NULL, &ret_child->process,
+				  &ret_child->channel);
 	if (err < 0)
 		return err;
 	err = send_birth(&ret_child->channel, &birth, state_fd, folder);
