@@ -2,13 +2,15 @@
 """Makes docs/limits.md and docs/errors.md from the tables in the source.
 
     docs/make_tables.py           writes them
-    docs/make_tables.py --check   says which are stale, writes nothing; exit 1 if any is
+    docs/make_tables.py --check [DIR]  says which are stale (of another tree: in DIR), writes nothing; exit 1 if any is
 """
 import os
 import re
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if len(sys.argv) == 3:
+    ROOT = os.path.abspath(sys.argv.pop())
 TELEMETRY = 'src/telemetry/telemetry.h'
 CODEC = 'src/codec/codec.h'
 MADE = '<!-- Made by docs/make_tables.py from {}: change it there. -->\n'

@@ -70,7 +70,7 @@ static int run_trust(const struct command_line *line)
 	int code = get_root(&vault, line, &pem);
 
 	if (!code)
-		code = ca_trust(&vault.arena, pem);
+		code = ca_trust(&vault.arena, vault.state, pem);
 	ca_vault_close(&vault);
 	return code;
 }

@@ -25,8 +25,9 @@ void ca_vault_close(struct ca_vault *vault);
 int ca_vault_ask(struct ca_vault *vault, enum ipc_number number, const void *body, struct span tail,
 		 struct span *ret_text) MUST_CHECK;
 
-/* `ca trust`: gives the root, PEM, to the system's store and the invoking user's. An exit code. */
-int ca_trust(struct arena *arena, struct span root_pem) MUST_CHECK;
+/* `ca trust`: gives the root, PEM, of the state folder to the system's store and the invoking user's. An exit
+ * code. */
+int ca_trust(struct arena *arena, struct span state, struct span root_pem) MUST_CHECK;
 /* Who typed the command: behind sudo, the user before it. */
 struct ca_user {
 	const char *name; /* behind sudo; NULL: the caller itself */

@@ -11,7 +11,7 @@ enum { PROGRAM_MS = 120 * 1000, NAME_SIZE = 64, ARGUMENTS_MAX = 24 };
 
 struct trust {
 	struct arena *arena;
-	struct span pem;
+	struct span state, pem;
 	char file[NAME_SIZE], nickname[NAME_SIZE]; /* with the fingerprint's beginning: several CAs live side by side */
 	struct ca_user user;
 	unsigned done;
@@ -93,7 +93,9 @@ static void trust_system(struct trust *trust)
 	int err;
 
 	if (os_uid() != 0) {
-		command_print("system store: left alone, it is root's (sudo portcullis ca trust)\n");
+		/* Without the folder root would speak of its own CA. */
+		command_print("system store: left alone, it is root's: sudo env PORTCULLIS_STATE=%.*s portcullis ca trust\n",
+			      SPAN_ARG(trust->state));
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(system_stores) && !store; i++) {
@@ -227,9 +229,9 @@ static int name_root(struct trust *trust)
 	return 0;
 }
 
-int ca_trust(struct arena *arena, struct span root_pem)
+int ca_trust(struct arena *arena, struct span state, struct span root_pem)
 {
-	struct trust trust = { .arena = arena, .pem = root_pem };
+	struct trust trust = { .arena = arena, .state = state, .pem = root_pem };
 
 	if (name_root(&trust) || ca_user_find(arena, &trust.user)) {
 		command_complain("portcullis: the root certificate could not be passed on\n");

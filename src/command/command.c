@@ -242,6 +242,7 @@ int command_main(int argc, char **argv)
 		help_run(&line);
 		return argc < 2 ? COMMAND_USAGE : COMMAND_DONE;
 	}
+	line.program = argv[0];
 	line.command = asks_for(argv[1], "--version", "-V") ? &command_version : command_find(argv[1]);
 	if (!line.command)
 		return unknown_command(argv[1]);

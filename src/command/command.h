@@ -22,6 +22,7 @@ struct command_given {
 /* What stood on the command line, after the subcommand. */
 struct command_line {
 	const struct command *command;
+	const char *program; /* as the user called it: hints repeat it */
 	const char *operands[COMMAND_OPERANDS_MAX];
 	size_t operand_count;
 	struct command_given given[COMMAND_VALUES_MAX];

@@ -3,7 +3,7 @@
 #include "os/os.h"
 #include "proc/proc.h"
 
-enum { SITE_TEXT_MAX = 32 * 1024, SITE_ADDRESSES_MAX = 16 };
+enum { SITE_TEXT_MAX = 32 * 1024, SITE_ADDRESSES_MAX = 16, SITE_HINTS_MAX = 2048 };
 
 /* A word of the language, whatever stands in it. */
 static void write_word(struct writer *text, struct span word)
@@ -105,12 +105,38 @@ static void write_operand(struct writer *text, struct span operand, bool is_fold
 	arena_fini(&arena);
 }
 
+/* The CA, the next step, the end: in the words that can be pasted. Only the caller of sudo needs it again. */
+static void write_hints(struct writer *hints, const struct command_line *line)
+{
+	const char *program = line->program, *sudo = os_uid() == 0 && os_environment("SUDO_USER") ? "sudo " : "";
+
+	write_format(hints,
+		     "\n"
+		     "The certificate comes from this machine's own CA. A browser that warns does not know it yet:\n"
+		     "    %s%s ca trust       makes this machine and its browsers trust it\n"
+		     "    %s%s ca root        prints it, for others (curl --cacert, Firefox)\n",
+		     sudo, program, sudo, program);
+	if (line->command == &command_files)
+		write_format(hints,
+			     "Next, end this (Ctrl-C) and put it in front of an application:\n"
+			     "    %s%s proxy 127.0.0.1:3000\n",
+			     sudo, program);
+	else
+		write_format(hints,
+			     "Next: several sites, own certificates and limits are a file, docs/configuration.md:\n"
+			     "    %s%s run -c FILE\n",
+			     sudo, program);
+	write_str(hints, "\n");
+}
+
 static int site_serve(const struct command_line *line, const char *handler)
 {
 	static const char name[] = "command line";
 	char *memory = heap_alloc(SITE_TEXT_MAX);
 	struct writer text = writer_of(memory, memory ? SITE_TEXT_MAX : 0);
 	struct proc_supervisor_options options = { .config_name = name, .is_short_log = os_is_terminal(1) };
+	char hints_text[SITE_HINTS_MAX];
+	struct writer hints = writer_of(hints_text, sizeof(hints_text));
 	int code;
 
 	write_listeners(&text, line);
@@ -123,7 +149,9 @@ static int site_serve(const struct command_line *line, const char *handler)
 		heap_free(memory);
 		return command_wrong(line, "that is too long");
 	}
+	write_hints(&hints, line);
 	options.text = writer_done(&text);
+	options.hints = writer_done(&hints);
 	code = proc_supervisor_main(&options);
 	heap_free(memory);
 	return code;

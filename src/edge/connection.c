@@ -97,11 +97,11 @@ static void linger_run(struct connection *connection)
 			if (outcome == 0)
 				connection_flush(connection);
 		}
-		os_shutdown(connection->watch.fd, OS_HALF_WRITE);
 		if (!connection->wants_linger || connection->saw_eof) {
 			connection_close(connection);
 			return;
 		}
+		os_shutdown(connection->watch.fd, OS_HALF_WRITE);
 	}
 	/* Closing with unread input would send a reset, which can overtake our answer: drop what still
 	 * comes, for a while. */
@@ -279,7 +279,7 @@ static void on_due(struct os_timer *timer)
 	}
 	switch (kind) {
 	case DEADLINE_HEAD:
-		exchange_refuse(exchange, 408, TELEMETRY_END_CLIENT_TIMEOUT, "head");
+		exchange_refuse(exchange, 408, TELEMETRY_END_CLIENT_TIMEOUT, "header-time");
 		break;
 	case DEADLINE_BODY:
 	case DEADLINE_BODY_RATE:
@@ -288,8 +288,11 @@ static void on_due(struct os_timer *timer)
 		exchange_interrupt(exchange, 408, TELEMETRY_END_CLIENT_TIMEOUT);
 		break;
 	case DEADLINE_SEND:
-	case DEADLINE_TUNNEL:
+		exchange_set_end(exchange, TELEMETRY_END_CLIENT_TIMEOUT, SPAN("send-gap"));
 		exchange_interrupt(exchange, 0, TELEMETRY_END_CLIENT_TIMEOUT);
+		break;
+	case DEADLINE_TUNNEL:
+		exchange_interrupt(exchange, 0, TELEMETRY_END_TUNNEL_TIMEOUT);
 		break;
 	case DEADLINE_QUESTION:
 		exchange_interrupt(exchange, 503, TELEMETRY_END_NO_ROOM);
@@ -332,6 +335,14 @@ void connection_finish(struct connection *connection, bool linger)
 	connection->wants_linger = linger;
 	connection->closing_ns = connection->edge->now_ns;
 	connection_activate(connection);
+}
+
+void connection_abort(struct connection *connection)
+{
+	/* A body that ends with the connection would look whole behind an orderly end. */
+	if (connection->phase != CONNECTION_CLOSED && os_socket_linger_none(connection->watch.fd) == 0)
+		connection->is_broken = true;
+	connection_close(connection);
 }
 
 void connection_close(struct connection *connection)

@@ -56,6 +56,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
 	edge->tickets = config->tickets;
 	edge->connections_max = config->connections_max;
+	edge->gateway_id = config->gateway_id;
 	edge->ring_event = -1;
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		list_init(lists[i]);
@@ -424,10 +425,11 @@ static void keep_origins(struct edge *edge)
 	heap_free(ids);
 }
 
-static void set_upstream_limits(struct edge *edge)
+void edge_upstream_limits(const struct snapshot_limits *from, struct upstream_limits *ret)
 {
-	const uint64_t *values = edge->current->snapshot->limits.values;
-	struct upstream_limits limits = {
+	const uint64_t *values = from->values;
+
+	*ret = (struct upstream_limits){
 		.connect_ms = (uint32_t)(values[SNAPSHOT_LIMIT_CONNECT] / OS_MS),
 		.first_byte_ms = (uint32_t)(values[SNAPSHOT_LIMIT_FIRST_BYTE] / OS_MS),
 		.between_bytes_ms = (uint32_t)(values[SNAPSHOT_LIMIT_RESPONSE_GAP] / OS_MS),
@@ -438,7 +440,13 @@ static void set_upstream_limits(struct edge *edge)
 		.idle_per_origin = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS].value,
 		.head_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_UPSTREAM_HEAD].value,
 	};
+}
 
+static void set_upstream_limits(struct edge *edge)
+{
+	struct upstream_limits limits;
+
+	edge_upstream_limits(&edge->current->snapshot->limits, &limits);
 	upstream_set_limits(edge->upstream, &limits);
 }
 
@@ -486,8 +494,9 @@ static void on_drain_due(struct os_timer *timer)
 	}
 }
 
-void edge_drain(struct edge *edge, uint64_t deadline_ns)
+void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle)
 {
+	edge->closes_idle |= closes_idle;
 	if (!edge->is_draining) {
 		edge->is_draining = true;
 		/* What the kernel has finished already for us is still ours: take it before letting go. */
@@ -497,15 +506,16 @@ void edge_drain(struct edge *edge, uint64_t deadline_ns)
 
 			if (os_watch_is_added(&listener->watch))
 				connection_accept(edge, listener);
+			/* While anybody holds it the kernel goes on to accept for nobody. */
+			listener_forget(listener);
 		}
-		listeners_update(edge);
 		upstream_close_idle(edge->upstream);
 	}
 	LIST_EACH(&edge->connections, node)
 	{
 		struct connection *connection = LIST_ITEM(node, struct connection, link);
 
-		if (connection_is_idle(connection))
+		if (edge->closes_idle && connection_is_idle(connection))
 			connection_finish(connection, false);
 	}
 	edge->drain_timer.on_due = on_drain_due;

@@ -30,6 +30,7 @@ struct edge_config {
 	void *host_data;
 	const struct tls_ticket_keys *tickets; /* NULL: no tickets */
 	uint32_t connections_max;
+	uint32_t gateway_id; /* random, the same for all workers: by it a loop is recognised */
 };
 
 int edge_new(const struct edge_config *config, struct edge **ret_edge) MUST_CHECK;
@@ -61,7 +62,8 @@ void edge_abandon(struct edge *edge);
 
 /* ---- Life -------------------------------------------------------------------------------------------- */
 
-/* Stops accepting, closes idle connections; the rest has until the deadline. Then host->drained. */
-void edge_drain(struct edge *edge, uint64_t deadline_ns);
+/* Stops accepting. closes_idle: idle connections end at once; else each is told with its next answer. The rest
+ * has until the deadline. Then host->drained. */
+void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle);
 /* The turn's end: runs connections and exchanges, sends, frees. Call it as the loop's turn callback. */
 void edge_turn(struct edge *edge);

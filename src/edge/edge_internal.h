@@ -23,6 +23,7 @@ enum {
 	EDGE_SHED_MAX = 64, /* idle connections that go where descriptors ran out */
 	EDGE_EXCHANGE_ARENA = 256 * 1024,
 	EDGE_BLOCKS_MAX = 8192,        /* 128 MiB */
+	EDGE_PSEUDONYM_SIZE = 32,
 	EDGE_CONNECTION_MAGIC = 0x436f6e6e,
 };
 
@@ -133,6 +134,7 @@ void connection_update_deadline(struct connection *connection);
 /* After what is written: our end of the stream, then the socket. linger: the peer may still be sending. */
 void connection_finish(struct connection *connection, bool linger);
 void connection_close(struct connection *connection); /* now; freed at the turn's end */
+void connection_abort(struct connection *connection); /* the same, by a reset */
 void connections_free_doomed(struct edge *edge);
 
 /* Input. The next bytes as a view (decrypted) that lives until the next peek of any connection. 0, or enum
@@ -258,6 +260,8 @@ void exchange_pumps_run(struct exchange *exchange);
 void exchange_wake_at(struct exchange *exchange, uint64_t deadline_ns);
 void exchanges_free_finished(struct edge *edge);
 void documents_wanted_fini(struct edge *edge);
+/* Our name in Via (RFC 9110, 7.6.3): what a request bears that has passed this gateway. */
+struct span edge_pseudonym(const struct edge *edge, char buf[EDGE_PSEUDONYM_SIZE]);
 void record_write(struct exchange *exchange);
 enum exchange_verdict dispatch_files(struct exchange *exchange);
 enum exchange_verdict dispatch_proxy(struct exchange *exchange);
@@ -313,6 +317,7 @@ struct edge {
 	struct map client_policies;    /* ca id → tls_policy */
 	struct map staged_credentials, staged_client_policies, staged_policies;
 	uint64_t round_robin;
+	uint32_t gateway_id;
 
 	struct edge_question *questions;
 	uint32_t question_capacity, question_free, question_open;
@@ -333,9 +338,11 @@ struct edge {
 	int64_t date_s;
 	uint64_t request_id_high, request_id_low;
 	bool is_draining, is_drained, wakes_log;
+	bool closes_idle; /* draining without waiting for what a kept-alive connection may ask yet */
 	struct os_timer drain_timer, accept_timer; /* accept_timer: set while listeners rest */
 };
 
+void edge_upstream_limits(const struct snapshot_limits *from, struct upstream_limits *ret);
 void edge_clock(struct edge *edge); /* takes over the loop's */
 void edge_run_later(struct edge *edge, struct connection *connection);
 void edge_run_exchange_later(struct exchange *exchange);

@@ -239,17 +239,12 @@ static void h1_finish(struct exchange *exchange, bool is_aborted)
 	connection->exchange_count++;
 	exchange_free(exchange);
 	connection->last_ns = edge->now_ns;
-	if (is_aborted) {
-		/* A body that ends with the connection must not look whole: a reset instead of an end. */
-		if (!connection->is_tls && connection->h1.writer.framing == CODEC_H1_FRAMING_CLOSE &&
-		    os_socket_linger_none(connection->watch.fd))
-			connection->is_broken = true;
-		connection_close(connection);
-	} else if (!goes_on || edge->is_draining) {
+	if (is_aborted)
+		connection_abort(connection);
+	else if (!goes_on || edge->closes_idle)
 		connection_finish(connection, !connection->saw_eof);
-	} else {
+	else
 		connection_activate(connection);
-	}
 }
 
 static void h1_begin_tunnel(struct exchange *exchange)

@@ -59,7 +59,7 @@ static void response_pump_failed(struct exchange *exchange, int outcome)
 		end = TELEMETRY_END_NO_ROOM;
 	} else if (outcome == PUMP_SOURCE_BROKEN && exchange->source == RESPONSE_FETCH) {
 		end = (enum telemetry_end)exchange->fetch.failure.end;
-		exchange->end_detail = exchange->fetch.failure.detail;
+		exchange_set_end(exchange, end, exchange->fetch.failure.detail);
 	} else if (outcome == PUMP_SOURCE_BROKEN) {
 		end = TELEMETRY_END_FILES_FAILED;
 	}

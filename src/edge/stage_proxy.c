@@ -38,12 +38,17 @@ static int request_fields(struct exchange *exchange)
 	char client[OS_ADDRESS_TEXT_MAX];
 	struct writer writer = writer_of(client, sizeof(client));
 	struct http_hop hop = { .host = request->authority.raw, .secure = exchange->connection->is_tls };
-	struct span host = host_to_send(exchange);
+	struct span host = host_to_send(exchange), via;
+	char pseudonym[EDGE_PSEUDONYM_SIZE];
 
 	http_request_strip(request);
 	os_address_write_ip(&exchange->connection->peer, &writer);
 	hop.client = arena_copy(&exchange->arena, writer_done(&writer));
 	if (!hop.client.ptr || http_fields_add_forwarded(&request->fields, &hop))
+		return -ENOMEM;
+	via = arena_format(&exchange->arena, "1.%u %.*s", request->version % 10,
+			   SPAN_ARG(edge_pseudonym(exchange->edge, pseudonym)));
+	if (!via.ptr || http_fields_add_id(&request->fields, HTTP_NAME_VIA, via))
 		return -ENOMEM;
 	return http_fields_set(&request->fields, SPAN("Host"), host);
 }
@@ -83,6 +88,7 @@ static int request_make(struct exchange *exchange)
 		.may_retry = http_method_is_idempotent(request->method) && !request->has_body,
 		.fields = &request->fields,
 	};
+	edge_upstream_limits(exchange->limits, &sent->limits);
 	if (request_fields(exchange))
 		return -ENOMEM;
 	sent->target = target_to_send(exchange);

@@ -72,6 +72,30 @@ static enum exchange_verdict answer_options(struct exchange *exchange)
 	return EXCHANGE_ANSWER;
 }
 
+struct span edge_pseudonym(const struct edge *edge, char buf[EDGE_PSEUDONYM_SIZE])
+{
+	struct writer writer = writer_of(buf, EDGE_PSEUDONYM_SIZE);
+
+	write_str(&writer, "portcullis-");
+	write_hex_u64(&writer, edge->gateway_id, 8);
+	return writer_done(&writer);
+}
+
+/* It bears our own Via: an origin leads back to us, and would for ever. */
+static bool is_loop(const struct exchange *exchange)
+{
+	const struct http_fields *fields = &exchange->request->fields;
+	const struct http_field *field = NULL;
+	char buf[EDGE_PSEUDONYM_SIZE];
+	struct span pseudonym = edge_pseudonym(exchange->edge, buf);
+
+	while ((field = http_fields_next(fields, HTTP_NAME_VIA, field))) {
+		if (span_find(field->value, pseudonym) < field->value.len)
+			return true;
+	}
+	return false;
+}
+
 enum exchange_verdict stage_head_run(struct exchange *exchange)
 {
 	const struct http_request *request = exchange->request;
@@ -81,6 +105,8 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 		exchange->codec->refuse_upgrade(exchange);
 		return exchange_answer(exchange, 405, TELEMETRY_END_OK);
 	}
+	if (is_loop(exchange))
+		return exchange_answer(exchange, 508, TELEMETRY_END_LOOP);
 	if (request->authority.kind == HTTP_HOST_NONE)
 		exchange->site = site_of_connection(exchange);
 	else

@@ -51,11 +51,13 @@ static void request_discard(struct exchange *exchange)
 		exchange->is_last = true;
 }
 
-/* Both directions run on as endless bodies; the request's own was over before the origin could switch. */
+/* Behind the 101 both pumps are endless; what the client sent behind its request is the tunnel's first. */
 static void begin_tunnel(struct exchange *exchange)
 {
+	pump_close(&exchange->request_pump);
 	exchange->codec->begin_tunnel(exchange);
-	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS, exchange->codec->request_body, exchange);
+	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS, exchange->codec->request_body,
+		  exchange);
 	pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
 }
 

@@ -57,6 +57,7 @@ enum {
 	X(8,  drain,        IPC_TO_SUPERVISOR, IPC_TO_MEMBER, 0, 0, 0) \
 	X(9,  broken,       IPC_TO_CHILD, IPC_TO_SUPERVISOR, 256, 0, 10) \
 	X(10, listener_gone, IPC_TO_SUPERVISOR, IPC_TO_WORKER, 0, 0, 0) \
+	X(11, notice,       IPC_TO_VAULT, IPC_TO_SUPERVISOR, 2048, 0, 0) \
 	/* Change: data sets first, then prepare to all, then commit to all or nothing. */ \
 	X(20, data,         IPC_TO_SUPERVISOR | IPC_TO_CHECK, IPC_TO_SUPERVISOR | IPC_TO_MEMBER, 0, 1, 0) \
 	X(21, prepare,      IPC_TO_SUPERVISOR, IPC_TO_MEMBER, 0, 1, 0) \
@@ -125,7 +126,8 @@ struct ipc_birth { /* descriptors: the process's own range of shared memory (rw)
 	uint32_t slot_count, cpu; /* cpu: UINT32_MAX for any */
 	uint64_t snapshot_base; /* the first of the 8 places of the address space */
 	uint64_t nofile;
-	uint32_t test_build, reserved;
+	uint32_t test_build;
+	uint32_t gateway_id; /* random; the same for all processes of a service */
 };
 
 enum ipc_grant_kind {
@@ -168,6 +170,10 @@ struct ipc_drain {
 };
 struct ipc_broken { /* a peer of the sender broke the rules: kill it. tail: why */
 	uint32_t kind, slot;
+};
+
+struct ipc_notice { /* tail: what an operator should hear although nothing is asked of him; one or more lines */
+	uint32_t reserved[2];
 };
 
 enum ipc_data_kind {
@@ -274,7 +280,9 @@ struct ipc_key { /* tail: PKCS#8 DER; empty: no such key */
 	uint8_t handle[32];
 };
 
-struct ipc_key_file { /* one descriptor: the key file, unread; tail: path for messages */
+/* change 0, here and in leaf_wanted: of the running plan, for a new life of the vault. What is wrong then is a
+ * notice; with a change it is `refused`, and `prepare` is refused too. */
+struct ipc_key_file { /* one descriptor: the key file, unread; tail: place, certificate, key path, each NUL-terminated */
 	uint64_t change, id;
 	uint32_t line, reserved;
 	uint8_t spki_hash[32];
@@ -299,7 +307,7 @@ struct ipc_ca_issue { /* tail: SPKI length (be16), SPKI, then names, each NUL-te
 struct ipc_ca_list {
 	uint32_t reserved[2];
 };
-struct ipc_answer { /* tail: text; descriptors: `connect` gives a channel */
+struct ipc_answer { /* tail: text; descriptors: `connect` gives a channel, `ca_list` a sealed memory file */
 	uint32_t what, reserved;
 };
 struct ipc_answer_end { /* tail: message for the operator, may be empty */

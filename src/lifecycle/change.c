@@ -61,6 +61,12 @@ static bool begin_next(struct lifecycle *lifecycle)
 	lifecycle->waiting = LIFECYCLE_NO_REQUEST;
 	lifecycle->change++;
 	lifecycle->gather_asked = 0;
+	LIFECYCLE_EACH (lifecycle, process) {
+		process->change_failures = 0;
+		/* Who asks for a change may have repaired something: nobody is kept waiting for his past. */
+		if (process->state == LIFECYCLE_BACK_OFF && lifecycle->request == LIFECYCLE_COMPILE_FILE)
+			process->retry_at_ns = lifecycle->now_ns;
+	}
 	if (lifecycle->request == LIFECYCLE_DATA) {
 		lifecycle->next_wants = lifecycle->wants;
 		phase_begin(lifecycle, LIFECYCLE_PREPARING, LIFECYCLE_PREPARE_MS);
@@ -76,7 +82,7 @@ static bool begin_next(struct lifecycle *lifecycle)
 static bool has_crash_loop(struct lifecycle *lifecycle)
 {
 	LIFECYCLE_EACH (lifecycle, process) {
-		if (process->state == LIFECYCLE_BACK_OFF && process->failures >= FAILURES_PER_CHANGE &&
+		if (process->state == LIFECYCLE_BACK_OFF && process->change_failures >= FAILURES_PER_CHANGE &&
 		    lifecycle_wants_process(&lifecycle->next_wants, process))
 			return true;
 	}

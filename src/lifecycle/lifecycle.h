@@ -61,6 +61,7 @@ struct lifecycle_process {
 	uint64_t heartbeat, silent_ns;
 	uint64_t restarts;
 	uint32_t failures;       /* in a row */
+	uint32_t change_failures; /* during the change under way */
 	bool is_welcomed, is_retired; /* retired: not started again */
 };
 

@@ -301,6 +301,7 @@ void lifecycle_on_exited(struct lifecycle *lifecycle, uint32_t index)
 			.state = LIFECYCLE_BACK_OFF,
 			.since_ns = lifecycle->now_ns,
 			.failures = (was_healthy ? 0 : process->failures) + 1,
+			.change_failures = process->change_failures + 1,
 			.restarts = process->restarts + 1,
 		};
 		next.retry_at_ns = lifecycle->now_ns + back_off_ms(next.failures) * LIFECYCLE_MS;

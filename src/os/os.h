@@ -439,6 +439,9 @@ int os_process_usage(int pid, struct os_process_usage *ret_usage) MUST_CHECK;
 int os_process_program_name(int pid, struct writer *out) MUST_CHECK; /* -ENOENT, -EACCES */
 void os_process_set_name(const char *name);   /* at most 15 bytes are shown */
 int os_process_priority(int nice) MUST_CHECK; /* 0..19 */
+/* From now on, who wakes us on our core goes on until it waits or its share is over (SCHED_BATCH).
+ * Where that is forbidden everything works as before. */
+void os_process_be_patient(void);
 NORETURN void os_exit(int code);              /* without the library's exit work */
 
 int os_pid(void);

@@ -4,6 +4,8 @@
 
 #include "proc/supervisor_internal.h"
 
+enum { INPUTS_MS = 60 * 1000 };
+
 /* ---- The check job --------------------------------------------------------------------------------- */
 
 static void compiled(struct supervisor *supervisor, const struct ipc_compiled *message, int fd)
@@ -23,6 +25,14 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	}
 	plan->snapshot_fd = fd;
 	plan->size = message->size;
+	if (supervisor->job_request == LIFECYCLE_COMPILE_RUNNING && supervisor->running) {
+		if (plan_has_same_inputs(plan, supervisor->running)) {
+			supervisor->inputs_trouble = 0;
+			lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
+			return;
+		}
+		plan_take_roots(plan, supervisor->running);
+	}
 	state = plan_next(plan, IPC_PLAN_STATE, &cursor);
 	if (state)
 		statement = state->tail;
@@ -140,7 +150,8 @@ static int open_text(struct supervisor *supervisor, enum lifecycle_request reque
 		return plan_seal_text("text", options->text, ret_fd);
 	err = os_open(OS_FOLDER_CURRENT, options->config_path, OS_OPEN_READ, 0, ret_fd);
 	if (err < 0)
-		supervisor_fault(supervisor, "%s: %s\n", options->config_path, strerror(-err));
+		supervisor_fault(supervisor, "%s: %s\n", options->config_path,
+				 err == -ENOENT ? "there is no such file" : strerror(-err));
 	return err;
 }
 
@@ -192,6 +203,7 @@ void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecyc
 	change_abort_compile(supervisor);
 	supervisor->trouble = writer_of(supervisor->trouble_text, sizeof(supervisor->trouble_text));
 	supervisor->job_done = false;
+	supervisor->job_request = request;
 	err = plan_new(change, &supervisor->next);
 	if (!err) {
 		supervisor->next->address =
@@ -347,7 +359,58 @@ static void begin_serving(struct supervisor *supervisor)
 	if (err < 0)
 		supervisor_say(supervisor, "%s/lock: %s", supervisor->state_path, strerror(-err));
 	supervisor->is_serving = true;
+	change_watch_inputs(supervisor);
 	listeners_print_ready(supervisor);
+	os_err(supervisor->options->hints);
+}
+
+/* Each minute the inputs of the running text are looked at again: a certificate that was renewed, hosts. */
+static void on_inputs(struct os_timer *timer)
+{
+	struct supervisor *supervisor = CONTAINER_OF(timer, struct supervisor, inputs);
+
+	change_watch_inputs(supervisor);
+	supervisor_now(supervisor);
+	if (supervisor->running && lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_IDLE &&
+	    !lifecycle_is_stopping(supervisor->lifecycle))
+		lifecycle_change(supervisor->lifecycle, LIFECYCLE_COMPILE_RUNNING);
+}
+
+void change_watch_inputs(struct supervisor *supervisor)
+{
+	supervisor->inputs.on_due = on_inputs;
+	os_timer_set(supervisor->loop, &supervisor->inputs, os_loop_now_ns(supervisor->loop) + INPUTS_MS * OS_MS);
+}
+
+/* What is wrong with an input stays wrong minute after minute: the operator hears of it once. */
+static bool is_known_trouble(struct supervisor *supervisor)
+{
+	struct span trouble = writer_done(&supervisor->trouble);
+	uint64_t hash = trouble.len ? hash_id(trouble) : 0;
+	bool known = hash == supervisor->inputs_trouble;
+
+	supervisor->inputs_trouble = hash;
+	return known;
+}
+
+static void tell_ended(struct supervisor *supervisor, const struct lifecycle_action *action)
+{
+	bool ok = action->what == LIFECYCLE_CHANGE_DONE;
+	bool is_inputs = action->request == LIFECYCLE_COMPILE_RUNNING;
+	struct span trouble = writer_done(&supervisor->trouble);
+
+	if (action->request == LIFECYCLE_DATA || (is_inputs && !ok && is_known_trouble(supervisor)))
+		return;
+	if (is_inputs && !ok && trouble.len)
+		supervisor_say(supervisor, "a certificate or another input was not taken over:\n%.*s", SPAN_ARG(trouble));
+	else if (trouble.len)
+		os_err(trouble);
+	if (!is_inputs && !ok && supervisor->running && !lifecycle_is_stopping(supervisor->lifecycle))
+		supervisor_say(supervisor, "the configuration was not changed");
+	if (is_inputs && ok)
+		supervisor->inputs_trouble = 0;
+	if (is_inputs && ok)
+		supervisor_say(supervisor, "certificates or other inputs have changed and were taken over");
 }
 
 void change_ended(struct supervisor *supervisor, const struct lifecycle_action *action)
@@ -361,12 +424,9 @@ void change_ended(struct supervisor *supervisor, const struct lifecycle_action *
 		listeners_drop_new(supervisor);
 		plan_free(TAKE(supervisor->next));
 	}
-	if (was_compiled && writer_done(&supervisor->trouble).len)
-		os_err(writer_done(&supervisor->trouble));
+	tell_ended(supervisor, action);
 	if (ok)
 		begin_serving(supervisor);
-	else if (supervisor->running && !lifecycle_is_stopping(supervisor->lifecycle))
-		supervisor_say(supervisor, "the configuration was not changed");
 	control_change_ended(supervisor, action->change, ok);
 	if (!ok && !supervisor->running && !lifecycle_is_stopping(supervisor->lifecycle)) {
 		if (!supervisor->exit_code)

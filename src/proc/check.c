@@ -360,7 +360,9 @@ static void open_row(struct check *check, const struct snapshot_plan_row *row, s
 
 	switch (row->kind) {
 	case SNAPSHOT_PLAN_ROOT:
-		open_root(check, row, opened);
+		/* The supervisor has them: a dead file system must not block a renewal. */
+		if (!(check->compile.flags & IPC_COMPILE_BUNDLE))
+			open_root(check, row, opened);
 		return;
 	case SNAPSHOT_PLAN_CERTIFICATE:
 		read_text(check, row, opened, "certificate");
@@ -441,7 +443,11 @@ static void parse_chain(struct check *check, const struct snapshot_plan_row *row
 	}
 	switch (cert_chain_validity(&opened->chain, now_s)) {
 	case CERT_EXPIRED:
-		conf_warning_add(&check->errors, place, "certificate %.*s has expired", SPAN_ARG(row->path));
+		/* At a start it serves all the same; nothing that serves is replaced by it. */
+		if (check->compile.flags & IPC_COMPILE_BUNDLE)
+			conf_error_add(&check->errors, place, "certificate %.*s has expired", SPAN_ARG(row->path));
+		else
+			conf_warning_add(&check->errors, place, "certificate %.*s has expired", SPAN_ARG(row->path));
 		break;
 	case CERT_NOT_YET_VALID:
 		conf_warning_add(&check->errors, place, "certificate %.*s is not valid yet", SPAN_ARG(row->path));

@@ -178,13 +178,16 @@ static void links_end_turn(struct proc_self *self)
 
 /* ---- Drain ----------------------------------------------------------------------------------------- */
 
-/* A kind without a drain of its own is done when nobody can ask it any more. */
+/* A kind without a drain of its own is done when nobody can ask it any more. Whom it asks itself does not count:
+ * keyholder and vault would wait for each other. */
 static void check_idle(struct proc_self *self)
 {
 	if (!self->is_draining || self->kind->drain)
 		return;
 	LIST_EACH(&self->links, node) {
-		if (!LIST_ITEM(node, struct proc_link, link)->is_dead)
+		const struct proc_link *link = LIST_ITEM(node, struct proc_link, link);
+
+		if (!link->is_dead && !(self->row->links & 1U << link->channel.peer))
 			return;
 	}
 	proc_exit(self, 0);
@@ -201,10 +204,15 @@ static void drain(struct proc_self *self, uint32_t deadline_ms)
 	check_idle(self);
 }
 
-/* Serving on without a supervisor: once a successor serves, there is nothing more to do here. */
+/* Serving on without a supervisor: once a successor serves, there is nothing more to do here. One that came and
+ * stopped between two looks has left the lock's file empty, which ours could not do any more. */
 static void look_for_successor(struct proc_self *self)
 {
-	if (!self->is_orphan || self->is_draining || os_lock_is_held(self->lock_fd, 0) != 1)
+	struct os_file_info info;
+
+	if (!self->is_orphan || self->is_draining)
+		return;
+	if (os_lock_is_held(self->lock_fd, 0) != 1 && (os_file_info(self->lock_fd, &info) || info.size))
 		return;
 	drain(self, self->row->kind == IPC_WORKER ? ORPHAN_DRAIN_MS : UINT32_MAX);
 }
@@ -438,6 +446,8 @@ static int endow(struct proc_self *self)
 	/* A CPU that went away is no reason not to serve. */
 	if (self->birth.cpu != UINT32_MAX && os_cpu_pin(self->birth.cpu) < 0)
 		self->birth.cpu = UINT32_MAX;
+	if (self->row->is_patient)
+		os_process_be_patient();
 	if (self->row->is_member) {
 		err = os_memory_reserve((void *)(uintptr_t)self->birth.snapshot_base, // NOLINT
 					PROC_SNAPSHOT_PLACES * PROC_SNAPSHOT_PLACE_SIZE);

@@ -132,6 +132,8 @@ static void tell_taken(struct supervisor *supervisor, const struct listener *lis
 		write_str(&out, " is in use");
 	} else if (err == -EACCES) {
 		write_str(&out, " may not be bound: ports below 1024 are for root");
+	} else if (err == -EADDRNOTAVAIL) {
+		write_str(&out, " may not be bound: no interface of this machine has that address");
 	} else {
 		write_format(&out, " could not be bound: %s", strerror(-err));
 	}

@@ -33,6 +33,7 @@ void plan_free(struct plan *plan)
 int plan_add_row(struct plan *plan, const struct ipc_plan_row *row, struct span tail, int fd)
 {
 	char *copy = heap_alloc(tail.len + 1);
+	struct os_file_info info;
 
 	if (!copy || !heap_grow((void **)&plan->rows, &plan->row_capacity, plan->row_count + 1,
 				sizeof(*plan->rows))) {
@@ -42,7 +43,10 @@ int plan_add_row(struct plan *plan, const struct ipc_plan_row *row, struct span 
 	}
 	if (tail.len)
 		memcpy(copy, tail.ptr, tail.len);
-	plan->rows[plan->row_count++] = (struct plan_row){ *row, span_of(copy, tail.len), fd };
+	plan->rows[plan->row_count] = (struct plan_row){ .row = *row, .tail = span_of(copy, tail.len), .fd = fd };
+	if (fd >= 0 && os_file_info(fd, &info) == 0)
+		plan->rows[plan->row_count].key_mtime_ns = info.mtime_ns;
+	plan->row_count++;
 	return 0;
 }
 
@@ -124,6 +128,79 @@ void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants)
 	if (plan_next(plan, IPC_PLAN_CERTIFICATE_INTERNAL, &cursor))
 		ret_wants->needs_gather = true;
 	plan->files_version = ret_wants->version[IPC_FILES] = files_version(plan);
+}
+
+static const struct plan_row *find_row(const struct plan *plan, uint32_t what, uint64_t id)
+{
+	size_t cursor = 0;
+	const struct plan_row *row;
+
+	while ((row = plan_next(plan, (enum ipc_plan_kind)what, &cursor))) {
+		if (row->row.id == id)
+			return row;
+	}
+	return NULL;
+}
+
+void plan_take_roots(struct plan *plan, const struct plan *running)
+{
+	for (size_t i = 0; i < plan->row_count; i++) {
+		struct plan_row *row = &plan->rows[i];
+		const struct plan_row *old;
+
+		if (row->row.what != IPC_PLAN_ROOT || row->fd >= 0)
+			continue;
+		old = find_row(running, IPC_PLAN_ROOT, row->row.id);
+		if (old && os_duplicate(old->fd, &row->fd) < 0)
+			row->fd = -1;
+	}
+}
+
+static bool same_file(int a, int b)
+{
+	struct os_file_info one, other;
+
+	if (a < 0 || b < 0)
+		return a < 0 && b < 0;
+	return os_file_info(a, &one) == 0 && os_file_info(b, &other) == 0 && one.inode == other.inode &&
+	       one.device == other.device && one.mtime_ns == other.mtime_ns && one.size == other.size;
+}
+
+static bool same_data(const struct plan_data *a, const struct plan_data *b)
+{
+	const void *one, *other;
+	bool same;
+
+	if (!b || a->data.size != b->data.size || proc_map_sealed(a->fd, a->data.size, &one) < 0)
+		return false;
+	same = proc_map_sealed(b->fd, b->data.size, &other) == 0;
+	if (same) {
+		same = span_equal(span_of(one, a->data.size), span_of(other, b->data.size));
+		os_memory_unmap((void *)(uintptr_t)other, b->data.size); // NOLINT
+	}
+	os_memory_unmap((void *)(uintptr_t)one, a->data.size); // NOLINT
+	return same;
+}
+
+bool plan_has_same_inputs(const struct plan *plan, const struct plan *running)
+{
+	const struct plan_row *row;
+	size_t cursor = 0;
+
+	for (size_t i = 0; i < plan->data_count; i++) {
+		const struct plan_data *data = &plan->data[i];
+
+		if (!same_data(data, plan_find_data(running, (enum ipc_data_kind)data->data.what, data->data.id)))
+			return false;
+	}
+	while ((row = plan_next(plan, IPC_PLAN_CERTIFICATE_FILE, &cursor))) {
+		const struct plan_row *old = find_row(running, IPC_PLAN_CERTIFICATE_FILE, row->row.id);
+
+		/* A key that was written in place is another one although its descriptor is the same file's. */
+		if (!old || !same_file(row->fd, old->fd) || row->key_mtime_ns != old->key_mtime_ns)
+			return false;
+	}
+	return true;
 }
 
 int plan_seal_text(const char *name, struct span text, int *ret_fd)

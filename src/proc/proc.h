@@ -102,6 +102,9 @@ struct proc_row {
 	bool per_slot;    /* one for each slot, else one */
 	bool is_job;      /* ends by itself */
 	bool is_member;   /* holds a snapshot, answers prepare and commit */
+	/* Woken by its worker, it lets that end the turn. Else the first question of a turn takes the core
+	 * from the worker before the second is sent, and each costs two switches. */
+	bool is_patient;
 	bool starts_crypto; /* crypto_start() before the sandbox; the keyholder does it itself, on its heap */
 	uint32_t links;   /* kinds that it asks, bits IPC_TO_*; the supervisor makes the channels */
 	/* The sandbox. */
@@ -164,6 +167,7 @@ struct proc_supervisor_options {
 	const char *config_name;
 	const char *state_path;    /* NULL: the text's, the environment's, the default */
 	bool is_short_log;         /* a terminal: one short line a request */
+	struct span hints;         /* for standard error once it serves: what a newcomer does next */
 };
 int proc_supervisor_main(const struct proc_supervisor_options *options);
 

@@ -173,6 +173,7 @@ static void send_birth(struct supervisor *supervisor, struct child *child, const
 		.cpu = row->per_slot ? supervisor->cpus[process->slot] : UINT32_MAX,
 		.snapshot_base = supervisor->snapshot_base,
 		.nofile = supervisor->nofile,
+		.gateway_id = supervisor->gateway_id,
 	};
 	int descriptors[2] = { child->range_fd, -1 };
 
@@ -207,7 +208,13 @@ static void on_broken(struct supervisor *supervisor, struct child *child, const 
 static void on_refused(struct supervisor *supervisor, struct child *child, const struct ipc_refused *refused,
 		       struct span why)
 {
-	supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
+	struct span told = writer_done(&supervisor->trouble);
+
+	while (why.len && why.ptr[why.len - 1] == '\n')
+		why.len--;
+	/* Both workers may say the same. */
+	if (span_find(told, why) == told.len)
+		supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
 	if (lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_GATHERING &&
 	    refused->change == lifecycle_changing(supervisor->lifecycle))
 		lifecycle_on_gathered(supervisor->lifecycle, false);
@@ -245,6 +252,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_leaf:
 		change_on_leaf(supervisor, message->body, message->tail);
+		return;
+	case IPC_MESSAGE_notice:
+		supervisor_say(supervisor, "%.*s", SPAN_ARG(message->tail));
 		return;
 	case IPC_MESSAGE_log_reopen:
 		logs_reopen(supervisor, child, ((const struct ipc_log_reopen *)message->body)->which);
@@ -376,7 +386,7 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 	case IPC_VAULT:
 		listeners_keep(supervisor, child);
 		if (supervisor->running)
-			change_send_keys(supervisor, child, supervisor->running, supervisor->running->change);
+			change_send_keys(supervisor, child, supervisor->running, 0);
 		break;
 	case IPC_LOG:
 		logs_give(supervisor, child);

@@ -284,6 +284,7 @@ static int start(struct supervisor *supervisor)
 	supervisor->is_root = os_uid() == 0;
 	supervisor->nofile = os_limit_raise(OS_LIMIT_OPEN_FILES, NOFILE_WANTED);
 	os_random(&step, sizeof(step));
+	os_random(&supervisor->gateway_id, sizeof(supervisor->gateway_id));
 	supervisor->snapshot_base =
 		PROC_SNAPSHOT_BASE + step % SNAPSHOT_STEPS * PROC_SNAPSHOT_PLACES * PROC_SNAPSHOT_PLACE_SIZE;
 	make_rules(supervisor);
@@ -315,6 +316,7 @@ static void finish(struct supervisor *supervisor)
 	lifecycle_free(supervisor->lifecycle);
 	os_signals_close(&supervisor->signals);
 	os_timer_stop(&supervisor->tick);
+	os_timer_stop(&supervisor->inputs);
 	os_close(supervisor->tickets_fd);
 	os_loop_free(supervisor->loop);
 	heap_free(supervisor);

@@ -11,6 +11,7 @@ struct plan_row {
 	struct ipc_plan_row row;
 	struct span tail; /* own copy */
 	int fd;           /* or -1 */
+	int64_t key_mtime_ns; /* when it was opened: the file behind the descriptor may change */
 };
 
 struct plan_data {
@@ -39,6 +40,10 @@ const struct plan_data *plan_find_data(const struct plan *plan, enum ipc_data_ki
 /* The next row of that kind behind *cursor (starts at 0), or NULL. */
 const struct plan_row *plan_next(const struct plan *plan, enum ipc_plan_kind what, size_t *cursor);
 void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants);
+/* Roots that a compile of the running text did not open again. */
+void plan_take_roots(struct plan *plan, const struct plan *running);
+/* No data set and no key file differs. */
+bool plan_has_same_inputs(const struct plan *plan, const struct plan *running);
 /* Text into a sealed memory file. */
 int plan_seal_text(const char *name, struct span text, int *ret_fd) MUST_CHECK;
 
@@ -99,6 +104,7 @@ struct supervisor {
 	unsigned cpus[OS_CPU_MAX];
 	struct child *children;
 	uint64_t snapshot_base, nofile;
+	uint32_t gateway_id;
 	uint32_t place; /* the next of the snapshot's places */
 	bool is_root;
 
@@ -120,6 +126,9 @@ struct supervisor {
 	struct os_watch job_watch;
 	struct ipc_channel job_channel;
 	bool job_done;
+	enum lifecycle_request job_request;
+	struct os_timer inputs; /* the next look at certificates, hosts, resolv.conf */
+	uint64_t inputs_trouble; /* hash of what was last wrong with them: it is said once */
 	uint64_t data_serial; /* of data sets, in the order in which they came */
 	uint32_t command_serial;
 
@@ -164,6 +173,7 @@ uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row
 
 /* change.c */
 void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecycle_request request);
+void change_watch_inputs(struct supervisor *supervisor); /* from now on, each minute */
 void change_abort_compile(struct supervisor *supervisor);
 void change_gather(struct supervisor *supervisor, struct child *vault, uint64_t change);
 void change_prepare(struct supervisor *supervisor, struct child *child, uint64_t change);

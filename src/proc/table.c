@@ -33,6 +33,7 @@ static const struct proc_row rows[] = {
 		.name = "keyholder",
 		.per_slot = true,
 		.is_member = true,
+		.is_patient = true,
 		.links = IPC_TO_VAULT,
 		.calls = keyholder_calls,
 		.limits = { NO_CORE, NO_CHILDREN, { OS_LIMIT_OPEN_FILES, 64 } },

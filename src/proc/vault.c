@@ -7,24 +7,20 @@
 
 enum { TICKET_ACCEPT_S = 8 * 3600, TICKETS_SPOILED_AT_MOST_S = 60, RENEWAL_RETRY_S = 60 };
 
+/* A key of the store, and the change that brought it; 0: of the running plan, or made since. */
+struct vault_key {
+	struct list link;
+	struct keys_handle handle;
+	uint64_t change;
+};
+
 struct vault_leaf {
 	struct list link;
-	uint64_t id;
+	uint64_t id, change;
 	int64_t renewal_due_s;
+	struct keys_handle handle; /* its newest key */
+	bool has_failed; /* to be renewed, and it was said */
 	struct span names; /* each NUL-terminated, behind this struct */
-};
-
-struct vault_kept {
-	struct list link;
-	struct ipc_keep keep;
-	int fd;
-	size_t name_len;
-	char name[OS_ADDRESS_TEXT_MAX];
-};
-
-struct vault_rescue {
-	struct list link;
-	struct ipc_channel channel;
 };
 
 /* ---- Work on the folder ------------------------------------------------------------------------------------- */
@@ -66,11 +62,72 @@ size_t vault_names(struct span tail, struct span names[VAULT_NAMES_MAX])
 	return count;
 }
 
-static void store_add(struct vault *vault, const struct keys_handle *handle, struct crypto_key *key)
+static void notice(struct proc_self *self, struct span text)
 {
-	/* Without memory the keyholder is told that there is no such key. */
+	struct ipc_notice body = { { 0 } };
+
+	if (text.len && !proc_is_orphan(self) &&
+	    ipc_send(proc_supervisor(self), IPC_MESSAGE_notice, &body, span_first(text, 2048), NULL, 0))
+		proc_exit(self, PROC_EXIT_FAULT);
+}
+
+/* ---- Keys: of the plan that runs and of the one that may come --------------------------------------------------- */
+
+static bool is_same_handle(const struct keys_handle *a, const struct keys_handle *b)
+{
+	return a->usage == b->usage && memcmp(a->spki_hash, b->spki_hash, sizeof(a->spki_hash)) == 0;
+}
+
+static struct vault_key *key_find(struct vault *vault, const struct keys_handle *handle)
+{
+	LIST_EACH(&vault->keys, node)
+	{
+		struct vault_key *key = LIST_ITEM(node, struct vault_key, link);
+
+		if (is_same_handle(&key->handle, handle))
+			return key;
+	}
+	return NULL;
+}
+
+static void key_remove(struct vault *vault, struct vault_key *key)
+{
+	keys_store_remove(vault->store, &key->handle);
+	list_remove(&key->link);
+	heap_free(key);
+}
+
+/* Without memory the keyholder is told that there is no such key. */
+static void key_add(struct vault *vault, const struct keys_handle *handle, struct crypto_key *key, uint64_t change)
+{
+	struct vault_key *known = key_find(vault, handle);
+
+	if (!known) {
+		known = heap_alloc(sizeof(*known));
+		if (!known) {
+			crypto_key_free(key);
+			return;
+		}
+		known->handle = *handle;
+		list_push_back(&vault->keys, &known->link);
+	}
+	known->change = change;
 	if (keys_store_add(vault->store, handle, key, os_loop_now_ns(vault->loop)))
-		keys_store_remove(vault->store, handle);
+		key_remove(vault, known);
+}
+
+/* Is it the key of a certificate that is served, or will be if the change under way is committed? */
+static bool is_key_of_plan(const struct proc_self *self, const struct keys_handle *handle)
+{
+	const struct proc_data *data;
+	size_t cursor = 0;
+
+	while (handle->usage == KEYS_USAGE_SERVER && (data = proc_data_next(self, &cursor))) {
+		if (data->what == IPC_DATA_CHAIN &&
+		    memcmp(data->spki_hash, handle->spki_hash, sizeof(handle->spki_hash)) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* ---- Faults of a change: told at once, and again as the answer to its `prepare` ------------------------------- */
@@ -84,7 +141,9 @@ static void fault_tell(struct vault *vault, struct proc_self *self, uint64_t cha
 	vault->fault_len = writer_done(&writer).len;
 	vault->faulty_change = change;
 	vault->fault_line = line;
-	if (change && ipc_send(proc_supervisor(self), IPC_MESSAGE_refused, &body, span_first(why, 4096), NULL, 0))
+	if (!change)
+		notice(self, why);
+	else if (ipc_send(proc_supervisor(self), IPC_MESSAGE_refused, &body, span_first(why, 4096), NULL, 0))
 		proc_exit(self, PROC_EXIT_FAULT);
 }
 
@@ -107,7 +166,7 @@ static void on_key_file(struct vault *vault, struct proc_self *self, const struc
 	outcome = keys_file_load(fd, body->spki_hash, &arena, &key, &why);
 	if (outcome == 0) {
 		memcpy(handle.spki_hash, body->spki_hash, sizeof(handle.spki_hash));
-		store_add(vault, &handle, key);
+		key_add(vault, &handle, key, body->change);
 	} else {
 		text = arena_format(&arena, "%.*s: error: key %.*s %.*s\n", SPAN_ARG(place), SPAN_ARG(path),
 				    SPAN_ARG(outcome < 0 ? SPAN("could not be read: out of memory") : why));
@@ -130,7 +189,7 @@ static struct vault_leaf *leaf_find(struct vault *vault, uint64_t id)
 	return NULL;
 }
 
-static struct vault_leaf *leaf_remember(struct vault *vault, uint64_t id, struct span names)
+static struct vault_leaf *leaf_remember(struct vault *vault, uint64_t id, uint64_t change, struct span names)
 {
 	struct vault_leaf *old = leaf_find(vault, id), *leaf = heap_alloc(sizeof(*leaf) + names.len);
 
@@ -141,6 +200,7 @@ static struct vault_leaf *leaf_remember(struct vault *vault, uint64_t id, struct
 		heap_free(old);
 	}
 	leaf->id = id;
+	leaf->change = change;
 	if (names.len)
 		memcpy(leaf + 1, names.ptr, names.len);
 	leaf->names = span_of(leaf + 1, names.len);
@@ -155,7 +215,8 @@ static int leaf_send(struct vault *vault, struct proc_self *self, uint64_t chang
 
 	memcpy(body.spki_hash, ready->handle.spki_hash, sizeof(body.spki_hash));
 	leaf->renewal_due_s = ready->renewal_due_s;
-	store_add(vault, &ready->handle, TAKE(ready->key));
+	leaf->handle = ready->handle;
+	key_add(vault, &ready->handle, TAKE(ready->key), change);
 	return ipc_send(proc_supervisor(self), IPC_MESSAGE_leaf, &body, ready->chain_pem, NULL, 0);
 }
 
@@ -180,7 +241,7 @@ static int leaf_make(struct keys_task *task, const struct vault_leaf *leaf, stru
 static void on_leaf_wanted(struct vault *vault, struct proc_self *self, const struct ipc_leaf_wanted *body,
 			   struct span names)
 {
-	struct vault_leaf *leaf = leaf_remember(vault, body->id, names);
+	struct vault_leaf *leaf = leaf_remember(vault, body->id, body->change, names);
 	struct keys_leaf ready = { 0 };
 	struct keys_task task;
 	struct arena arena;
@@ -188,6 +249,7 @@ static void on_leaf_wanted(struct vault *vault, struct proc_self *self, const st
 
 	vault_task_begin(vault, &task, &arena);
 	outcome = leaf ? leaf_make(&task, leaf, &ready) : -ENOMEM;
+	notice(self, task.notice);
 	if (outcome == 0)
 		outcome = leaf_send(vault, self, body->change, leaf, &ready) ? -EPIPE : 0;
 	if (outcome) {
@@ -205,11 +267,25 @@ static void renew(struct vault *vault, struct proc_self *self, struct vault_leaf
 	struct keys_leaf ready = { 0 };
 	struct keys_task task;
 	struct arena arena;
+	int outcome;
 
 	vault_task_begin(vault, &task, &arena);
-	leaf->renewal_due_s = task.now_s + RENEWAL_RETRY_S;
-	if (leaf_make(&task, leaf, &ready) == 0 && leaf_send(vault, self, 0, leaf, &ready))
+	outcome = leaf_make(&task, leaf, &ready);
+	if (outcome == 0 && ready.is_new && leaf_send(vault, self, 0, leaf, &ready))
+		outcome = -EPIPE;
+	/* What could not be renewed serves on, and is tried again; that is said once. */
+	if (outcome == 0 && !ready.is_new) {
+		crypto_key_free(TAKE(ready.key));
+		leaf->renewal_due_s = ready.renewal_due_s;
+	}
+	if (leaf->renewal_due_s <= task.now_s)
 		leaf->renewal_due_s = task.now_s + RENEWAL_RETRY_S;
+	if (outcome != 0 && !leaf->has_failed)
+		notice(self, arena_format(&arena, "an internal certificate could not be renewed: %.*s",
+					  SPAN_ARG(task.why.len ? task.why : SPAN("out of memory"))));
+	else if (!leaf->has_failed)
+		notice(self, task.notice);
+	leaf->has_failed = outcome != 0 || (!ready.is_new && task.notice.len);
 	vault_task_end(&task);
 }
 
@@ -245,8 +321,10 @@ static void on_tickets_spoiled(struct vault *vault)
 
 	if (!vault->tickets || vault->is_frozen)
 		return;
-	if (vault->tickets_replaced_s && now >= vault->tickets_replaced_s &&
-	    now < vault->tickets_replaced_s + TICKETS_SPOILED_AT_MOST_S)
+	/* At most once a minute; the second time in it is not forgotten but waits (on_second). */
+	vault->are_tickets_spoiled = vault->tickets_replaced_s && now >= vault->tickets_replaced_s &&
+				     now < vault->tickets_replaced_s + TICKETS_SPOILED_AT_MOST_S;
+	if (vault->are_tickets_spoiled)
 		return;
 	vault->tickets_replaced_s = now;
 	crypto_random(random, sizeof(random));
@@ -256,7 +334,8 @@ static void on_tickets_spoiled(struct vault *vault)
 
 /* ---- Keyholders pull ------------------------------------------------------------------------------------------------ */
 
-static void on_pull(struct vault *vault, struct ipc_channel *channel, const struct ipc_pull_key *body)
+static void on_pull(struct vault *vault, struct proc_self *self, struct ipc_channel *channel,
+		    const struct ipc_pull_key *body)
 {
 	struct keys_handle handle = { .usage = body->usage };
 	struct ipc_key answer = { .usage = body->usage };
@@ -266,114 +345,13 @@ static void on_pull(struct vault *vault, struct ipc_channel *channel, const stru
 
 	memcpy(handle.spki_hash, body->handle, sizeof(handle.spki_hash));
 	memcpy(answer.handle, body->handle, sizeof(answer.handle));
-	key = keys_store_get(vault->store, &handle);
+	key = is_key_of_plan(self, &handle) ? keys_store_get(vault->store, &handle) : NULL;
 	if (key && crypto_key_write_der(key, &writer))
 		writer = writer_of(der, sizeof(der));
 	/* A keyholder that does not read asks again when its worker does. */
 	if (ipc_send(channel, IPC_MESSAGE_key, &answer, writer_done(&writer), NULL, 0))
 		ipc_channel_flush(channel);
 	crypto_wipe(der, sizeof(der));
-}
-
-/* ---- What is kept for the next supervisor ------------------------------------------------------------------------------ */
-
-static struct vault_kept *kept_find(struct vault *vault, const struct ipc_keep *keep, struct span name)
-{
-	LIST_EACH(&vault->kept, node)
-	{
-		struct vault_kept *kept = LIST_ITEM(node, struct vault_kept, link);
-
-		if (kept->keep.slot == keep->slot && span_equal(span_of(kept->name, kept->name_len), name))
-			return kept;
-	}
-	return NULL;
-}
-
-static void on_keep(struct vault *vault, const struct ipc_keep *keep, struct ipc_message *message)
-{
-	struct vault_kept *kept = kept_find(vault, keep, message->tail);
-
-	if (kept) {
-		list_remove(&kept->link);
-		os_close(kept->fd);
-		heap_free(kept);
-	}
-	if (keep->what == IPC_KEEP_FORGET || message->descriptor_count != 1 ||
-	    message->tail.len > sizeof(kept->name))
-		return;
-	kept = heap_alloc(sizeof(*kept));
-	if (!kept)
-		return; /* the next supervisor binds that one anew */
-	kept->keep = *keep;
-	kept->fd = TAKE_FD(message->descriptors[0]);
-	kept->name_len = message->tail.len;
-	if (message->tail.len)
-		memcpy(kept->name, message->tail.ptr, message->tail.len);
-	list_push_back(&vault->kept, &kept->link);
-}
-
-static void on_rescue_closed(void *owner, struct ipc_channel *channel, const char *why)
-{
-	struct vault_rescue *rescue = CONTAINER_OF(channel, struct vault_rescue, channel);
-
-	(void)owner;
-	(void)why;
-	ipc_channel_close(channel);
-	list_remove(&rescue->link);
-	heap_free(rescue);
-}
-
-static void on_rescue_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
-{
-	(void)owner;
-	(void)channel;
-	(void)message;
-}
-
-static const struct ipc_handlers rescue_handlers = { .on_message = on_rescue_message,
-						     .on_closed = on_rescue_closed };
-
-static void rescue_send(struct vault *vault, struct ipc_channel *channel)
-{
-	struct ipc_kept_all done = { 0 };
-
-	LIST_EACH(&vault->kept, node)
-	{
-		struct vault_kept *kept = LIST_ITEM(node, struct vault_kept, link);
-
-		if (ipc_send(channel, IPC_MESSAGE_keep, &kept->keep, span_of(kept->name, kept->name_len), &kept->fd,
-			     1) == 0)
-			done.count++;
-	}
-	if (ipc_send(channel, IPC_MESSAGE_kept_all, &done, SPAN_NONE, NULL, 0) == 0)
-		ipc_channel_flush(channel);
-}
-
-static void on_rescue(struct os_watch *watch, unsigned now)
-{
-	struct vault *vault = CONTAINER_OF(watch, struct vault, rescue_watch);
-	struct vault_rescue *rescue;
-	uint32_t uid = UINT32_MAX;
-	int fd, pid;
-
-	(void)now;
-	if (os_accept(vault->rescue_fd, &fd, NULL))
-		return;
-	rescue = heap_alloc(sizeof(*rescue));
-	/* Root, or who runs everything: the sockets are worth the gateway's place. */
-	if (!rescue || os_socket_credentials(fd, &pid, &uid) || (uid != 0 && uid != os_uid())) {
-		os_close(fd);
-		heap_free(rescue);
-		return;
-	}
-	/* It closes what it cannot open. */
-	if (ipc_channel_open(&rescue->channel, vault->loop, fd, IPC_VAULT, IPC_SUPERVISOR)) {
-		heap_free(rescue);
-		return;
-	}
-	ipc_channel_handle(&rescue->channel, &rescue_handlers, vault);
-	list_push_back(&vault->rescues, &rescue->link);
-	rescue_send(vault, &rescue->channel);
 }
 
 /* The supervisor is gone: from now on nothing is written here, two vaults never share a folder. */
@@ -383,11 +361,10 @@ static void on_orphaned(void *state, struct proc_self *self)
 
 	keys_folder_freeze(vault->folder);
 	vault->is_frozen = true;
-	vault->rescue_watch.on_ready = on_rescue;
-	if (!vault->has_rescue)
+	if (vault->has_rescue)
+		vault_rescue_begin(vault);
+	else
 		proc_exit(self, 0); /* the command that started it is gone, and nobody comes after it */
-	else if (os_watch_add(vault->loop, &vault->rescue_watch, vault->rescue_fd, OS_WATCH_LEVEL_READ))
-		os_close(TAKE_FD(vault->rescue_fd));
 }
 
 /* ---- The process ---------------------------------------------------------------------------------------------------------- */
@@ -429,6 +406,7 @@ static int on_born(void *state, struct proc_self *self)
 		return -EINVAL;
 	vault->loop = proc_loop(self);
 	list_init(&vault->leaves);
+	list_init(&vault->keys);
 	list_init(&vault->kept);
 	list_init(&vault->rescues);
 	return keys_store_new(0, &vault->store);
@@ -457,13 +435,13 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 		on_leaf_wanted(vault, self, message->body, message->tail);
 		return;
 	case IPC_MESSAGE_pull_key:
-		on_pull(vault, channel, message->body);
+		on_pull(vault, self, channel, message->body);
 		return;
 	case IPC_MESSAGE_tickets_spoiled:
 		on_tickets_spoiled(vault);
 		return;
 	case IPC_MESSAGE_keep:
-		on_keep(vault, message->body, message);
+		vault_keep(vault, message->body, message);
 		return;
 	default:
 		vault_command_message(vault, channel, message);
@@ -483,19 +461,73 @@ static enum proc_prepare_result on_prepare(void *state, struct proc_self *self, 
 	return PROC_PREPARE_REFUSED;
 }
 
+/* ---- After a change: what it does not want any more ----------------------------------------------------------------- */
+
+static bool is_key_of_leaf(struct vault *vault, const struct keys_handle *handle)
+{
+	LIST_EACH(&vault->leaves, node)
+	{
+		if (is_same_handle(&LIST_ITEM(node, struct vault_leaf, link)->handle, handle))
+			return true;
+	}
+	return false;
+}
+
+/* What came with a change that has not ended stays. */
+static void tidy(struct vault *vault, struct proc_self *self)
+{
+	const struct snapshot *snapshot = proc_snapshot(self);
+
+	LIST_EACH(&vault->leaves, leaf_node)
+	{
+		struct vault_leaf *leaf = LIST_ITEM(leaf_node, struct vault_leaf, link);
+
+		if (leaf->change > vault->settled || !snapshot || snapshot_find_certificate(snapshot, leaf->id))
+			continue;
+		list_remove(&leaf->link);
+		heap_free(leaf);
+	}
+	LIST_EACH(&vault->keys, key_node)
+	{
+		struct vault_key *key = LIST_ITEM(key_node, struct vault_key, link);
+
+		if (key->change <= vault->settled && !is_key_of_plan(self, &key->handle) &&
+		    !is_key_of_leaf(vault, &key->handle))
+			key_remove(vault, key);
+	}
+}
+
+/* Commit and abandon. Data sets are still those of before: tidied is next second. */
+static void on_ended(void *state, struct proc_self *self, uint64_t change)
+{
+	struct vault *vault = state;
+
+	(void)self;
+	if (change > vault->settled)
+		vault->settled = change;
+	vault->is_to_tidy = true;
+}
+
 static void on_second(void *state, struct proc_self *self)
 {
 	struct vault *vault = state;
 	int64_t now = now_s(vault);
 
+	if (proc_is_draining(self))
+		vault_kept_drop(vault);
+	if (vault->are_tickets_spoiled)
+		on_tickets_spoiled(vault);
 	tickets_look(vault);
+	if (vault->is_to_tidy)
+		tidy(vault, self);
+	vault->is_to_tidy = false;
 	if (vault->is_frozen)
 		return;
 	LIST_EACH(&vault->leaves, node)
 	{
 		struct vault_leaf *leaf = LIST_ITEM(node, struct vault_leaf, link);
 
-		if (leaf_is_due(leaf, now))
+		if (leaf->change <= vault->settled && leaf_is_due(leaf, now))
 			renew(vault, self, leaf);
 	}
 }
@@ -507,6 +539,8 @@ const struct proc_kind proc_vault = {
 	.sandboxed = on_sandboxed,
 	.message = on_message,
 	.prepare = on_prepare,
+	.commit = on_ended,
+	.abandon = on_ended,
 	.second = on_second,
 	.orphaned = on_orphaned,
 };

@@ -1,4 +1,5 @@
-/* What the two files of the vault share: its work (vault.c), and what commands ask (vault_command.c). */
+/* What the files of the vault share: its work (vault.c), what commands ask (vault_command.c), and what it keeps for
+ * the next supervisor (vault_rescue.c). */
 #pragma once
 
 #include "keys/keys.h"
@@ -15,7 +16,11 @@ struct vault {
 	struct keys_store *store;
 	struct tls_ticket_keys *tickets;
 	int64_t tickets_replaced_s;
+	bool are_tickets_spoiled; /* and wait for their minute */
 	struct list leaves; /* internal certificates in use, for renewal */
+	struct list keys;   /* what stands in the store */
+	uint64_t settled;   /* the last change that ended */
+	bool is_to_tidy;
 	struct list kept;   /* the supervisor's descriptors, unread */
 	struct list rescues;
 	struct os_watch rescue_watch;
@@ -37,3 +42,7 @@ int vault_ca_ready(struct keys_task *task, bool may_create);
 size_t vault_names(struct span tail, struct span names[VAULT_NAMES_MAX]);
 
 bool vault_command_message(struct vault *vault, struct ipc_channel *channel, struct ipc_message *message);
+
+void vault_keep(struct vault *vault, const struct ipc_keep *keep, struct ipc_message *message);
+void vault_kept_drop(struct vault *vault);    /* and takes no further supervisor */
+void vault_rescue_begin(struct vault *vault); /* the supervisor is gone: waits for the next one */

@@ -74,6 +74,7 @@ static int on_sandboxed(void *state, struct proc_self *self)
 		.host = &host,
 		.host_data = worker,
 		.tickets = worker->tickets,
+		.gateway_id = proc_birth(self)->gateway_id,
 		.connections_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_CONNECTIONS].value,
 	};
 	uint64_t nofile = proc_birth(self)->nofile;
@@ -196,7 +197,9 @@ static void on_drain(void *state, struct proc_self *self, uint32_t deadline_ms)
 	struct worker *worker = state;
 	uint64_t wait_ns = deadline_ms == UINT32_MAX ? 3600 * OS_SECOND : deadline_ms * (uint64_t)OS_MS;
 
-	edge_drain(worker->edge, os_loop_now_ns(proc_loop(self)) + wait_ns);
+	/* As an orphan there is a successor and time: a kept-alive connection is told with its next answer, so
+	 * that no request meets a closing one. */
+	edge_drain(worker->edge, os_loop_now_ns(proc_loop(self)) + wait_ns, !proc_is_orphan(self));
 }
 
 const struct proc_kind proc_worker = {

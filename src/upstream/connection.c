@@ -20,17 +20,21 @@ void upstream_deadline_in(struct upstream_connection *connection, uint64_t durat
 
 /* ---- Dialing ---------------------------------------------------------------------------------------------------- */
 
+enum { DIALER_GRACE_MS = 5000 };
+
 static void on_due(struct os_timer *timer);
 
 int upstream_connection_dial(struct upstream_connection *connection)
 {
 	struct upstream *upstream = connection->upstream;
-	uint32_t timeout_ms = upstream->limits.connect_ms;
+	uint32_t timeout_ms = connection->fetch->request->limits.connect_ms;
 	int outcome;
 
 	connection->timer.on_due = on_due;
 	connection->dial_deadline_ns = upstream_now_ns(upstream) + timeout_ms * OS_MS;
-	upstream_deadline_in(connection, timeout_ms);
+	/* The dialer keeps the time itself. What is waited longer is for one that hangs and is replaced: the
+	 * question is then asked again. */
+	upstream_deadline_in(connection, timeout_ms + DIALER_GRACE_MS);
 	connection->is_asked = true;
 	outcome = upstream->host->dial(upstream->host_data, connection, connection->origin->id,
 				       timeout_ms, &connection->question);
@@ -207,10 +211,10 @@ static void busy_due(struct upstream_connection *connection)
 	if (fetch->is_tunnel) {
 		uint64_t quiet_ms = (upstream_now_ns(upstream) - connection->active_ns) / OS_MS;
 
-		if (quiet_ms >= upstream->limits.tunnel_ms)
+		if (quiet_ms >= fetch->request->limits.tunnel_ms)
 			upstream_fetch_fail(fetch, TELEMETRY_END_TUNNEL_TIMEOUT, SPAN_NONE);
 		else
-			upstream_deadline_in(connection, upstream->limits.tunnel_ms - quiet_ms);
+			upstream_deadline_in(connection, fetch->request->limits.tunnel_ms - quiet_ms);
 	} else if (fetch->state == UPSTREAM_WORKING) {
 		upstream_fetch_fail(fetch,
 				    connection->head_begun

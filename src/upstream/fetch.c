@@ -136,7 +136,7 @@ int upstream_fetch_start(struct upstream *upstream, struct upstream_fetch *fetch
 		upstream_connection_begin(connection);
 		upstream->caller = NULL;
 		outcome = fetch->state == UPSTREAM_FAILED ? -ENOMEM : 0;
-	} else if (!upstream_origin_has_room(origin, upstream->limits.connections_per_origin)) {
+	} else if (!upstream_origin_has_room(origin, request->limits.connections_per_origin)) {
 		outcome = UPSTREAM_NO_ROOM;
 	} else {
 		outcome = fresh_connection(fetch, origin);
@@ -186,13 +186,10 @@ static void take_interim(struct upstream_connection *connection,
 			 const struct http_response *response)
 {
 	struct upstream_fetch *fetch = connection->fetch;
-	int64_t first_byte_ms = fetch->request->first_byte_ms;
 
 	connection->head_begun = false;
 	fetch->first_byte_ns = 0;
-	upstream_deadline_in(connection, first_byte_ms
-						 ? (uint64_t)first_byte_ms
-						 : connection->upstream->limits.first_byte_ms);
+	upstream_deadline_in(connection, fetch->request->limits.first_byte_ms);
 	if (response->status == 100) {
 		/* The client's 100 is the codec's own affair; this one only lets the body go. */
 		fetch->origin_continue = true;
@@ -219,7 +216,7 @@ static void take_head(struct upstream_connection *connection, const struct http_
 	if (response->status == 101) {
 		fetch->is_tunnel = true;
 		connection->active_ns = upstream_now_ns(connection->upstream);
-		upstream_deadline_in(connection, connection->upstream->limits.tunnel_ms);
+		upstream_deadline_in(connection, fetch->request->limits.tunnel_ms);
 	} else if ((!response->has_body || response->content_length == 0) &&
 		   codec_h1_response_next(&connection->client, &nothing, 0, fetch->arena, &event) ==
 			   CODEC_H1_END) {
@@ -238,7 +235,7 @@ static void take_head_bytes(struct upstream_connection *connection, struct span 
 		connection->head_begun = connection->has_answered = true;
 		fetch->first_byte_ns = upstream_now_ns(connection->upstream);
 		/* Of the whole head, however its bytes drip. */
-		upstream_deadline_in(connection, connection->upstream->limits.between_bytes_ms);
+		upstream_deadline_in(connection, fetch->request->limits.between_bytes_ms);
 	}
 	*ret_outcome = codec_h1_response_next(&connection->client, input, 0, fetch->arena, event);
 }
@@ -331,7 +328,7 @@ void upstream_fetch_on_readable(struct upstream_connection *connection)
 /* The owner has read all there was: from now on it is the origin that is slow. */
 static int wait_for_body(struct upstream_connection *connection)
 {
-	const struct upstream_limits *limits = &connection->upstream->limits;
+	const struct upstream_limits *limits = &connection->fetch->request->limits;
 
 	if (!connection->is_waiting && !connection->fetch->is_tunnel)
 		upstream_deadline_in(connection, connection->is_event_stream

@@ -144,7 +144,6 @@ static int send_segment(struct upstream_connection *connection, struct span byte
 static void deadline_update(struct upstream_connection *connection, bool has_progressed)
 {
 	const struct upstream_fetch *fetch = connection->fetch;
-	int64_t wanted_ms = fetch->request->first_byte_ms;
 	bool is_its_turn = fetch->request_done || connection->wants_room ||
 			   upstream_queue_view(&connection->output).len;
 
@@ -153,9 +152,7 @@ static void deadline_update(struct upstream_connection *connection, bool has_pro
 	if (!is_its_turn)
 		os_timer_stop(&connection->timer);
 	else if (has_progressed || !os_timer_is_set(&connection->timer))
-		upstream_deadline_in(connection,
-				     wanted_ms ? (uint64_t)wanted_ms
-					       : connection->upstream->limits.first_byte_ms);
+		upstream_deadline_in(connection, fetch->request->limits.first_byte_ms);
 }
 
 int upstream_request_send(struct upstream_connection *connection, struct span bytes, bool last,

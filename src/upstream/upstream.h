@@ -82,7 +82,8 @@ struct upstream_request {
 	bool expect_continue; /* Expect: 100-continue goes along */
 	struct span upgrade;  /* token to ask for, or empty */
 	bool may_retry;       /* idempotent and without a body: once more on a fresh connection */
-	int64_t first_byte_ms; /* 0: the limit's default */
+	/* Of this request's route; those of the pool (idle times, head) stay upstream's. */
+	struct upstream_limits limits;
 };
 
 enum upstream_state {

@@ -25,3 +25,15 @@ def folder():
 def test_build():
     if not gateway.is_test_build():
         pytest.skip('this build has no clock that can be moved')
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What the gateway of a failed test said."""
+    del call
+    report = (yield).get_result()
+    if report.failed:
+        for one in getattr(item, 'funcargs', {}).values():
+            if isinstance(one, gateway.Gateway):
+                report.sections.append(('the gateway', '\n'.join(one.stderr[-40:])))
+                report.sections.append(('its output', '\n'.join(one.stdout[-8:])))

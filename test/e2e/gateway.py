@@ -1,7 +1,8 @@
 """Starts the real program for a test, watches it, and ends it.
 
-Everything it starts is one session, so that what is left over can be found and ended by pid. Waits are
-for events, never for durations: SAFETY_SECONDS only ends a test that would hang."""
+What is left over is found by what it holds, and ended by pid. Waits are for events, never for
+durations: SAFETY_SECONDS only ends a test that would hang."""
+
 import array
 import contextlib
 import glob
@@ -90,9 +91,17 @@ class Process:
         self.pid = pid
         with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
             fields = file.read().rpartition(')')[2].split()
-        self.state, self.parent, self.session = fields[0], int(fields[1]), int(fields[3])
+        self.state, self.parent = fields[0], int(fields[1])
         with open(f'/proc/{pid}/cmdline', encoding='utf-8') as file:
             self.command = file.read().replace('\0', ' ').strip()
+
+    def holds(self, folder):
+        """Whether it has a file below that folder open (all but the supervisor are sessions of their own)."""
+        for path in glob.glob(f'/proc/{self.pid}/fd/*'):
+            with contextlib.suppress(OSError):
+                if os.readlink(path).startswith(folder):
+                    return True
+        return False
 
     def memory_bytes(self):
         with open(f'/proc/{self.pid}/status', encoding='utf-8') as file:
@@ -131,7 +140,7 @@ class Gateway:
         self.executable = executable or program()
         self.env = {**os.environ, 'PORTCULLIS_STATE': self.state, **(env or {})}
         self.records, self.events, self.ready, self.stdout, self.stderr = [], [], [], [], []
-        self.process, self.session, self.is_over, self.readers = None, None, False, []
+        self.process, self.started, self.is_over, self.readers = None, [], False, []
         self.write(text)
 
     # ---- configuration
@@ -183,8 +192,7 @@ class Gateway:
         self.process = subprocess.Popen(self.prefix + command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                         errors='replace', start_new_session=True, env=self.env, cwd=self.folder,
                                         stdin=subprocess.DEVNULL)
-        self.session = self.process.pid
-        self.sessions = getattr(self, 'sessions', []) + [self.session]
+        self.started.append(self.process.pid)
         for stream, reader in ((self.process.stdout, self.read_stdout), (self.process.stderr, self.read_stderr)):
             thread = threading.Thread(target=reader, args=(stream,), daemon=True)
             thread.start()
@@ -228,7 +236,9 @@ class Gateway:
         wait_until(lambda: not self.left(), lambda: f'these to end: {[p.command for p in self.left()]}', 5)
 
     def left(self):
-        return [p for p in processes() if p.session in getattr(self, 'sessions', [])]
+        """Every process of this gateway: the started ones, and who holds something in its state folder."""
+        return [p for p in processes() if p.pid in self.started or (
+            re.match(r'portcullis [a-z]', p.command) and p.holds(self.state + '/'))]
 
     def end_all(self):
         for one in self.left():
@@ -264,6 +274,10 @@ class Gateway:
         done = run_command('status', '--json', '-c', self.config, env=self.env)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+    def settle(self):
+        """Waits until every process runs (one that is stopped while it starts has 30 s, not 2)."""
+        wait_until(lambda: all(row['state'] == 'running' for row in self.status()), lambda: f'{self.status()} to run')
 
     def counter(self, name):
         """Sum of one counter over all processes, from `metrics` or `status`; None where nobody prints it."""

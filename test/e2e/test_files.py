@@ -176,7 +176,7 @@ def test_a_root_that_is_a_symlink_is_switched(folder):
         with open(f'{folder}/releases/{name}/v.txt', 'w', encoding='utf-8') as file:
             file.write(name)
     os.symlink('releases/one', folder + '/current')
-    with Gateway('listen 127.0.0.1:{port} plain serve\nsite localhost { files {folder}/current }', folder=folder) as gateway:
+    with Gateway('listen 127.0.0.1:{port} plain serve\nsite localhost { files %s/current }' % folder) as gateway:
         assert get(gateway.port, '/v.txt').text == 'one'
         os.symlink('releases/two', folder + '/current.new')
         os.rename(folder + '/current.new', folder + '/current')
@@ -187,6 +187,7 @@ def test_on_appends_the_whole_path(folder):
     os.makedirs(folder + '/srv/assets', exist_ok=True)
     with open(folder + '/srv/assets/x.txt', 'w', encoding='utf-8') as file:
         file.write('asset')
-    with Gateway('listen 127.0.0.1:{port} plain serve\nsite localhost { files {folder}/srv on /assets/*; respond 200 "else" }', folder=folder) as gateway:
+    text = 'listen 127.0.0.1:{port} plain serve\nsite localhost { files %s/srv on /assets/*; respond 200 "else" }'
+    with Gateway(text % folder) as gateway:
         assert get(gateway.port, '/assets/x.txt').text == 'asset'
         assert get(gateway.port, '/x.txt').text == 'else'

@@ -59,6 +59,7 @@ def test_limits_and_sandboxes_are_shown(gateway):
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP], ids=['killed', 'stopped'])
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_child_ends_and_comes_back(gateway, kind, number):
+    gateway.settle()
     before = gateway.roles()
     victim = [role for role in sorted(before) if role.split()[0] == kind][0]
     serves_all(gateway)
@@ -98,6 +99,7 @@ def test_a_question_is_asked_again(gateway, origin):
 
 def test_reload_under_load_loses_nothing(gateway, origin):
     text = SITE.replace('ORIGIN', f'127.0.0.1:{origin.port}')
+    gateway.settle()
     with Load(gateway.port, requests_per_connection=10 ** 6) as load:
         pids = gateway.roles()
         for i in range(8):

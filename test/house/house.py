@@ -9,6 +9,7 @@ import sys
 
 sys.dont_write_bytecode = True
 import check_binary
+import check_docs
 import check_layers
 import check_messages
 import check_source
@@ -26,6 +27,9 @@ CHECKS = {
     'hardening': check_binary.hardening,
     'clock': check_binary.clock,
     'messages': check_messages.messages,
+    'tables': check_docs.tables,
+    'links': check_docs.links,
+    'commands': check_docs.commands,
 }
 
 

@@ -209,6 +209,13 @@ int os_process_priority(int nice)
 	return setpriority(PRIO_PROCESS, 0, nice) < 0 ? -errno : 0;
 }
 
+void os_process_be_patient(void)
+{
+	struct sched_param none = { 0 };
+
+	(void)sched_setscheduler(0, SCHED_BATCH, &none);
+}
+
 void os_exit(int code)
 {
 	_exit(code);

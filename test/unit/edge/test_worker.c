@@ -181,7 +181,7 @@ static void test_reload_and_drain(void **state)
 	worker_reload(worker, "site localhost default { respond 200 \"again\" }");
 	assert_int_equal(worker->released, 1);
 	check_answer(&new_row, worker_talk(worker, fd, new_row.request, strlen(new_row.request), 20));
-	edge_drain(worker->edge, os_now_ns() + OS_SECOND);
+	edge_drain(worker->edge, os_now_ns() + OS_SECOND, true);
 	worker_talk(worker, fd, "", 0, SIZE_MAX);
 	assert_true(worker->is_drained);
 	os_close(fd);

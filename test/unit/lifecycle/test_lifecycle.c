@@ -13,6 +13,7 @@
 #include "ipc/ipc.h"
 #include "ipc/ipc.h"
 #include "ipc/ipc.h"
+#include "ipc/ipc.h"
 #include "lifecycle/lifecycle.h"
 
 #define MS UINT64_C(1000000)

@@ -532,6 +532,7 @@ static void test_time(void **state)
 		struct owner *owner = owner_new(&world, "GET", "/");
 
 		print_message("  %s\n", test->name);
+		world.limits = test->limits;
 		upstream_set_limits(world.upstream, &test->limits);
 		if (test->upgrade)
 			owner->request.upgrade = SPAN("x");
@@ -557,6 +558,7 @@ static void test_slow_client_is_no_timeout(void **state)
 	int fd;
 
 	(void)state;
+	world.limits = limits;
 	upstream_set_limits(world.upstream, &limits);
 	owner->is_lazy = true;
 	owner->request.has_body = true;

@@ -161,6 +161,7 @@ void owner_free(struct owner *owner)
 
 int owner_start(struct owner *owner)
 {
+	owner->request.limits = owner->world->limits;
 	return upstream_fetch_start(owner->world->upstream, &owner->fetch, &owner->request,
 				    &owner->arena, owner);
 }
