@@ -81,6 +81,17 @@ static void link_drop(struct proc_link *link)
 	link->is_dead = true;
 }
 
+/* Its end may be told after its successor's beginning: the handlers hear of it in that order. */
+static void link_lost(struct proc_self *self, struct proc_link *link)
+{
+	enum ipc_kind kind = link->channel.peer;
+	uint32_t slot = link->channel.peer_slot;
+
+	link_drop(link);
+	if (self->kind->unlinked)
+		self->kind->unlinked(self->state, self, kind, slot);
+}
+
 static void tell_broken(struct proc_self *self, const struct ipc_channel *channel, const char *why)
 {
 	struct ipc_broken broken = { .kind = channel->peer, .slot = channel->peer_slot };
@@ -95,7 +106,7 @@ void proc_broken(struct proc_self *self, struct ipc_channel *channel, const char
 	if (!ipc_channel_is_open(channel) || channel == &self->supervisor)
 		return;
 	tell_broken(self, channel, why);
-	link_drop(CONTAINER_OF(channel, struct proc_link, channel));
+	link_lost(self, CONTAINER_OF(channel, struct proc_link, channel));
 	check_idle(self);
 }
 
@@ -122,17 +133,6 @@ static void on_link_closed(void *owner, struct ipc_channel *channel, const char 
 }
 
 static const struct ipc_handlers link_handlers = { .on_message = on_link_message, .on_closed = on_link_closed };
-
-/* Its end may be told after its successor's beginning: the handlers hear of it in that order. */
-static void link_lost(struct proc_self *self, struct proc_link *link)
-{
-	enum ipc_kind kind = link->channel.peer;
-	uint32_t slot = link->channel.peer_slot;
-
-	link_drop(link);
-	if (self->kind->unlinked)
-		self->kind->unlinked(self->state, self, kind, slot);
-}
 
 static int link_add(struct proc_self *self, struct ipc_message *message)
 {

@@ -438,6 +438,33 @@ static void test_cold_page_late(void **state)
 	os_close(fd);
 }
 
+/* What is long under way keeps no old configuration from being let go of. */
+static void test_reload_under_an_answer(void **state)
+{
+	struct played *played = *state;
+	struct exchange *exchange;
+	struct ipc_open open;
+	char *line;
+
+	link_files(played);
+	played->answer.room = 1;
+	exchange = begin(played, HTTP_GET, "/e.txt");
+	turns(played);
+	open = take_open(played);
+	answer_open(played, open.question, "words");
+	assert_false(played->answer.finished);
+	worker_reload(&played->worker, "site localhost default { respond 200 \"again\" }");
+	assert_int_equal(played->worker.released, 1);
+	played->answer.room = SIZE_MAX;
+	exchange_wake(exchange);
+	turns(played);
+	assert_true(played->answer.finished && !played->answer.aborted);
+	assert_int_equal(played->answer.len, 5);
+	line = worker_line(&played->worker);
+	assert_non_null(line);
+	assert_non_null(strstr(line, "/e.txt"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -449,6 +476,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_asked_again_once, start, stop),
 		cmocka_unit_test_setup_teardown(test_one_question, start, stop),
 		cmocka_unit_test_setup_teardown(test_cold_page_late, start, stop),
+		cmocka_unit_test_setup_teardown(test_reload_under_an_answer, start, stop),
 	};
 
 	if (os_start())
