@@ -143,7 +143,8 @@ static int open_text(struct supervisor *supervisor, enum lifecycle_request reque
 		text = plan_find_data(supervisor->running, IPC_DATA_TEXT, 0);
 		if (text) {
 			*flags |= IPC_COMPILE_BUNDLE;
-			return os_duplicate(text->fd, ret_fd);
+			/* An open description of its own: a duplicate would be at the end after the first read. */
+			return os_memory_read_only(text->fd, ret_fd);
 		}
 	}
 	if (!options->config_path)
