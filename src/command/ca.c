@@ -1,9 +1,10 @@
 /* `portcullis ca`: the local CA, with a running service and without one. */
+#include "command/ca_internal.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "cert/cert.h"
-#include "command/ca_internal.h"
 #include "command/control.h"
 #include "crypto/crypto.h"
 
@@ -45,7 +46,8 @@ static int run_init(const struct command_line *line)
 	if (!code) {
 		command_print("the local CA is in %.*s/keys\n", SPAN_ARG(vault.state));
 		print_fingerprint(&vault.arena, pem);
-		command_print("`portcullis ca trust` makes this machine trust it; `portcullis ca root` prints it for others\n");
+		command_print("`portcullis ca trust` makes this machine trust it; `portcullis ca "
+			      "root` prints it for others\n");
 	}
 	ca_vault_close(&vault);
 	return code;
@@ -93,19 +95,23 @@ static int find_place(const struct command_line *line, struct place *place)
 
 	if (!prefix) {
 		name = line->operands[1];
-		len = snprintf(text, sizeof(text), "%s%s", name[0] == '*' ? "wildcard" : "", name + (name[0] == '*'));
+		len = snprintf(text, sizeof(text), "%s%s", name[0] == '*' ? "wildcard" : "",
+			       name + (name[0] == '*'));
 		prefix = text;
 		if (len < 0 || strchr(text, '/') || text[0] == '.')
-			return command_wrong(line, "`%s` is no name of a host; --out says where the files go", name);
+			return command_wrong(
+				line, "`%s` is no name of a host; --out says where the files go",
+				name);
 	}
 	slash = strrchr(prefix, '/');
 	name = slash ? slash + 1 : prefix;
 	if (!*name || strlen(name) > NAME_MAX_LEN - 4 || strlen(prefix) >= sizeof(place->folder))
 		return command_wrong(line, "`%s` is no beginning of a file's name", prefix);
-	snprintf(place->folder, sizeof(place->folder), "%.*s", slash ? (int)(slash - prefix) + 1 : 1,
-		 slash ? prefix : ".");
+	snprintf(place->folder, sizeof(place->folder), "%.*s",
+		 slash ? (int)(slash - prefix) + 1 : 1, slash ? prefix : ".");
 	snprintf(place->key, sizeof(place->key), "%.*s.key", NAME_MAX_LEN - 4, name);
-	snprintf(place->certificate, sizeof(place->certificate), "%.*s.crt", NAME_MAX_LEN - 4, name);
+	snprintf(place->certificate, sizeof(place->certificate), "%.*s.crt", NAME_MAX_LEN - 4,
+		 name);
 	return 0;
 }
 
@@ -114,7 +120,8 @@ static int complain_of(const struct place *place, const char *name, int err)
 	bool is_here = strcmp(place->folder, ".") == 0;
 
 	command_complain("portcullis: %s%s: %s\n", is_here ? "" : place->folder, name,
-			 err == -EEXIST ? "it is there already, and nothing is overwritten" : strerror(-err));
+			 err == -EEXIST ? "it is there already, and nothing is overwritten"
+					: strerror(-err));
 	return COMMAND_FAULT;
 }
 
@@ -139,7 +146,8 @@ static int open_place(struct place *place)
 static int write_file(const struct place *place, const char *name, struct span text, unsigned mode)
 {
 	OS_AUTO_FD fd = -1;
-	int err = os_open(place->folder_fd, name, OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_EXCLUSIVE, 0600, &fd);
+	int err = os_open(place->folder_fd, name,
+			  OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_EXCLUSIVE, 0600, &fd);
 
 	if (!err) {
 		err = os_file_replace(place->folder_fd, name, text, mode);
@@ -167,8 +175,9 @@ static int write_pair(const struct place *place, const struct crypto_key *key, s
 }
 
 /* The key stays in this process: only its public half is sent. */
-static int issue(const struct command_line *line, struct ca_vault *vault, const struct ipc_ca_issue *body,
-		 const struct crypto_key *key, struct span *ret_chain)
+static int issue(const struct command_line *line, struct ca_vault *vault,
+		 const struct ipc_ca_issue *body, const struct crypto_key *key,
+		 struct span *ret_chain)
 {
 	char spki[SPKI_MAX], tail[REQUEST_MAX];
 	struct writer spki_out = writer_of(spki, sizeof(spki)), out = writer_of(tail, sizeof(tail));
@@ -229,8 +238,8 @@ static int run_issue(const struct command_line *line)
 	crypto_key_free(key);
 	os_close(place.folder_fd);
 	if (!code)
-		command_print("%s%s and %s\n", strcmp(place.folder, ".") ? place.folder : "", place.certificate,
-			      place.key);
+		command_print("%s%s and %s\n", strcmp(place.folder, ".") ? place.folder : "",
+			      place.certificate, place.key);
 	return code < 0 ? COMMAND_FAULT : code;
 }
 
@@ -246,8 +255,10 @@ static bool read_issued(struct span line, struct issued *ret_issued)
 	struct span issued, expires;
 
 	return span_cut(&line, '\t', &ret_issued->serial) && span_cut(&line, '\t', &issued) &&
-	       parse_u64(issued, INT64_MAX, &ret_issued->issued_s) && span_cut(&line, '\t', &expires) &&
-	       parse_u64(expires, INT64_MAX, &ret_issued->expires_s) && span_cut(&line, '\t', &ret_issued->usage) &&
+	       parse_u64(issued, INT64_MAX, &ret_issued->issued_s) &&
+	       span_cut(&line, '\t', &expires) &&
+	       parse_u64(expires, INT64_MAX, &ret_issued->expires_s) &&
+	       span_cut(&line, '\t', &ret_issued->usage) &&
 	       span_cut(&line, '\t', &ret_issued->names);
 }
 
@@ -278,7 +289,8 @@ static void print_issued(const struct issued *issued, bool is_json, bool is_firs
 	} else {
 		write_str(&out, is_first ? "{\"serial\":" : ",\n{\"serial\":");
 		write_json(&out, issued->serial);
-		write_format(&out, ",\"issued\":%llu,\"expires\":%llu,\"usage\":", (unsigned long long)issued->issued_s,
+		write_format(&out, ",\"issued\":%llu,\"expires\":%llu,\"usage\":",
+			     (unsigned long long)issued->issued_s,
 			     (unsigned long long)issued->expires_s);
 		write_json(&out, issued->usage);
 		write_str(&out, ",\"names\":");
@@ -334,8 +346,8 @@ static const struct verb {
 	bool has_names; /* operands, and the options of issue */
 	int (*run)(const struct command_line *line);
 } verbs[] = {
-	{ "init", false, run_init },   { "root", false, run_root },   { "issue", true, run_issue },
-	{ "list", false, run_list },   { "trust", false, run_trust },
+	{ "init", false, run_init }, { "root", false, run_root },   { "issue", true, run_issue },
+	{ "list", false, run_list }, { "trust", false, run_trust },
 };
 
 static int ca_run(const struct command_line *line)
@@ -360,11 +372,13 @@ static int ca_run(const struct command_line *line)
 
 const struct command command_ca = {
 	.name = "ca",
-	.form = "init | root | issue NAME... [--client] [--server] [--out PREFIX] [--days N] | list | trust",
+	.form = "init | root | issue NAME... [--client] [--server] [--out PREFIX] [--days N] | "
+		"list | trust",
 	.help = "the local CA: certificates for names that no public CA signs",
 	.details = "init   makes it, if it is not there\n"
 		   "root   prints its root certificate, PEM, to be trusted elsewhere\n"
-		   "issue  writes PREFIX.crt (leaf, then intermediate) and PREFIX.key; a NAME is a host or an address\n"
+		   "issue  writes PREFIX.crt (leaf, then intermediate) and PREFIX.key; a NAME is a "
+		   "host or an address\n"
 		   "list   shows what it issued\n"
 		   "trust  makes this machine (as root) and your browsers' store trust it\n\n"
 		   "All of them work with the gateway running and without.",
@@ -372,7 +386,8 @@ const struct command command_ca = {
 	.operands_max = COMMAND_OPERANDS_MAX,
 	.options = { { "--client", NULL, "issue: for clients" },
 		     { "--server", NULL, "issue: for servers (as without either)" },
-		     { "--out", "PREFIX", "issue: where PREFIX.crt and PREFIX.key go (the first NAME)" },
+		     { "--out", "PREFIX",
+		       "issue: where PREFIX.crt and PREFIX.key go (the first NAME)" },
 		     { "--days", "N", "issue: how long it is valid (30)" },
 		     { "--json", NULL, "list: as JSON" },
 		     COMMAND_FILE_OPTION },

@@ -8,8 +8,8 @@
 
 /* The vault, whoever runs it: the service, or this command. */
 struct ca_vault {
-	struct arena arena;      /* for all that comes back */
-	struct span state;       /* path of its folder */
+	struct arena arena; /* for all that comes back */
+	struct span state;  /* path of its folder */
 	struct ipc_channel channel;
 	bool is_own;             /* started by this command */
 	struct proc_child child; /* then it, and the folder and lock that it works under */

@@ -1,10 +1,11 @@
 /* `portcullis ca trust`: the root into the system's store (as root) and the invoking user's NSS store, which
  * Chromium reads. Both by the tools that own them. */
+#include "command/ca_internal.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "command/ca_internal.h"
 #include "crypto/crypto.h"
 
 enum { PROGRAM_MS = 120 * 1000, NAME_SIZE = 64, ARGUMENTS_MAX = 24 };
@@ -12,7 +13,8 @@ enum { PROGRAM_MS = 120 * 1000, NAME_SIZE = 64, ARGUMENTS_MAX = 24 };
 struct trust {
 	struct arena *arena;
 	struct span state, pem;
-	char file[NAME_SIZE], nickname[NAME_SIZE]; /* with the fingerprint's beginning: several CAs live side by side */
+	char file[NAME_SIZE],
+		nickname[NAME_SIZE]; /* with the fingerprint's beginning: several CAs live side by side */
 	struct ca_user user;
 	unsigned done;
 };
@@ -37,8 +39,10 @@ static const char *find_program(const char *const *paths)
 static int run_program(struct trust *trust, const char *const *arguments, int input_fd)
 {
 	struct span home = arena_format(trust->arena, "HOME=%.*s", SPAN_ARG(trust->user.home));
-	const char *environment[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-				      "LC_ALL=C.UTF-8", home.ptr, NULL };
+	const char *environment[] = {
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LC_ALL=C.UTF-8", home.ptr, NULL
+	};
 	OS_AUTO_FD nothing = -1;
 	struct os_pass pass[2];
 	struct os_process_config config = {
@@ -72,8 +76,9 @@ static int run_program(struct trust *trust, const char *const *arguments, int in
 static const struct system_store {
 	const char *folder, *program;
 } system_stores[] = {
-	{ "/usr/local/share/ca-certificates", "/usr/sbin/update-ca-certificates" }, /* Debian and its kin */
-	{ "/etc/pki/ca-trust/source/anchors", "/usr/bin/update-ca-trust" },	    /* Fedora and its kin */
+	{ "/usr/local/share/ca-certificates",
+	  "/usr/sbin/update-ca-certificates" },                             /* Debian and its kin */
+	{ "/etc/pki/ca-trust/source/anchors", "/usr/bin/update-ca-trust" }, /* Fedora and its kin */
 };
 
 static int write_anchor(const struct trust *trust, const char *folder)
@@ -94,7 +99,8 @@ static void trust_system(struct trust *trust)
 
 	if (os_uid() != 0) {
 		/* Without the folder root would speak of its own CA. */
-		command_print("system store: left alone, it is root's: sudo env PORTCULLIS_STATE=%.*s portcullis ca trust\n",
+		command_print("system store: left alone, it is root's: sudo env "
+			      "PORTCULLIS_STATE=%.*s portcullis ca trust\n",
 			      SPAN_ARG(trust->state));
 		return;
 	}
@@ -103,13 +109,15 @@ static void trust_system(struct trust *trust)
 			store = &system_stores[i];
 	}
 	if (!store) {
-		command_complain("system store: there is none; on Debian it comes with: apt-get install ca-certificates\n");
+		command_complain("system store: there is none; on Debian it comes with: apt-get "
+				 "install ca-certificates\n");
 		return;
 	}
 	err = write_anchor(trust, store->folder);
 	arguments[0] = store->program;
 	if (err) {
-		command_complain("system store: %s/%s: %s\n", store->folder, trust->file, strerror(-err));
+		command_complain("system store: %s/%s: %s\n", store->folder, trust->file,
+				 strerror(-err));
 	} else if (run_program(trust, arguments, -1) != 0) {
 		command_complain("system store: %s failed\n", store->program);
 	} else {
@@ -137,7 +145,8 @@ static int run_as_user(struct trust *trust, const char *const *arguments, int in
 	return run_program(trust, all, input_fd);
 }
 
-static int make_database(struct trust *trust, const char *certutil, const char *folder, const char *database)
+static int make_database(struct trust *trust, const char *certutil, const char *folder,
+			 const char *database)
 {
 	const char *make_folder[] = { "/bin/mkdir", "-p", "-m", "700", folder, NULL };
 	const char *make[] = { certutil, "-N", "-d", database, "--empty-password", NULL };
@@ -162,11 +171,14 @@ static int seal_pem(const struct trust *trust, int *ret_fd)
 
 static void trust_user(struct trust *trust)
 {
-	static const char *const places[] = { "/usr/bin/certutil", "/usr/local/bin/certutil", "/bin/certutil", NULL };
+	static const char *const places[] = { "/usr/bin/certutil", "/usr/local/bin/certutil",
+					      "/bin/certutil", NULL };
 	const char *certutil = find_program(places);
-	struct span folder = arena_format(trust->arena, "%.*s/.pki/nssdb", SPAN_ARG(trust->user.home));
+	struct span folder =
+		arena_format(trust->arena, "%.*s/.pki/nssdb", SPAN_ARG(trust->user.home));
 	struct span database = arena_format(trust->arena, "sql:%.*s", SPAN_ARG(folder));
-	const char *add[] = { certutil, "-A", "-d", database.ptr, "-n", trust->nickname, "-t", "C,,", "-a", NULL };
+	const char *add[] = { certutil,        "-A", "-d",  database.ptr, "-n",
+			      trust->nickname, "-t", "C,,", "-a",         NULL };
 	OS_AUTO_FD pem = -1;
 	int code;
 
@@ -175,7 +187,8 @@ static void trust_user(struct trust *trust)
 		return;
 	}
 	if (!certutil) {
-		command_complain("browsers' store: certutil is missing; on Debian: apt-get install libnss3-tools\n");
+		command_complain("browsers' store: certutil is missing; on Debian: apt-get install "
+				 "libnss3-tools\n");
 		return;
 	}
 	code = make_database(trust, certutil, folder.ptr, database.ptr);
@@ -187,7 +200,8 @@ static void trust_user(struct trust *trust)
 		command_complain("browsers' store: %.*s: certutil failed\n", SPAN_ARG(folder));
 		return;
 	}
-	command_print("browsers' store: trusted (%.*s); a running browser must be started again\n", SPAN_ARG(folder));
+	command_print("browsers' store: trusted (%.*s); a running browser must be started again\n",
+		      SPAN_ARG(folder));
 	trust->done++;
 }
 
@@ -218,7 +232,8 @@ static int name_root(struct trust *trust)
 	struct crypto_pem_block block;
 	struct span rest = trust->pem;
 	char *buf = arena_alloc(trust->arena, rest.len + 1, 1), hex[9] = "";
-	struct writer der = writer_of(buf, buf ? rest.len : 0), out = writer_of(hex, sizeof(hex) - 1);
+	struct writer der = writer_of(buf, buf ? rest.len : 0),
+		      out = writer_of(hex, sizeof(hex) - 1);
 
 	if (!buf || crypto_pem_next(&rest, &block, &der))
 		return -EBADMSG;
@@ -240,6 +255,7 @@ int ca_trust(struct arena *arena, struct span state, struct span root_pem)
 	trust_system(&trust);
 	trust_user(&trust);
 	if (trust.done)
-		command_print("Firefox has a store of its own: import the output of `portcullis ca root` there\n");
+		command_print("Firefox has a store of its own: import the output of `portcullis ca "
+			      "root` there\n");
 	return trust.done ? COMMAND_DONE : COMMAND_FAULT;
 }

@@ -1,7 +1,8 @@
 /* Finding the vault: over the running service, or one of this command's own under the state folder's lock. */
+#include "command/ca_internal.h"
+
 #include <string.h>
 
-#include "command/ca_internal.h"
 #include "command/control.h"
 
 enum {
@@ -64,7 +65,8 @@ static uint64_t serving_pid(int lock_fd)
 	uint64_t pid = 0;
 
 	if (os_lock_is_held(lock_fd, SERVING_BYTE) != 1 || !span_cut(&rest, '\n', &line) ||
-	    !span_starts_with(line, SPAN("pid ")) || !parse_u64(span_skip(line, 4), INT32_MAX, &pid))
+	    !span_starts_with(line, SPAN("pid ")) ||
+	    !parse_u64(span_skip(line, 4), INT32_MAX, &pid))
 		return 0;
 	return pid;
 }
@@ -74,9 +76,11 @@ static void tell_waiting(const struct ca_vault *vault)
 	uint64_t pid = serving_pid(vault->lock_fd);
 
 	if (pid)
-		command_complain("portcullis: waiting for the service (pid %llu)\n", (unsigned long long)pid);
+		command_complain("portcullis: waiting for the service (pid %llu)\n",
+				 (unsigned long long)pid);
 	else
-		command_complain("portcullis: waiting for another command, or a service that starts or stops, on %.*s\n",
+		command_complain("portcullis: waiting for another command, or a service that "
+				 "starts or stops, on %.*s\n",
 				 SPAN_ARG(vault->state));
 }
 
@@ -108,7 +112,8 @@ static int open_folder(struct ca_vault *vault, bool is_created)
 	if (!err)
 		err = os_open(OS_FOLDER_CURRENT, path, OS_OPEN_FOLDER, 0, &vault->state_fd);
 	if (!err)
-		err = os_open(vault->state_fd, "lock", OS_OPEN_READ_WRITE | OS_OPEN_CREATE | OS_OPEN_NO_FOLLOW, 0600,
+		err = os_open(vault->state_fd, "lock",
+			      OS_OPEN_READ_WRITE | OS_OPEN_CREATE | OS_OPEN_NO_FOLLOW, 0600,
 			      &vault->lock_fd);
 	return err;
 }
@@ -130,9 +135,11 @@ static int start_own(struct ca_vault *vault, struct span control, bool is_create
 		return 0;
 	}
 	if (err == -EBUSY)
-		command_complain("portcullis: the state folder %.*s is still in use\n", SPAN_ARG(vault->state));
+		command_complain("portcullis: the state folder %.*s is still in use\n",
+				 SPAN_ARG(vault->state));
 	else
-		command_complain("portcullis: state folder %.*s: %s\n", SPAN_ARG(vault->state), strerror(-err));
+		command_complain("portcullis: state folder %.*s: %s\n", SPAN_ARG(vault->state),
+				 strerror(-err));
 	return COMMAND_FAULT;
 }
 
@@ -147,13 +154,14 @@ static void look_behind_sudo(struct ca_vault *vault, struct span *control)
 	struct ca_user user;
 	struct span own, theirs, state;
 
-	if (os_uid() != 0 || os_environment("PORTCULLIS_STATE") || ca_user_find(&vault->arena, &user) || !user.name ||
-	    !user.home.len)
+	if (os_uid() != 0 || os_environment("PORTCULLIS_STATE") ||
+	    ca_user_find(&vault->arena, &user) || !user.name || !user.home.len)
 		return;
 	state = arena_format(&vault->arena, "%.*s/.local/state/portcullis", SPAN_ARG(user.home));
 	own = arena_format(&vault->arena, root_certificate, SPAN_ARG(vault->state));
 	theirs = arena_format(&vault->arena, root_certificate, SPAN_ARG(state));
-	if (!own.ptr || !theirs.ptr || os_file_info_at(OS_FOLDER_CURRENT, own.ptr, &info) != -ENOENT ||
+	if (!own.ptr || !theirs.ptr ||
+	    os_file_info_at(OS_FOLDER_CURRENT, own.ptr, &info) != -ENOENT ||
 	    os_file_info_at(OS_FOLDER_CURRENT, theirs.ptr, &info))
 		return;
 	vault->state = *control = state;
@@ -178,7 +186,8 @@ int ca_vault_open(struct ca_vault *vault, const char *config_file, bool is_creat
 		return connect_service(vault, control_fd);
 	if (err == -ENOENT || err == -ECONNREFUSED)
 		return start_own(vault, control, is_created);
-	command_complain("portcullis: the service at %.*s cannot be asked: %s\n", SPAN_ARG(control), strerror(-err));
+	command_complain("portcullis: the service at %.*s cannot be asked: %s\n", SPAN_ARG(control),
+			 strerror(-err));
 	return COMMAND_FAULT;
 }
 
@@ -222,7 +231,9 @@ int ca_vault_ask(struct ca_vault *vault, enum ipc_number number, const void *bod
 		if (message.number == IPC_MESSAGE_answer) {
 			failed = gather(vault, &message, &text);
 		} else if (message.number == IPC_MESSAGE_answer_end) {
-			code = ((const struct ipc_answer_end *)message.body)->exit_code ? COMMAND_FAULT : COMMAND_DONE;
+			code = ((const struct ipc_answer_end *)message.body)->exit_code
+				       ? COMMAND_FAULT
+				       : COMMAND_DONE;
 			if (message.tail.len)
 				command_complain("portcullis: %.*s\n", SPAN_ARG(message.tail));
 		}

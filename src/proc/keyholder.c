@@ -44,7 +44,8 @@ struct keyholder {
 	struct telemetry_counters *counters;
 	struct slab slab;
 	struct list waiting; /* for their turn, oldest first */
-	struct list pulls;   /* at most as many as the plan has certificates: others are refused before */
+	struct list
+		pulls; /* at most as many as the plan has certificates: others are refused before */
 	uint64_t preparing;    /* the change under way, or 0 */
 	uint64_t settle_at_ns; /* 0: the allow-list is the committed plan's */
 };
@@ -75,7 +76,8 @@ static int on_born(void *state, struct proc_self *self)
 	list_init(&keyholder->pulls);
 	slab_init(&keyholder->slab, sizeof(struct parked), KEYHOLDER_PARKED_MAX, 0x5061726b);
 	keyholder->counters = (struct telemetry_counters *)(void *)proc_range(self)->counters;
-	failed = keys_store_new((uint32_t)telemetry_limits[TELEMETRY_LIMIT_HANDSHAKES].value, &keyholder->store);
+	failed = keys_store_new((uint32_t)telemetry_limits[TELEMETRY_LIMIT_HANDSHAKES].value,
+				&keyholder->store);
 	/* Without a plan nobody may have anything signed. */
 	if (!failed)
 		keys_store_restrict(keyholder->store);
@@ -110,7 +112,8 @@ static void answer(struct proc_self *self, const struct parked *parked, enum ipc
 		ipc_channel_flush(worker);
 }
 
-static void park(struct keyholder *keyholder, struct ipc_channel *channel, const struct ipc_message *message)
+static void park(struct keyholder *keyholder, struct ipc_channel *channel,
+		 const struct ipc_message *message)
 {
 	struct parked *parked = slab_alloc(&keyholder->slab);
 	struct ipc_signature body = { .question = *(const struct ipc_question *)message->body,
@@ -131,11 +134,12 @@ static void park(struct keyholder *keyholder, struct ipc_channel *channel, const
 	parked->tail_len = (uint32_t)message->tail.len;
 	if (message->tail.len)
 		memcpy(parked->tail, message->tail.ptr, message->tail.len);
-	list_push_back(&keyholder->waiting, &parked->link); /* until on_turn, the end of this turn */
+	list_push_back(&keyholder->waiting,
+		       &parked->link); /* until on_turn, the end of this turn */
 }
 
-static int sign(struct keyholder *keyholder, const struct parked *parked, uint64_t now_ns, uint8_t *signature,
-		size_t *ret_len)
+static int sign(struct keyholder *keyholder, const struct parked *parked, uint64_t now_ns,
+		uint8_t *signature, size_t *ret_len)
 {
 	struct span tail = span_of(parked->tail, parked->tail_len);
 
@@ -170,18 +174,19 @@ static void ask(struct proc_self *self, const struct pull *pull)
 
 static struct pull *pull_find(const struct keyholder *keyholder, const struct keys_handle *handle)
 {
-	LIST_EACH(&keyholder->pulls, node)
-	{
+	LIST_EACH(&keyholder->pulls, node) {
 		struct pull *pull = LIST_ITEM(node, struct pull, link);
 
 		if (pull->handle.usage == handle->usage &&
-		    memcmp(pull->handle.spki_hash, handle->spki_hash, sizeof(handle->spki_hash)) == 0)
+		    memcmp(pull->handle.spki_hash, handle->spki_hash, sizeof(handle->spki_hash)) ==
+			    0)
 			return pull;
 	}
 	return NULL;
 }
 
-static struct pull *pull_begin(struct keyholder *keyholder, struct proc_self *self, const struct keys_handle *handle)
+static struct pull *pull_begin(struct keyholder *keyholder, struct proc_self *self,
+			       const struct keys_handle *handle)
 {
 	struct pull *pull = heap_alloc(sizeof(*pull));
 
@@ -198,8 +203,7 @@ static struct pull *pull_begin(struct keyholder *keyholder, struct proc_self *se
 /* Those who waited get their turn: they sign, or are told that there is no key. */
 static void pull_end(struct keyholder *keyholder, struct proc_self *self, struct pull *pull)
 {
-	LIST_EACH(&pull->parked, node)
-	{
+	LIST_EACH(&pull->parked, node) {
 		list_remove(node);
 		list_push_back(&keyholder->waiting, node);
 	}
@@ -222,7 +226,8 @@ static bool park_for_key(struct keyholder *keyholder, struct proc_self *self, st
 	return true;
 }
 
-static void on_key(struct keyholder *keyholder, struct proc_self *self, const struct ipc_key *body, struct span der)
+static void on_key(struct keyholder *keyholder, struct proc_self *self, const struct ipc_key *body,
+		   struct span der)
 {
 	struct keys_handle handle = { .usage = body->usage };
 	uint64_t now_ns = os_loop_now_ns(proc_loop(self));
@@ -244,7 +249,8 @@ static void on_key(struct keyholder *keyholder, struct proc_self *self, const st
 	if (failed)
 		telemetry_count(keyholder->counters, TELEMETRY_COUNTER_SIGNATURES_REFUSED);
 	if (der.len)
-		crypto_wipe((void *)(uintptr_t)der.ptr, der.len); /* the channel's buffer is no secret memory */
+		crypto_wipe((void *)(uintptr_t)der.ptr,
+			    der.len); /* the channel's buffer is no secret memory */
 	if (pull)
 		pull_end(keyholder, self, pull);
 }
@@ -253,8 +259,7 @@ static void on_key(struct keyholder *keyholder, struct proc_self *self, const st
  * comes later asks the vault again. */
 static void end_old_pulls(struct keyholder *keyholder, struct proc_self *self, uint64_t now_ns)
 {
-	LIST_EACH(&keyholder->pulls, node)
-	{
+	LIST_EACH(&keyholder->pulls, node) {
 		struct pull *pull = LIST_ITEM(node, struct pull, link);
 
 		if (now_ns - pull->asked_at_ns > telemetry_limits[TELEMETRY_LIMIT_HANDSHAKE].value)
@@ -266,8 +271,7 @@ static void end_old_pulls(struct keyholder *keyholder, struct proc_self *self, u
 
 static void drop_all(struct keyholder *keyholder, struct list *parked)
 {
-	LIST_EACH(parked, node)
-	{
+	LIST_EACH(parked, node) {
 		list_remove(node);
 		slab_free(&keyholder->slab, LIST_ITEM(node, struct parked, link));
 	}
@@ -292,7 +296,8 @@ static void on_violation(struct keyholder *keyholder, struct proc_self *self)
 		proc_broken(self, worker, "asked for a signature that no honest worker asks for");
 }
 
-static unsigned serve_one(struct keyholder *keyholder, struct proc_self *self, struct parked *parked)
+static unsigned serve_one(struct keyholder *keyholder, struct proc_self *self,
+			  struct parked *parked)
 {
 	struct keys_handle handle = parked_handle(parked);
 	uint8_t signature[CRYPTO_SIGNATURE_MAX];
@@ -346,7 +351,8 @@ static void on_turn(void *state, struct proc_self *self)
 
 /* ---- Messages, links, changes ------------------------------------------------------------------------------------ */
 
-static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel, struct ipc_message *message)
+static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel,
+		       struct ipc_message *message)
 {
 	struct keyholder *keyholder = state;
 
@@ -378,7 +384,8 @@ static void on_unlinked(void *state, struct proc_self *self, enum ipc_kind kind,
 
 /* ---- Which keys may sign: those of the plan's certificates -------------------------------------------------------- */
 
-static bool is_of_plan(const struct keyholder *keyholder, struct proc_self *self, const struct proc_data *data)
+static bool is_of_plan(const struct keyholder *keyholder, struct proc_self *self,
+		       const struct proc_data *data)
 {
 	const struct snapshot *snapshot = proc_snapshot(self);
 

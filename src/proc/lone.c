@@ -24,25 +24,29 @@ static int open_keys(int state_fd, struct ipc_birth *birth, int *ret_folder)
 		err = info.uid ? 0 : os_file_owner(folder, uid, uid);
 	}
 	if (!err)
-		err = os_open(state_fd, "keys", OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW | OS_OPEN_HANDLE, 0, ret_folder);
+		err = os_open(state_fd, "keys", OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW | OS_OPEN_HANDLE,
+			      0, ret_folder);
 	return err;
 }
 
-static int send_birth(struct ipc_channel *channel, const struct ipc_birth *birth, int state_fd, int folder)
+static int send_birth(struct ipc_channel *channel, const struct ipc_birth *birth, int state_fd,
+		      int folder)
 {
 	OS_AUTO_FD range = -1;
 	OS_AUTO_FD lock = -1;
 	int descriptors[2], err;
 
 	err = os_memory_new("range", IPC_RANGE_SIZE, &range);
-	if (!err)
+	if (!err && folder < 0)
+		err = os_memory_new("lock", 0, &lock); /* nobody's: this vault holds nothing to fight over */
+	else if (!err)
 		err = os_open(state_fd, "lock", OS_OPEN_READ | OS_OPEN_NO_FOLLOW, 0, &lock);
 	if (err < 0)
 		return err;
 	descriptors[0] = range;
 	descriptors[1] = lock;
 	err = ipc_send(channel, IPC_MESSAGE_birth, birth, SPAN_NONE, descriptors, 2);
-	if (!err)
+	if (!err && folder >= 0)
 		err = ipc_send(channel, IPC_MESSAGE_grant, &(struct ipc_grant){ .what = IPC_GRANT_KEY_FOLDER },
 			       SPAN_NONE, &folder, 1);
 	if (!err)
@@ -56,7 +60,8 @@ static int send_link(struct ipc_channel *supervisor, struct ipc_channel *ret_cha
 
 	if (err < 0)
 		return err;
-	err = ipc_send(supervisor, IPC_MESSAGE_link, &(struct ipc_link){ .kind = IPC_COMMAND }, SPAN_NONE, &ends[1], 1);
+	err = ipc_send(supervisor, IPC_MESSAGE_link, &(struct ipc_link){ .kind = IPC_COMMAND },
+		       SPAN_NONE, &ends[1], 1);
 	os_close(ends[1]);
 	ipc_channel_flush(supervisor);
 	if (!err)
@@ -78,7 +83,8 @@ int proc_vault_start(int state_fd, struct proc_child *ret_child, struct ipc_chan
 	if (!err)
 		err = open_keys(state_fd, &birth, &folder);
 	if (!err)
-		err = child_start(proc_row_find(IPC_VAULT), 0, NULL, &ret_child->process, &ret_child->channel);
+		err = child_start(proc_row_find(IPC_VAULT), 0, NULL, &ret_child->process,
+				  &ret_child->channel);
 	if (err < 0)
 		return err;
 	err = send_birth(&ret_child->channel, &birth, state_fd, folder);
@@ -87,6 +93,30 @@ int proc_vault_start(int state_fd, struct proc_child *ret_child, struct ipc_chan
 	if (!err)
 		return 0;
 	proc_child_end(ret_child);
+	return err > 0 ? -EPIPE : err;
+}
+
+int proc_keys_start(struct proc_child *ret_child)
+{
+	struct ipc_birth birth = { .kind = IPC_VAULT,
+				   .slot_count = 1,
+				   .cpu = UINT32_MAX,
+				   .uid = OS_KEEP_ID,
+				   .gid = OS_KEEP_ID,
+				   .snapshot_base = PROC_SNAPSHOT_BASE };
+	uint64_t hard;
+	int err = os_limit_get(OS_LIMIT_OPEN_FILES, &birth.nofile, &hard);
+
+	if (!err && os_uid() == 0)
+		birth.uid = birth.gid = proc_row_uid(proc_row_find(IPC_VAULT));
+	if (!err)
+		err = child_start(proc_row_find(IPC_VAULT), 0, NULL, &ret_child->process, &ret_child->channel);
+	if (err < 0)
+		return err;
+	err = send_birth(&ret_child->channel, &birth, -1, -1);
+	ipc_channel_flush(&ret_child->channel);
+	if (err)
+		proc_child_end(ret_child);
 	return err > 0 ? -EPIPE : err;
 }
 

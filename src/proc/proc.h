@@ -189,4 +189,7 @@ void proc_child_end(struct proc_child *child); /* and waits for its end */
 /* For `ca`: a vault of this command alone, while no service runs. The caller holds byte 1 of the state folder's
  * lock. A vault that cannot begin closes the channel. 0 or -errno. */
 int proc_vault_start(int state_fd, struct proc_child *ret_child, struct ipc_channel *ret_channel) MUST_CHECK;
+/* For `check`: a vault without a folder, that compares keys with certificates (key_file, then `prepare` of that
+ * change is answered) on its supervisor channel. proc_child_end() ends it. 0 or -errno. */
+int proc_keys_start(struct proc_child *ret_child) MUST_CHECK;
 void proc_vault_end(struct proc_child *child, struct ipc_channel *channel); /* both; waits */

@@ -402,8 +402,6 @@ static int on_born(void *state, struct proc_self *self)
 {
 	struct vault *vault = state;
 
-	if (!vault->has_folder)
-		return -EINVAL;
 	vault->loop = proc_loop(self);
 	list_init(&vault->leaves);
 	list_init(&vault->keys);
@@ -415,7 +413,7 @@ static int on_born(void *state, struct proc_self *self)
 static int on_sandboxed(void *state, struct proc_self *self)
 {
 	struct vault *vault = state;
-	int failed = keys_folder_new(vault->folder_fd, &vault->folder);
+	int failed = keys_folder_new(vault->has_folder ? vault->folder_fd : -1, &vault->folder);
 
 	(void)self;
 	if (!failed)

@@ -9,7 +9,8 @@ static void answer_text(struct ipc_channel *channel, struct span text)
 	struct ipc_answer body = { 0 };
 
 	for (; text.len; text = span_skip(text, IPC_TAIL_MAX)) {
-		if (ipc_send(channel, IPC_MESSAGE_answer, &body, span_first(text, IPC_TAIL_MAX), NULL, 0))
+		if (ipc_send(channel, IPC_MESSAGE_answer, &body, span_first(text, IPC_TAIL_MAX),
+			     NULL, 0))
 			return;
 	}
 }
@@ -18,7 +19,8 @@ static void answer_end(struct ipc_channel *channel, int exit_code, struct span m
 {
 	struct ipc_answer_end body = { .exit_code = (uint32_t)exit_code };
 
-	if (ipc_send(channel, IPC_MESSAGE_answer_end, &body, span_first(message, 4096), NULL, 0) == 0)
+	if (ipc_send(channel, IPC_MESSAGE_answer_end, &body, span_first(message, 4096), NULL, 0) ==
+	    0)
 		ipc_channel_flush(channel);
 }
 
@@ -31,7 +33,8 @@ static void end_outcome(struct ipc_channel *channel, const struct keys_task *tas
 		answer_end(channel, 1, task->why.len ? task->why : SPAN("out of memory"));
 }
 
-static void on_root(struct vault *vault, struct ipc_channel *channel, const struct ipc_ca_root *body)
+static void on_root(struct vault *vault, struct ipc_channel *channel,
+		    const struct ipc_ca_root *body)
 {
 	char pem[CERT_PEM_MAX];
 	struct writer writer = writer_of(pem, sizeof(pem));
@@ -49,12 +52,14 @@ static void on_root(struct vault *vault, struct ipc_channel *channel, const stru
 	vault_task_end(&task);
 }
 
-static void on_issue(struct vault *vault, struct ipc_channel *channel, const struct ipc_ca_issue *body,
-		     struct span tail)
+static void on_issue(struct vault *vault, struct ipc_channel *channel,
+		     const struct ipc_ca_issue *body, struct span tail)
 {
 	struct reader reader = reader_of(tail);
 	struct span names[VAULT_NAMES_MAX], chain = SPAN_NONE;
-	struct keys_request request = { .names = names, .usage = body->usage, .lifetime_s = body->lifetime_s };
+	struct keys_request request = { .names = names,
+					.usage = body->usage,
+					.lifetime_s = body->lifetime_s };
 	struct keys_task task;
 	struct arena arena;
 	int outcome;
@@ -77,21 +82,24 @@ static void on_issue(struct vault *vault, struct ipc_channel *channel, const str
 
 /* Each certificate a line of fields between tabs, for the command to show: serial, issued, expires (seconds since
  * 1970), usage, names. */
-static int write_list(struct arena *arena, const struct keys_issued *issued, size_t count, struct span *ret_text)
+static int write_list(struct arena *arena, const struct keys_issued *issued, size_t count,
+		      struct span *ret_text)
 {
 	size_t size = 1;
 	struct writer writer;
 	char *buf;
 
 	for (size_t i = 0; i < count; i++)
-		size += issued[i].serial.len + issued[i].usage.len + issued[i].names.len + LIST_NUMBERS_MAX;
+		size += issued[i].serial.len + issued[i].usage.len + issued[i].names.len +
+			LIST_NUMBERS_MAX;
 	buf = arena_alloc(arena, size, 1);
 	if (!buf)
 		return -ENOMEM;
 	writer = writer_of(buf, size);
 	for (size_t i = 0; i < count; i++) {
 		write_span(&writer, issued[i].serial);
-		write_format(&writer, "\t%lld\t%lld\t", (long long)issued[i].issued_s, (long long)issued[i].expires_s);
+		write_format(&writer, "\t%lld\t%lld\t", (long long)issued[i].issued_s,
+			     (long long)issued[i].expires_s);
 		write_span(&writer, issued[i].usage);
 		write_byte(&writer, '\t');
 		write_span(&writer, issued[i].names);
@@ -118,7 +126,8 @@ static int send_list(struct ipc_channel *channel, struct span text)
 	if (!failed)
 		failed = os_memory_seal(fd, OS_SEAL_ALL);
 	return failed ? failed
-		      : ipc_send(channel, IPC_MESSAGE_answer, &(struct ipc_answer){ 0 }, SPAN_NONE, &fd, 1);
+		      : ipc_send(channel, IPC_MESSAGE_answer, &(struct ipc_answer){ 0 }, SPAN_NONE,
+				 &fd, 1);
 }
 
 static void on_list(struct vault *vault, struct ipc_channel *channel)
@@ -141,7 +150,8 @@ static void on_list(struct vault *vault, struct ipc_channel *channel)
 	arena_fini(&arena);
 }
 
-bool vault_command_message(struct vault *vault, struct ipc_channel *channel, struct ipc_message *message)
+bool vault_command_message(struct vault *vault, struct ipc_channel *channel,
+			   struct ipc_message *message)
 {
 	switch ((unsigned)message->number) {
 	case IPC_MESSAGE_ca_root:

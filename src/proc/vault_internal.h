@@ -17,11 +17,11 @@ struct vault {
 	struct tls_ticket_keys *tickets;
 	int64_t tickets_replaced_s;
 	bool are_tickets_spoiled; /* and wait for their minute */
-	struct list leaves; /* internal certificates in use, for renewal */
-	struct list keys;   /* what stands in the store */
-	uint64_t settled;   /* the last change that ended */
+	struct list leaves;       /* internal certificates in use, for renewal */
+	struct list keys;         /* what stands in the store */
+	uint64_t settled;         /* the last change that ended */
 	bool is_to_tidy;
-	struct list kept;   /* the supervisor's descriptors, unread */
+	struct list kept; /* the supervisor's descriptors, unread */
 	struct list rescues;
 	struct os_watch rescue_watch;
 	struct os_loop *loop;
@@ -41,7 +41,8 @@ int vault_ca_ready(struct keys_task *task, bool may_create);
 /* "a\0b\0" to spans; how many. */
 size_t vault_names(struct span tail, struct span names[VAULT_NAMES_MAX]);
 
-bool vault_command_message(struct vault *vault, struct ipc_channel *channel, struct ipc_message *message);
+bool vault_command_message(struct vault *vault, struct ipc_channel *channel,
+			   struct ipc_message *message);
 
 void vault_keep(struct vault *vault, const struct ipc_keep *keep, struct ipc_message *message);
 void vault_kept_drop(struct vault *vault);    /* and takes no further supervisor */

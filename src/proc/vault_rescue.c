@@ -17,13 +17,14 @@ struct vault_rescue {
 	struct ipc_channel channel;
 };
 
-static struct vault_kept *kept_find(struct vault *vault, const struct ipc_keep *keep, struct span name)
+static struct vault_kept *kept_find(struct vault *vault, const struct ipc_keep *keep,
+				    struct span name)
 {
-	LIST_EACH(&vault->kept, node)
-	{
+	LIST_EACH(&vault->kept, node) {
 		struct vault_kept *kept = LIST_ITEM(node, struct vault_kept, link);
 
-		if (kept->keep.slot == keep->slot && span_equal(span_of(kept->name, kept->name_len), name))
+		if (kept->keep.slot == keep->slot &&
+		    span_equal(span_of(kept->name, kept->name_len), name))
 			return kept;
 	}
 	return NULL;
@@ -77,12 +78,11 @@ static void rescue_send(struct vault *vault, struct ipc_channel *channel)
 {
 	struct ipc_kept_all done = { 0 };
 
-	LIST_EACH(&vault->kept, node)
-	{
+	LIST_EACH(&vault->kept, node) {
 		struct vault_kept *kept = LIST_ITEM(node, struct vault_kept, link);
 
-		if (ipc_send(channel, IPC_MESSAGE_keep, &kept->keep, span_of(kept->name, kept->name_len), &kept->fd,
-			     1) == 0)
+		if (ipc_send(channel, IPC_MESSAGE_keep, &kept->keep,
+			     span_of(kept->name, kept->name_len), &kept->fd, 1) == 0)
 			done.count++;
 	}
 	if (ipc_send(channel, IPC_MESSAGE_kept_all, &done, SPAN_NONE, NULL, 0) == 0)
@@ -103,7 +103,8 @@ static void on_rescue(struct os_watch *watch, unsigned now)
 	    (uid != 0 && uid != os_uid()))
 		return;
 	rescue = heap_alloc(sizeof(*rescue));
-	if (!rescue || ipc_channel_open(&rescue->channel, vault->loop, TAKE_FD(fd), IPC_VAULT, IPC_SUPERVISOR)) {
+	if (!rescue || ipc_channel_open(&rescue->channel, vault->loop, TAKE_FD(fd), IPC_VAULT,
+					IPC_SUPERVISOR)) {
 		heap_free(rescue);
 		return;
 	}
@@ -115,8 +116,7 @@ static void on_rescue(struct os_watch *watch, unsigned now)
 /* Somebody serves: what he did not take of these must not stay open here, clients would wait in it for ever. */
 void vault_kept_drop(struct vault *vault)
 {
-	LIST_EACH(&vault->kept, node)
-	{
+	LIST_EACH(&vault->kept, node) {
 		struct vault_kept *kept = LIST_ITEM(node, struct vault_kept, link);
 
 		list_remove(node);

@@ -36,4 +36,4 @@ def pytest_runtest_makereport(item, call):
         for one in getattr(item, 'funcargs', {}).values():
             if isinstance(one, gateway.Gateway):
                 report.sections.append(('the gateway', '\n'.join(one.stderr[-40:])))
-                report.sections.append(('its output', '\n'.join(one.stdout[-8:])))
+                report.sections.append(('its output', '\n'.join(line[:300] for line in one.stdout[-5:])))

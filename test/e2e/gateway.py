@@ -181,7 +181,7 @@ class Gateway:
             if self.is_folder_ours:
                 shutil.rmtree(self.folder, ignore_errors=True)
         else:
-            print(f'gateway in {self.folder}\nstdout: {self.stdout[-40:]}\nstderr:\n' + '\n'.join(self.stderr[-100:]))
+            print(f'gateway in {self.folder}', *[line[:300] for line in self.stdout[-5:]], *self.stderr[-60:], sep='\n')
 
     def start(self):
         command = [self.executable, 'run', '-c', self.config]
@@ -301,12 +301,19 @@ class Gateway:
         wait_until(lambda: len(found()) >= count, lambda: f'{count} access records of {path}: {self.stdout[-5:]}')
         return found()[-1] if count == 1 else found()
 
-    def move_clock(self, seconds):
+    def move_clock(self, seconds, wall_only=False):
         """Moves the clocks of every process (a build for tests)."""
         control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.connect(os.path.join(self.state, 'control.sock'))
-        control.send(struct.pack('=IIqq', CLOCK_MOVE, 0, int(seconds * 1e9), int(seconds * 1e9)))
+        moved = int(seconds * 1e9)
+        control.send(struct.pack('=IIqq', CLOCK_MOVE, 0, 0 if wall_only else moved, moved))
         return control
+
+    def pass_time(self, seconds):
+        """In steps that no deadline of a connection in use is shorter than: each is used between two of them."""
+        for _ in range(0, seconds, 3):
+            self.move_clock(3).close()
+            time.sleep(0.05)
 
     def root(self):
         """The path of a file with the local CA's root."""

@@ -126,7 +126,7 @@ def test_after_the_head(gateway, name, answer, end, version):
             response = client.response()
             assert response.status == 502, 'whole'
             raise Truncated('a whole answer that says so')
-    assert gateway.record(path)['end'] == end
+    assert gateway.record(path)['end'].startswith(end)
 
 
 @pytest.mark.parametrize('path, status, end', [
@@ -267,9 +267,10 @@ def test_helper_gone():
             for pid in pids:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-        assert answers[0] in (502, 503, 504)
         record = gateway.record('/a')
-        assert (record['status'], record['end']) in ((503, 'helper-gone'), (502, 'origin-refused'), (504, 'origin-connect-timeout'))
+        # Which of them it is depends on who was faster; each is the truth.
+        assert record['status'] == answers[0]
+        assert (record['status'], record['end'].partition(':')[0]) in ((503, 'helper-gone'), (502, 'origin-refused'), (504, 'origin-connect-timeout'))
 
 
 # What no test brings about.

@@ -61,7 +61,13 @@ def test_an_origin_that_is_not_who_it_should_be(store, name, verify, end):
 
 
 def test_no_tls_at_all(store):
-    with Origin() as origin, in_front_of(origin, store) as gateway:
+    """An origin that answers the hello with words."""
+    class Talker(Origin):
+        def serve(self, connection):
+            with connection:
+                connection.recv(10000)
+                connection.sendall(b'HTTP/1.1 400 Bad Request\r\n\r\n')
+    with Talker() as origin, in_front_of(origin, store) as gateway:
         assert get(gateway.port, '/plain').status == 502
         assert gateway.record('/plain')['end'].startswith('origin-tls:')
 
@@ -81,7 +87,7 @@ def test_the_end_without_close_notify(store):
                 client.request('GET', path)
                 with pytest.raises(Truncated):
                     client.response()
-            assert gateway.record(path)['end'] == 'origin-truncated'
+            assert gateway.record(path)['end'] == 'origin-truncated:no-close-notify'
 
 
 # ---- the pool

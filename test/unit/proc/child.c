@@ -7,8 +7,13 @@
 
 void child_begin(struct child *child, enum ipc_kind kind)
 {
-	struct ipc_birth birth = { .kind = kind, .uid = UINT32_MAX, .gid = UINT32_MAX, .slot_count = 1,
-				   .cpu = UINT32_MAX, .snapshot_base = PROC_SNAPSHOT_BASE, .nofile = 256 };
+	struct ipc_birth birth = { .kind = kind,
+				   .uid = UINT32_MAX,
+				   .gid = UINT32_MAX,
+				   .slot_count = 1,
+				   .cpu = UINT32_MAX,
+				   .snapshot_base = PROC_SNAPSHOT_BASE,
+				   .nofile = 256 };
 	int ends[2], fds[2];
 	void *range;
 
@@ -22,12 +27,14 @@ void child_begin(struct child *child, enum ipc_kind kind)
 		os_exit(proc_helper_main(span_str(proc_row_find(kind)->name)));
 	}
 	os_close(ends[1]);
-	assert_int_equal(ipc_channel_open(&child->supervisor, NULL, ends[0], IPC_SUPERVISOR, kind), 0);
+	assert_int_equal(ipc_channel_open(&child->supervisor, NULL, ends[0], IPC_SUPERVISOR, kind),
+			 0);
 	assert_int_equal(os_memory_new("range", IPC_RANGE_SIZE, &fds[0]), 0);
 	assert_int_equal(os_memory_map(fds[0], IPC_RANGE_SIZE, NULL, OS_MAP_WRITE, &range), 0);
 	child->range = range;
 	assert_int_equal(os_memory_new("lock", 1, &fds[1]), 0); /* not empty: a supervisor serves */
-	assert_int_equal(ipc_send(&child->supervisor, IPC_MESSAGE_birth, &birth, SPAN_NONE, fds, 2), 0);
+	assert_int_equal(ipc_send(&child->supervisor, IPC_MESSAGE_birth, &birth, SPAN_NONE, fds, 2),
+			 0);
 	os_close(fds[0]);
 	os_close(fds[1]);
 }
@@ -36,7 +43,8 @@ void child_grant(struct child *child, enum ipc_grant_kind what, int fd)
 {
 	struct ipc_grant grant = { .what = what };
 
-	assert_int_equal(ipc_send(&child->supervisor, IPC_MESSAGE_grant, &grant, SPAN_NONE, &fd, 1), 0);
+	assert_int_equal(ipc_send(&child->supervisor, IPC_MESSAGE_grant, &grant, SPAN_NONE, &fd, 1),
+			 0);
 }
 
 void child_born(struct child *child)
@@ -68,23 +76,26 @@ void child_end(struct child *child)
 	os_memory_unmap(child->range, IPC_RANGE_SIZE);
 }
 
-void child_link(struct child *child, enum ipc_kind kind, uint32_t slot, struct ipc_channel *ret_channel)
+void child_link(struct child *child, enum ipc_kind kind, uint32_t slot,
+		struct ipc_channel *ret_channel)
 {
 	struct ipc_link link = { .kind = kind, .slot = slot };
 	int ends[2];
 
 	assert_int_equal(os_packet_pair(ends), 0);
-	assert_int_equal(ipc_send(&child->supervisor, IPC_MESSAGE_link, &link, SPAN_NONE, &ends[1], 1), 0);
+	assert_int_equal(
+		ipc_send(&child->supervisor, IPC_MESSAGE_link, &link, SPAN_NONE, &ends[1], 1), 0);
 	os_close(ends[1]);
-	assert_int_equal(ipc_channel_open(ret_channel, NULL, ends[0], kind, child->supervisor.peer), 0);
+	assert_int_equal(ipc_channel_open(ret_channel, NULL, ends[0], kind, child->supervisor.peer),
+			 0);
 }
 
 void expect(struct ipc_channel *channel, uint32_t number, struct ipc_message *ret_message)
 {
 	assert_int_equal(ipc_wait(channel, WAIT_MS, ret_message), 0);
 	if (ret_message->number != number)
-		fail_msg("%s came, not %s (%.*s)", ipc_message_name(ret_message->number), ipc_message_name(number),
-			 SPAN_ARG(ret_message->tail));
+		fail_msg("%s came, not %s (%.*s)", ipc_message_name(ret_message->number),
+			 ipc_message_name(number), SPAN_ARG(ret_message->tail));
 }
 
 void expect_nothing(struct ipc_channel *channel)
@@ -96,13 +107,16 @@ void expect_nothing(struct ipc_channel *channel)
 
 void child_data(struct child *child, uint64_t id, const uint8_t spki_hash[32])
 {
-	struct ipc_data data = { .change = child->change + 1, .id = id, .what = IPC_DATA_CHAIN, .size = 4 };
+	struct ipc_data data = {
+		.change = child->change + 1, .id = id, .what = IPC_DATA_CHAIN, .size = 4
+	};
 	int fd;
 
 	memcpy(data.spki_hash, spki_hash, sizeof(data.spki_hash));
 	assert_int_equal(os_memory_new("chain", 4, &fd), 0);
 	assert_int_equal(os_memory_seal(fd, OS_SEAL_ALL), 0);
-	assert_int_equal(ipc_send(&child->supervisor, IPC_MESSAGE_data, &data, SPAN_NONE, &fd, 1), 0);
+	assert_int_equal(ipc_send(&child->supervisor, IPC_MESSAGE_data, &data, SPAN_NONE, &fd, 1),
+			 0);
 	os_close(fd);
 }
 

@@ -29,7 +29,8 @@ bool child_is_alive(const struct child *child);
 void child_end(struct child *child);
 
 /* A channel between the child and a peer that the test plays. */
-void child_link(struct child *child, enum ipc_kind kind, uint32_t slot, struct ipc_channel *ret_channel);
+void child_link(struct child *child, enum ipc_kind kind, uint32_t slot,
+		struct ipc_channel *ret_channel);
 /* The next message, of that number; the caller calls ipc_message_done(). */
 void expect(struct ipc_channel *channel, uint32_t number, struct ipc_message *ret_message);
 void expect_nothing(struct ipc_channel *channel);
@@ -41,8 +42,8 @@ void child_move_clock(struct child *child, int64_t seconds);
 /* Sends and flushes. */
 #define SEND(channel, name, tail, ...) \
 	do { \
-		assert_int_equal(ipc_send((channel), IPC_MESSAGE_##name, &(struct ipc_##name){ __VA_ARGS__ }, (tail), NULL, \
-					  0), \
+		assert_int_equal(ipc_send((channel), IPC_MESSAGE_##name, \
+					  &(struct ipc_##name){ __VA_ARGS__ }, (tail), NULL, 0), \
 				 0); \
 		ipc_channel_flush(channel); \
 	} while (0)

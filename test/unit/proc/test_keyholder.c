@@ -59,10 +59,13 @@ static void plan(struct scene *s)
 
 static void ask(struct scene *s, uint32_t serial)
 {
-	struct ipc_sign13 body = { .question = { 1, serial }, .scheme = CRYPTO_SCHEME_ECDSA_P256_SHA256 };
+	struct ipc_sign13 body = { .question = { 1, serial },
+				   .scheme = CRYPTO_SCHEME_ECDSA_P256_SHA256 };
 
 	memcpy(body.handle, s->hash, sizeof(body.handle));
-	assert_int_equal(ipc_send(&s->worker, IPC_MESSAGE_sign13, &body, span_of(transcript, 32), NULL, 0), 0);
+	assert_int_equal(
+		ipc_send(&s->worker, IPC_MESSAGE_sign13, &body, span_of(transcript, 32), NULL, 0),
+		0);
 	ipc_channel_flush(&s->worker);
 }
 
@@ -95,8 +98,8 @@ static bool is_signature(struct scene *s, struct span signature)
 	write_byte(&out, '\0');
 	write_span(&out, span_of(transcript, 32));
 	assert_true(out.ok);
-	return crypto_spki_verify(writer_done(&s->spki_out), CRYPTO_SCHEME_ECDSA_P256_SHA256, writer_done(&out),
-				  signature);
+	return crypto_spki_verify(writer_done(&s->spki_out), CRYPTO_SCHEME_ECDSA_P256_SHA256,
+				  writer_done(&out), signature);
 }
 
 static void expect_signature(struct scene *s, uint32_t serial, enum ipc_sign_status status)
@@ -274,7 +277,9 @@ static void test_a_violation_ends_the_sender(void **state)
 
 	plan(s);
 	memcpy(body.handle, s->hash, sizeof(body.handle));
-	assert_int_equal(ipc_send(&s->worker, IPC_MESSAGE_sign13, &body, span_of(transcript, 31), NULL, 0), 0);
+	assert_int_equal(
+		ipc_send(&s->worker, IPC_MESSAGE_sign13, &body, span_of(transcript, 31), NULL, 0),
+		0);
 	ipc_channel_flush(&s->worker);
 	expect_broken(s);
 	relink(s);
@@ -292,14 +297,15 @@ static void test_no_message_at_all(void **state)
 		size_t len;
 	} rows[] = {
 		{ "x", 1 },
-		{ "\x28\0\0\0\0\0\0\0", 8 },		       /* sign13, cut short */
+		{ "\x28\0\0\0\0\0\0\0", 8 },                  /* sign13, cut short */
 		{ "\x2c\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16 }, /* key: the vault's to send */
 		{ "\xff\xff\xff\xff\0\0\0\0", 8 },
 		{ "\x28\0\0\0\xff\xff\xff\xff", 8 },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		assert_int_equal(write(s->worker.watch.fd, rows[i].bytes, rows[i].len), rows[i].len);
+		assert_int_equal(write(s->worker.watch.fd, rows[i].bytes, rows[i].len),
+				 rows[i].len);
 		expect_broken(s);
 		relink(s);
 	}
@@ -316,10 +322,14 @@ static uint64_t next_random(uint64_t *seed)
 
 static void send_hostile(struct scene *s, uint64_t *seed)
 {
-	static const uint16_t schemes[] = { CRYPTO_SCHEME_ECDSA_P256_SHA256, CRYPTO_SCHEME_RSA_PSS_SHA256, 0x0401, 0,
-					    0xffff, CRYPTO_SCHEME_ECDSA_P384_SHA384 };
-	struct ipc_sign13 thirteen = { .question = { 1, 1 }, .scheme = schemes[next_random(seed) % 6] };
-	struct ipc_sign12 twelve = { .question = { 1, 1 }, .scheme = schemes[next_random(seed) % 6] };
+	static const uint16_t schemes[] = {
+		CRYPTO_SCHEME_ECDSA_P256_SHA256, CRYPTO_SCHEME_RSA_PSS_SHA256, 0x0401, 0, 0xffff,
+		CRYPTO_SCHEME_ECDSA_P384_SHA384
+	};
+	struct ipc_sign13 thirteen = { .question = { 1, 1 },
+				       .scheme = schemes[next_random(seed) % 6] };
+	struct ipc_sign12 twelve = { .question = { 1, 1 },
+				     .scheme = schemes[next_random(seed) % 6] };
 	char tail[512];
 	size_t len = next_random(seed) % 4 ? 32 : next_random(seed) % 65;
 	bool is_13 = next_random(seed) % 2;
@@ -328,14 +338,16 @@ static void send_hostile(struct scene *s, uint64_t *seed)
 	memcpy(tail, "\x03\x00\x1d\x20", 4); /* X25519: sometimes with its right length */
 	memcpy(thirteen.handle, s->hash, 32);
 	memcpy(twelve.handle, s->hash, 32);
-	thirteen.usage = twelve.usage = (uint16_t)(next_random(seed) % 8 ? 0 : next_random(seed) % 3);
+	thirteen.usage = twelve.usage =
+		(uint16_t)(next_random(seed) % 8 ? 0 : next_random(seed) % 3);
 	if (next_random(seed) % 4 == 0)
 		thirteen.handle[next_random(seed) % 32] ^= 1, twelve.handle[0] ^= 1;
 	if (!is_13)
 		len = next_random(seed) % 2 ? 36 : next_random(seed) % 512;
 	/* A channel that was closed on us already refuses, or loses it. */
 	if (ipc_send(&s->worker, is_13 ? IPC_MESSAGE_sign13 : IPC_MESSAGE_sign12,
-		     is_13 ? (const void *)&thirteen : (const void *)&twelve, span_of(tail, len), NULL, 0) == 0)
+		     is_13 ? (const void *)&thirteen : (const void *)&twelve, span_of(tail, len),
+		     NULL, 0) == 0)
 		ipc_channel_flush(&s->worker);
 }
 

@@ -33,7 +33,8 @@ static void start(struct scene *s, bool has_rescue)
 	OS_AUTO_FD tickets = -1;
 	void *memory;
 
-	assert_int_equal(os_open(s->state_fd, "keys", OS_OPEN_FOLDER | OS_OPEN_HANDLE, 0, &folder), 0);
+	assert_int_equal(os_open(s->state_fd, "keys", OS_OPEN_FOLDER | OS_OPEN_HANDLE, 0, &folder),
+			 0);
 	child_begin(&s->child, IPC_VAULT);
 	child_grant(&s->child, IPC_GRANT_KEY_FOLDER, folder);
 	if (has_rescue) {
@@ -105,7 +106,8 @@ static struct cert_chain wait_leaf(struct scene *s, uint64_t change)
 
 static struct cert_chain want_leaf(struct scene *s, uint64_t change)
 {
-	SEND(&s->child.supervisor, leaf_wanted, span_of("a.test\0b.test\0", 14), .change = change, .id = ID);
+	SEND(&s->child.supervisor, leaf_wanted, span_of("a.test\0b.test\0", 14), .change = change,
+	     .id = ID);
 	return wait_leaf(s, change);
 }
 
@@ -119,7 +121,8 @@ static size_t pull(struct scene *s, const uint8_t hash[32])
 	size_t len;
 
 	memcpy(body.handle, hash, 32);
-	assert_int_equal(ipc_send(&s->keyholder, IPC_MESSAGE_pull_key, &body, SPAN_NONE, NULL, 0), 0);
+	assert_int_equal(ipc_send(&s->keyholder, IPC_MESSAGE_pull_key, &body, SPAN_NONE, NULL, 0),
+			 0);
 	ipc_channel_flush(&s->keyholder);
 	expect(&s->keyholder, IPC_MESSAGE_key, &message);
 	len = message.tail.len;
@@ -147,7 +150,9 @@ static int answer(struct scene *s, struct span *ret_text)
 			if (code)
 				*ret_text = arena_copy(&s->arena, message.tail);
 		} else if (message.descriptor_count) {
-			assert_int_equal(os_file_read_fd(message.descriptors[0], 1 << 20, &s->arena, ret_text), 0);
+			assert_int_equal(os_file_read_fd(message.descriptors[0], 1 << 20, &s->arena,
+							 ret_text),
+					 0);
 		} else {
 			*ret_text = arena_copy(&s->arena, message.tail);
 		}
@@ -190,7 +195,8 @@ static void test_a_key_is_given_once_its_certificate_is_served(void **state)
 	assert_memory_equal(want_leaf(s, 0).spki_hash, chain.spki_hash, 32);
 }
 
-static void send_key_file(struct scene *s, uint64_t change, const struct crypto_key *key, const uint8_t hash[32])
+static void send_key_file(struct scene *s, uint64_t change, const struct crypto_key *key,
+			  const uint8_t hash[32])
 {
 	struct ipc_key_file body = { .change = change, .id = 5, .line = 12 };
 	char pem[CRYPTO_KEY_TEXT_MAX];
@@ -219,7 +225,8 @@ static void test_key_files(void **state)
 	send_key_file(s, 1, key, other);
 	expect(&s->child.supervisor, IPC_MESSAGE_refused, &message);
 	assert_int_equal(((const struct ipc_refused *)message.body)->line, 12);
-	assert_true(span_starts_with(message.tail, SPAN("a.conf:12:3: error: key a.key is the key of another")));
+	assert_true(span_starts_with(message.tail,
+				     SPAN("a.conf:12:3: error: key a.key is the key of another")));
 	ipc_message_done(&message);
 	SEND(&s->child.supervisor, prepare, SPAN_NONE, .change = 1);
 	expect(&s->child.supervisor, IPC_MESSAGE_refused, &message);
@@ -301,7 +308,12 @@ static void test_ca(void **state)
 	SEND(&s->command, ca_root, SPAN_NONE, .create = 1);
 	assert_int_equal(answer(s, &text), 0);
 	assert_true(span_starts_with(text, SPAN("-----BEGIN CERTIFICATE-----")));
-	assert_int_equal(issue(s, span_of("c.test\0" "127.0.0.1\0", 17), &text), 0);
+	assert_int_equal(issue(s,
+			       span_of("c.test\0"
+				       "127.0.0.1\0",
+				       17),
+			       &text),
+			 0);
 	assert_int_equal(cert_chain_parse(&s->arena, text, &chain, &why), 0);
 	assert_int_equal(chain.count, 2);
 	assert_int_equal(issue(s, SPAN("no name\0"), &text), 1);
@@ -323,7 +335,8 @@ static void test_garbage_ends_the_sender(void **state)
 	assert_int_equal(((const struct ipc_broken *)message.body)->kind, IPC_KEYHOLDER);
 	ipc_message_done(&message);
 	ipc_channel_close(&s->keyholder);
-	assert_int_equal(write(s->command.watch.fd, "\x32\0\0\0\0\0\0\0", 8), 8); /* key_file: not a command's */
+	assert_int_equal(write(s->command.watch.fd, "\x32\0\0\0\0\0\0\0", 8),
+			 8); /* key_file: not a command's */
 	expect(&s->child.supervisor, IPC_MESSAGE_broken, &message);
 	ipc_message_done(&message);
 	assert_true(child_is_alive(&s->child));
@@ -346,7 +359,9 @@ static void test_rescue(void **state)
 	assert_int_equal(os_memory_new("kept", 123, &fd), 0);
 	for (uint32_t slot = 0; slot < 3; slot++)
 		assert_int_equal(ipc_send(&s->child.supervisor, IPC_MESSAGE_keep,
-					  &(struct ipc_keep){ .what = IPC_KEEP_LISTENER, .slot = slot, .id = 9 },
+					  &(struct ipc_keep){ .what = IPC_KEEP_LISTENER,
+							      .slot = slot,
+							      .id = 9 },
 					  SPAN("127.0.0.1:443"), &fd, 1),
 				 0);
 	SEND(&s->child.supervisor, keep, SPAN("127.0.0.1:443"), .what = IPC_KEEP_FORGET, .slot = 1);

@@ -541,6 +541,8 @@ static void test_time(void **state)
 			origin_says(origin_accept(&world), test->text);
 		world_wait_ms(&world, 12);
 		assert_int_not_equal(owner->fetch.state, UPSTREAM_FAILED);
+		if (!test->text) /* the dialer keeps that time; a hung one is waited for */
+			os_clock_move(5 * (int64_t)OS_SECOND, 0);
 		world_wait_ms(&world, 20);
 		assert_int_equal(owner->fetch.state, UPSTREAM_FAILED);
 		assert_int_equal(owner->fetch.failure.end, test->end);
