@@ -110,10 +110,19 @@ int state_lock_reader(struct supervisor *supervisor, int *ret_fd)
 
 static int open_folder(struct supervisor *supervisor, const char *path, int *ret_fd)
 {
+	struct os_file_info info;
 	int err = os_folder_make(OS_FOLDER_CURRENT, path, 0700);
 
 	if (!err)
 		err = os_open(OS_FOLDER_CURRENT, path, OS_OPEN_FOLDER, 0, ret_fd);
+	if (!err)
+		err = os_file_info(*ret_fd, &info);
+	/* Whoever may write in it has our sockets, keys and lock. */
+	if (!err && ((info.uid != 0 && info.uid != os_uid()) || info.mode & 0022)) {
+		supervisor_fault(supervisor, "state folder %s: others may write in it (it is uid %u's, mode %03o)\n", path,
+				 info.uid, info.mode & 0777);
+		return -EPERM;
+	}
 	if (err < 0)
 		supervisor_fault(supervisor, "state folder %s: %s\n", path, strerror(-err));
 	return err;
