@@ -122,14 +122,14 @@ def test_a_killed_command_leaves_no_vault(folder):
 
 def test_with_a_service():
     with Gateway(SITE) as gateway:
-        count = len(vaults(folder))
+        count = len(vaults(gateway.folder))
         root = run_command('ca', 'root', '-c', gateway.config)
         assert root.returncode == 0 and root.stdout.startswith('-----BEGIN CERTIFICATE-----')
         done = run_command('ca', 'issue', '*.a.test', '--out', gateway.folder + '/a', '-c', gateway.config)
         assert (done.returncode, done.stderr) == (0, ''), done
         names = [row['names'] for row in json.loads(run_command('ca', 'list', '--json', '-c', gateway.config).stdout)]
         assert ['localhost'] in names and ['*.a.test'] in names
-        assert len(vaults(folder)) == count, 'the service\'s own was asked'
+        assert len(vaults(gateway.folder)) == count, 'the service\'s own was asked'
 
 
 def test_trust_in_a_fresh_store(folder):
