@@ -279,10 +279,8 @@ class Gateway:
         wait_until(lambda: all(row['state'] == 'running' for row in self.status()), lambda: f'{self.status()} to run')
 
     def counter(self, name):
-        """Sum of one counter over all processes, from `metrics` or `status`; None where nobody prints it."""
-        done = run_command('metrics', '-c', self.config, env=self.env)
-        found = re.findall(rf'^portcullis_{name}(?:_total)?(?:\{{[^}}]*\}})? (\d+)', done.stdout, re.M)
-        return sum(map(int, found)) if done.returncode == 0 and found else None
+        """Sum of one counter over all processes, from `status --json`."""
+        return sum(row.get('counters', {}).get(name, 0) for row in self.status())
 
     def reload(self, text=None):
         if text is not None:
