@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from gateway import Gateway, program, run_command, wait_until
+from gateway import Gateway, Process, program, run_command, wait_until
 
 SITE = 'listen 127.0.0.1:{port}\nsite localhost { respond 200 "local" }\n'
 
@@ -20,14 +20,14 @@ def ca(folder, *arguments, **more):
     return run_command('ca', *arguments, env={'PORTCULLIS_STATE': folder + '/state', **more.pop('env', {})}, **more)
 
 
-def vaults():
-    """Pids of vaults of this very program."""
+def vaults(folder):
+    """Pids of vaults of this very program that hold something below the folder."""
     found = []
     for pid in filter(str.isdigit, os.listdir('/proc')):
         try:
             with open(f'/proc/{pid}/cmdline', encoding='utf-8') as file:
                 is_vault = file.read().replace('\0', ' ').strip() == 'portcullis vault'
-            if is_vault and os.path.samefile(f'/proc/{pid}/exe', program()):
+            if is_vault and os.path.samefile(f'/proc/{pid}/exe', program()) and Process(int(pid)).holds(folder):
                 found.append(int(pid))
         except OSError:
             pass
@@ -46,7 +46,7 @@ def test_an_empty_list_makes_nothing(folder):
 
 
 def test_from_init_to_issue(folder):
-    before = vaults()
+    before = vaults(folder)
     done = ca(folder, 'init')
     assert done.returncode == 0 and folder + '/state/keys' in done.stdout, done
     root = ca(folder, 'root').stdout
@@ -69,7 +69,7 @@ def test_from_init_to_issue(folder):
     assert row['usage'] == 'client' and 4.9 < (row['expires'] - time.time()) / 86400 <= 5
     serial = openssl('x509', '-noout', '-serial', '-in', folder + '/a.test.crt').strip().partition('=')[2]
     assert int(serial, 16) == int(row['serial'], 16)
-    assert vaults() == before, 'a command leaves no vault'
+    assert vaults(folder) == before, 'a command leaves no vault'
 
 
 @pytest.mark.parametrize('taken', ['a.test.key', 'a.test.crt'])
@@ -108,7 +108,7 @@ def test_two_at_once_wait_for_each_other(folder):
 
 
 def test_a_killed_command_leaves_no_vault(folder):
-    before = vaults()
+    before = vaults(folder)
     assert ca(folder, 'init').returncode == 0
     for wait_ms in (0, 5, 10, 20, 40):
         process = subprocess.Popen([program(), 'ca', 'issue', f'k{wait_ms}.test'], cwd=folder, stdout=subprocess.DEVNULL,
@@ -116,20 +116,20 @@ def test_a_killed_command_leaves_no_vault(folder):
         time.sleep(wait_ms / 1000)
         process.kill()
         process.wait()
-    wait_until(lambda: vaults() == before, 'the vaults to end')
+    wait_until(lambda: vaults(folder) == before, 'the vaults to end')
     assert ca(folder, 'root').returncode == 0
 
 
 def test_with_a_service():
     with Gateway(SITE) as gateway:
-        count = len(vaults())
+        count = len(vaults(folder))
         root = run_command('ca', 'root', '-c', gateway.config)
         assert root.returncode == 0 and root.stdout.startswith('-----BEGIN CERTIFICATE-----')
         done = run_command('ca', 'issue', '*.a.test', '--out', gateway.folder + '/a', '-c', gateway.config)
         assert (done.returncode, done.stderr) == (0, ''), done
         names = [row['names'] for row in json.loads(run_command('ca', 'list', '--json', '-c', gateway.config).stdout)]
         assert ['localhost'] in names and ['*.a.test'] in names
-        assert len(vaults()) == count, 'the service\'s own was asked'
+        assert len(vaults(folder)) == count, 'the service\'s own was asked'
 
 
 def test_trust_in_a_fresh_store(folder):

@@ -2,6 +2,7 @@
 import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 
@@ -192,3 +193,14 @@ def test_keys_are_readable_by_the_starter_only(store):
         assert seen(gateway)[0] == leaf(store, 'ec')
         assert get(gateway.port, '/', tls=tls_context(), name='www.example.com').text == 'secret'
     shutil.rmtree(folder)
+
+
+def test_a_key_outlives_its_vault(store):
+    """The next vault gets the same descriptors, and the next keyholder its keys from there."""
+    with Gateway(site(store, ('ec.crt', 'ec.key'), ('rsa.crt', 'rsa.key'))) as gateway:
+        for _ in range(2):
+            for kind in ('vault', 'keyholder'):
+                gateway.settle()
+                for pid in gateway.pids(kind):
+                    os.kill(pid, signal.SIGKILL)
+                assert seen(gateway)[0] == leaf(store, 'ec')
