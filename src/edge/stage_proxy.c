@@ -109,6 +109,22 @@ static enum exchange_verdict answer_failure(struct exchange *exchange)
 	return exchange_answer(exchange, status ? status : 502, end);
 }
 
+/* Expect: 100-continue went along; the origin's 100, or a second without one, pulls the body. */
+static void pull_reluctant(struct exchange *exchange)
+{
+	struct edge *edge = exchange->edge;
+
+	if (!pump_is_open(&exchange->request_pump) || exchange->request_pump.sink)
+		return;
+	if (exchange->fetch.origin_continue ||
+	    edge->now_ns - exchange->dispatched_ns >= telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value) {
+		pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
+		exchange->wants_turn = true;
+	} else {
+		exchange_wake_at(exchange, exchange->dispatched_ns + telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value);
+	}
+}
+
 static enum exchange_verdict start(struct exchange *exchange)
 {
 	struct edge *edge = exchange->edge;
@@ -129,25 +145,11 @@ static enum exchange_verdict start(struct exchange *exchange)
 	if (pump_is_open(&exchange->request_pump) && !exchange->request_pump.is_reluctant)
 		pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
 	exchange->step = PROXY_HEAD;
+	/* On a pooled connection nothing wakes it before the origin's 100: its second begins here. */
+	pull_reluctant(exchange);
 	/* Not to lose a turn: the request's first bytes leave with its head. */
 	exchange_pumps_run(exchange);
 	return exchange->interrupt != EXCHANGE_NEXT ? EXCHANGE_YIELD : EXCHANGE_WAIT;
-}
-
-/* Expect: 100-continue went along; the origin's 100, or a second without one, pulls the body. */
-static void pull_reluctant(struct exchange *exchange)
-{
-	struct edge *edge = exchange->edge;
-
-	if (!pump_is_open(&exchange->request_pump) || exchange->request_pump.sink)
-		return;
-	if (exchange->fetch.origin_continue ||
-	    edge->now_ns - exchange->dispatched_ns >= telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value) {
-		pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
-		exchange->wants_turn = true;
-	} else {
-		exchange_wake_at(exchange, exchange->dispatched_ns + telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value);
-	}
 }
 
 static enum exchange_verdict take_head(struct exchange *exchange)
