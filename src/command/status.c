@@ -1,6 +1,6 @@
-#include <string.h>
-
 #include "command/control.h"
+
+#include <string.h>
 
 static const char *state_name(uint32_t state)
 {

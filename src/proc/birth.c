@@ -1,9 +1,9 @@
 /* Starting a process of the table, by the supervisor or by a command without one. */
+#include "proc/supervisor_internal.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "proc/supervisor_internal.h"
 
 enum { ENVIRONMENT_MAX = 512, HTTPS_PORT = 443, END_WAIT_MS = 5000 };
 
@@ -44,13 +44,15 @@ int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop,
 	char role[48], number[16];
 	const char *arguments[4] = { "portcullis", row->name };
 	const char *environment[ENVIRONMENT_MAX];
-	struct os_pass pass = { .number = PROC_CHANNEL_FD };
+	struct os_pass pass[] = { { .number = PROC_CHANNEL_FD }, { .number = 0 }, { .number = 1 } };
+	OS_AUTO_FD nothing = -1;
 	struct os_process_config config = {
 		.program_fd = os_program(),
 		.arguments = arguments,
 		.environment = environment,
-		.pass = &pass,
-		.pass_count = 1,
+		.pass = pass,
+		/* The starter's terminal is nobody's to read, and only the log's to write. */
+		.pass_count = row->kind == IPC_LOG ? 2 : 3,
 		.is_detached = true,
 	};
 	int ends[2], err;
@@ -65,8 +67,11 @@ int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop,
 	err = os_packet_pair(ends);
 	if (err < 0)
 		return err;
-	pass.fd = ends[1];
-	err = os_process_start(&config, ret_process);
+	err = os_open(OS_FOLDER_CURRENT, "/dev/null", OS_OPEN_READ_WRITE, 0, &nothing);
+	pass[0].fd = ends[1];
+	pass[1].fd = pass[2].fd = nothing;
+	if (!err)
+		err = os_process_start(&config, ret_process);
 	os_close(ends[1]);
 	if (err < 0) {
 		os_close(ends[0]);

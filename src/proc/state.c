@@ -1,7 +1,7 @@
 /* The state folder: who serves it (lock), and where its sockets are. */
-#include <string.h>
-
 #include "proc/supervisor_internal.h"
+
+#include <string.h>
 
 enum { SERVING_BYTE = 0, CHANGING_BYTE = 1, LOCK_WAIT_MS = 30 * 1000, LOCK_STEP_MS = 100, PATH_MAX_LEN = 4096 };
 
@@ -110,10 +110,19 @@ int state_lock_reader(struct supervisor *supervisor, int *ret_fd)
 
 static int open_folder(struct supervisor *supervisor, const char *path, int *ret_fd)
 {
+	struct os_file_info info;
 	int err = os_folder_make(OS_FOLDER_CURRENT, path, 0700);
 
 	if (!err)
 		err = os_open(OS_FOLDER_CURRENT, path, OS_OPEN_FOLDER, 0, ret_fd);
+	if (!err)
+		err = os_file_info(*ret_fd, &info);
+	/* Whoever may write in it has our sockets, keys and lock. */
+	if (!err && ((info.uid != 0 && info.uid != os_uid()) || info.mode & 0022)) {
+		supervisor_fault(supervisor, "state folder %s: others may write in it (it is uid %u's, mode %03o)\n", path,
+				 info.uid, info.mode & 0777);
+		return -EPERM;
+	}
 	if (err < 0)
 		supervisor_fault(supervisor, "state folder %s: %s\n", path, strerror(-err));
 	return err;

@@ -19,8 +19,8 @@ struct vault_leaf {
 	uint64_t id, change;
 	int64_t renewal_due_s;
 	struct keys_handle handle; /* its newest key */
-	bool has_failed; /* to be renewed, and it was said */
-	struct span names; /* each NUL-terminated, behind this struct */
+	bool has_failed;           /* to be renewed, and it was said */
+	struct span names;         /* each NUL-terminated, behind this struct */
 };
 
 /* ---- Work on the folder ------------------------------------------------------------------------------------- */
@@ -33,7 +33,9 @@ static int64_t now_s(const struct vault *vault)
 void vault_task_begin(struct vault *vault, struct keys_task *task, struct arena *arena)
 {
 	arena_init(arena, VAULT_ARENA_MAX);
-	*task = (struct keys_task){ .folder = vault->folder, .arena = arena, .now_s = now_s(vault) };
+	*task = (struct keys_task){ .folder = vault->folder,
+				    .arena = arena,
+				    .now_s = now_s(vault) };
 }
 
 void vault_task_end(struct keys_task *task)
@@ -67,7 +69,8 @@ static void notice(struct proc_self *self, struct span text)
 	struct ipc_notice body = { { 0 } };
 
 	if (text.len && !proc_is_orphan(self) &&
-	    ipc_send(proc_supervisor(self), IPC_MESSAGE_notice, &body, span_first(text, 2048), NULL, 0))
+	    ipc_send(proc_supervisor(self), IPC_MESSAGE_notice, &body, span_first(text, 2048), NULL,
+		     0))
 		proc_exit(self, PROC_EXIT_FAULT);
 }
 
@@ -75,13 +78,13 @@ static void notice(struct proc_self *self, struct span text)
 
 static bool is_same_handle(const struct keys_handle *a, const struct keys_handle *b)
 {
-	return a->usage == b->usage && memcmp(a->spki_hash, b->spki_hash, sizeof(a->spki_hash)) == 0;
+	return a->usage == b->usage &&
+	       memcmp(a->spki_hash, b->spki_hash, sizeof(a->spki_hash)) == 0;
 }
 
 static struct vault_key *key_find(struct vault *vault, const struct keys_handle *handle)
 {
-	LIST_EACH(&vault->keys, node)
-	{
+	LIST_EACH(&vault->keys, node) {
 		struct vault_key *key = LIST_ITEM(node, struct vault_key, link);
 
 		if (is_same_handle(&key->handle, handle))
@@ -98,7 +101,8 @@ static void key_remove(struct vault *vault, struct vault_key *key)
 }
 
 /* Without memory the keyholder is told that there is no such key. */
-static void key_add(struct vault *vault, const struct keys_handle *handle, struct crypto_key *key, uint64_t change)
+static void key_add(struct vault *vault, const struct keys_handle *handle, struct crypto_key *key,
+		    uint64_t change)
 {
 	struct vault_key *known = key_find(vault, handle);
 
@@ -132,7 +136,8 @@ static bool is_key_of_plan(const struct proc_self *self, const struct keys_handl
 
 /* ---- Faults of a change: told at once, and again as the answer to its `prepare` ------------------------------- */
 
-static void fault_tell(struct vault *vault, struct proc_self *self, uint64_t change, uint32_t line, struct span why)
+static void fault_tell(struct vault *vault, struct proc_self *self, uint64_t change, uint32_t line,
+		       struct span why)
 {
 	struct ipc_refused body = { .change = change, .line = line };
 	struct writer writer = writer_of(vault->fault, sizeof(vault->fault));
@@ -143,14 +148,15 @@ static void fault_tell(struct vault *vault, struct proc_self *self, uint64_t cha
 	vault->fault_line = line;
 	if (!change)
 		notice(self, why);
-	else if (ipc_send(proc_supervisor(self), IPC_MESSAGE_refused, &body, span_first(why, 4096), NULL, 0))
+	else if (ipc_send(proc_supervisor(self), IPC_MESSAGE_refused, &body, span_first(why, 4096),
+			  NULL, 0))
 		proc_exit(self, PROC_EXIT_FAULT);
 }
 
 /* ---- Keys that the text names ------------------------------------------------------------------------------------ */
 
-static void on_key_file(struct vault *vault, struct proc_self *self, const struct ipc_key_file *body,
-			struct ipc_message *message)
+static void on_key_file(struct vault *vault, struct proc_self *self,
+			const struct ipc_key_file *body, struct ipc_message *message)
 {
 	int fd = message->descriptor_count ? message->descriptors[0] : -1;
 	struct keys_handle handle = { .usage = KEYS_USAGE_SERVER };
@@ -160,7 +166,8 @@ static void on_key_file(struct vault *vault, struct proc_self *self, const struc
 	struct arena arena;
 	int outcome;
 
-	if (!span_cut(&tail, '\0', &place) || !span_cut(&tail, '\0', &cert) || !span_cut(&tail, '\0', &path))
+	if (!span_cut(&tail, '\0', &place) || !span_cut(&tail, '\0', &cert) ||
+	    !span_cut(&tail, '\0', &path))
 		return;
 	vault_task_begin(vault, &task, &arena);
 	outcome = keys_file_load(fd, body->spki_hash, &arena, &key, &why);
@@ -168,8 +175,9 @@ static void on_key_file(struct vault *vault, struct proc_self *self, const struc
 		memcpy(handle.spki_hash, body->spki_hash, sizeof(handle.spki_hash));
 		key_add(vault, &handle, key, body->change);
 	} else {
-		text = arena_format(&arena, "%.*s: error: key %.*s %.*s\n", SPAN_ARG(place), SPAN_ARG(path),
-				    SPAN_ARG(outcome < 0 ? SPAN("could not be read: out of memory") : why));
+		text = arena_format(
+			&arena, "%.*s: error: key %.*s %.*s\n", SPAN_ARG(place), SPAN_ARG(path),
+			SPAN_ARG(outcome < 0 ? SPAN("could not be read: out of memory") : why));
 		fault_tell(vault, self, body->change, body->line, text);
 	}
 	vault_task_end(&task);
@@ -179,8 +187,7 @@ static void on_key_file(struct vault *vault, struct proc_self *self, const struc
 
 static struct vault_leaf *leaf_find(struct vault *vault, uint64_t id)
 {
-	LIST_EACH(&vault->leaves, node)
-	{
+	LIST_EACH(&vault->leaves, node) {
 		struct vault_leaf *leaf = LIST_ITEM(node, struct vault_leaf, link);
 
 		if (leaf->id == id)
@@ -189,9 +196,11 @@ static struct vault_leaf *leaf_find(struct vault *vault, uint64_t id)
 	return NULL;
 }
 
-static struct vault_leaf *leaf_remember(struct vault *vault, uint64_t id, uint64_t change, struct span names)
+static struct vault_leaf *leaf_remember(struct vault *vault, uint64_t id, uint64_t change,
+					struct span names)
 {
-	struct vault_leaf *old = leaf_find(vault, id), *leaf = heap_alloc(sizeof(*leaf) + names.len);
+	struct vault_leaf *old = leaf_find(vault, id),
+			  *leaf = heap_alloc(sizeof(*leaf) + names.len);
 
 	if (!leaf)
 		return NULL;
@@ -208,8 +217,8 @@ static struct vault_leaf *leaf_remember(struct vault *vault, uint64_t id, uint64
 	return leaf;
 }
 
-static int leaf_send(struct vault *vault, struct proc_self *self, uint64_t change, struct vault_leaf *leaf,
-		     struct keys_leaf *ready)
+static int leaf_send(struct vault *vault, struct proc_self *self, uint64_t change,
+		     struct vault_leaf *leaf, struct keys_leaf *ready)
 {
 	struct ipc_leaf body = { .change = change, .id = leaf->id };
 
@@ -221,7 +230,8 @@ static int leaf_send(struct vault *vault, struct proc_self *self, uint64_t chang
 }
 
 /* 0, or an outcome with task->why. */
-static int leaf_make(struct keys_task *task, const struct vault_leaf *leaf, struct keys_leaf *ret_ready)
+static int leaf_make(struct keys_task *task, const struct vault_leaf *leaf,
+		     struct keys_leaf *ret_ready)
 {
 	struct span names[VAULT_NAMES_MAX];
 	size_t count = vault_names(leaf->names, names);
@@ -238,8 +248,8 @@ static int leaf_make(struct keys_task *task, const struct vault_leaf *leaf, stru
 	return made;
 }
 
-static void on_leaf_wanted(struct vault *vault, struct proc_self *self, const struct ipc_leaf_wanted *body,
-			   struct span names)
+static void on_leaf_wanted(struct vault *vault, struct proc_self *self,
+			   const struct ipc_leaf_wanted *body, struct span names)
 {
 	struct vault_leaf *leaf = leaf_remember(vault, body->id, body->change, names);
 	struct keys_leaf ready = { 0 };
@@ -253,8 +263,9 @@ static void on_leaf_wanted(struct vault *vault, struct proc_self *self, const st
 	if (outcome == 0)
 		outcome = leaf_send(vault, self, body->change, leaf, &ready) ? -EPIPE : 0;
 	if (outcome) {
-		struct span text = arena_format(&arena, "the local CA has no certificate for this site: %.*s\n",
-						SPAN_ARG(task.why.len ? task.why : SPAN("out of memory")));
+		struct span text = arena_format(
+			&arena, "the local CA has no certificate for this site: %.*s\n",
+			SPAN_ARG(task.why.len ? task.why : SPAN("out of memory")));
 
 		fault_tell(vault, self, body->change, 0, text);
 	}
@@ -281,8 +292,9 @@ static void renew(struct vault *vault, struct proc_self *self, struct vault_leaf
 	if (leaf->renewal_due_s <= task.now_s)
 		leaf->renewal_due_s = task.now_s + RENEWAL_RETRY_S;
 	if (outcome != 0 && !leaf->has_failed)
-		notice(self, arena_format(&arena, "an internal certificate could not be renewed: %.*s",
-					  SPAN_ARG(task.why.len ? task.why : SPAN("out of memory"))));
+		notice(self,
+		       arena_format(&arena, "an internal certificate could not be renewed: %.*s",
+				    SPAN_ARG(task.why.len ? task.why : SPAN("out of memory"))));
 	else if (!leaf->has_failed)
 		notice(self, task.notice);
 	leaf->has_failed = outcome != 0 || (!ready.is_new && task.notice.len);
@@ -292,7 +304,8 @@ static void renew(struct vault *vault, struct proc_self *self, struct vault_leaf
 static bool leaf_is_due(const struct vault_leaf *leaf, int64_t now)
 {
 	/* Far in the future: the clock was moved back since; look again, it costs a file. */
-	return now >= leaf->renewal_due_s || leaf->renewal_due_s > now + CERT_LEAF_DAYS_MAX * (int64_t)CERT_DAY_S;
+	return now >= leaf->renewal_due_s ||
+	       leaf->renewal_due_s > now + CERT_LEAF_DAYS_MAX * (int64_t)CERT_DAY_S;
 }
 
 /* ---- Ticket keys -------------------------------------------------------------------------------------------------- */
@@ -322,7 +335,8 @@ static void on_tickets_spoiled(struct vault *vault)
 	if (!vault->tickets || vault->is_frozen)
 		return;
 	/* At most once a minute; the second time in it is not forgotten but waits (on_second). */
-	vault->are_tickets_spoiled = vault->tickets_replaced_s && now >= vault->tickets_replaced_s &&
+	vault->are_tickets_spoiled = vault->tickets_replaced_s &&
+				     now >= vault->tickets_replaced_s &&
 				     now < vault->tickets_replaced_s + TICKETS_SPOILED_AT_MOST_S;
 	if (vault->are_tickets_spoiled)
 		return;
@@ -364,12 +378,14 @@ static void on_orphaned(void *state, struct proc_self *self)
 	if (vault->has_rescue)
 		vault_rescue_begin(vault);
 	else
-		proc_exit(self, 0); /* the command that started it is gone, and nobody comes after it */
+		proc_exit(self,
+			  0); /* the command that started it is gone, and nobody comes after it */
 }
 
 /* ---- The process ---------------------------------------------------------------------------------------------------------- */
 
-static int on_grant(void *state, struct proc_self *self, const struct ipc_grant *grant, struct ipc_message *message)
+static int on_grant(void *state, struct proc_self *self, const struct ipc_grant *grant,
+		    struct ipc_message *message)
 {
 	struct vault *vault = state;
 	void *memory;
@@ -389,7 +405,8 @@ static int on_grant(void *state, struct proc_self *self, const struct ipc_grant 
 		vault->has_rescue = true;
 		return 0;
 	case IPC_GRANT_TICKETS:
-		failed = os_memory_map(message->descriptors[0], sizeof(*vault->tickets), NULL, OS_MAP_WRITE, &memory);
+		failed = os_memory_map(message->descriptors[0], sizeof(*vault->tickets), NULL,
+				       OS_MAP_WRITE, &memory);
 		if (!failed)
 			vault->tickets = memory;
 		return failed;
@@ -421,7 +438,8 @@ static int on_sandboxed(void *state, struct proc_self *self)
 	return failed;
 }
 
-static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel, struct ipc_message *message)
+static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel,
+		       struct ipc_message *message)
 {
 	struct vault *vault = state;
 
@@ -463,8 +481,7 @@ static enum proc_prepare_result on_prepare(void *state, struct proc_self *self, 
 
 static bool is_key_of_leaf(struct vault *vault, const struct keys_handle *handle)
 {
-	LIST_EACH(&vault->leaves, node)
-	{
+	LIST_EACH(&vault->leaves, node) {
 		if (is_same_handle(&LIST_ITEM(node, struct vault_leaf, link)->handle, handle))
 			return true;
 	}
@@ -476,17 +493,16 @@ static void tidy(struct vault *vault, struct proc_self *self)
 {
 	const struct snapshot *snapshot = proc_snapshot(self);
 
-	LIST_EACH(&vault->leaves, leaf_node)
-	{
+	LIST_EACH(&vault->leaves, leaf_node) {
 		struct vault_leaf *leaf = LIST_ITEM(leaf_node, struct vault_leaf, link);
 
-		if (leaf->change > vault->settled || !snapshot || snapshot_find_certificate(snapshot, leaf->id))
+		if (leaf->change > vault->settled || !snapshot ||
+		    snapshot_find_certificate(snapshot, leaf->id))
 			continue;
 		list_remove(&leaf->link);
 		heap_free(leaf);
 	}
-	LIST_EACH(&vault->keys, key_node)
-	{
+	LIST_EACH(&vault->keys, key_node) {
 		struct vault_key *key = LIST_ITEM(key_node, struct vault_key, link);
 
 		if (key->change <= vault->settled && !is_key_of_plan(self, &key->handle) &&
@@ -521,8 +537,7 @@ static void on_second(void *state, struct proc_self *self)
 	vault->is_to_tidy = false;
 	if (vault->is_frozen)
 		return;
-	LIST_EACH(&vault->leaves, node)
-	{
+	LIST_EACH(&vault->leaves, node) {
 		struct vault_leaf *leaf = LIST_ITEM(node, struct vault_leaf, link);
 
 		if (leaf->change <= vault->settled && leaf_is_due(leaf, now))

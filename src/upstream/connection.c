@@ -31,7 +31,6 @@ int upstream_connection_dial(struct upstream_connection *connection)
 	int outcome;
 
 	connection->timer.on_due = on_due;
-	connection->dial_deadline_ns = upstream_now_ns(upstream) + timeout_ms * OS_MS;
 	/* The dialer keeps the time itself. What is waited longer is for one that hangs and is replaced: the
 	 * question is then asked again. */
 	upstream_deadline_in(connection, timeout_ms + DIALER_GRACE_MS);
@@ -46,12 +45,8 @@ int upstream_connection_dial(struct upstream_connection *connection)
 void upstream_dial_wanted(const struct upstream_connection *connection, uint64_t *ret_origin_id,
 			  uint32_t *ret_timeout_ms)
 {
-	uint64_t now_ns = upstream_now_ns(connection->upstream);
-	uint64_t left_ns =
-		connection->dial_deadline_ns > now_ns ? connection->dial_deadline_ns - now_ns : 0;
-
 	*ret_origin_id = connection->origin->id;
-	*ret_timeout_ms = (uint32_t)(left_ns / OS_MS) + 1;
+	*ret_timeout_ms = connection->fetch->request->limits.connect_ms;
 }
 
 static void peer_text(struct upstream_connection *connection)
@@ -127,6 +122,7 @@ static int stand(struct upstream_connection *connection, int fd)
 
 void upstream_dialed(struct upstream_connection *connection, int fd, uint32_t connect_us)
 {
+	uint32_t limit_ms;
 	int outcome;
 
 	connection->is_asked = false;
@@ -151,6 +147,9 @@ void upstream_dialed(struct upstream_connection *connection, int fd, uint32_t co
 		return;
 	}
 	connection->phase = UPSTREAM_PHASE_HANDSHAKE;
+	/* What connecting left of its time is the handshake's. */
+	limit_ms = connection->fetch->request->limits.connect_ms;
+	upstream_deadline_in(connection, connect_us / 1000 < limit_ms ? limit_ms - connect_us / 1000 : 1);
 	handshake_run(connection);
 }
 

@@ -60,7 +60,7 @@ struct upstream_connection {
 	struct os_timer timer;
 	uint64_t question; /* to the dialer */
 	bool is_asked;
-	uint64_t dial_deadline_ns, idle_since_ns, active_ns /* of a tunnel: the last byte */;
+	uint64_t idle_since_ns, active_ns /* of a tunnel: the last byte */;
 	uint32_t connect_us;
 
 	struct codec_h1_client client;

@@ -156,15 +156,15 @@ def test_a_switched_symlink_is_picked_up_under_load(store, live, test_build):
             pids = gateway.roles()
             assert seen(gateway)[0] == leaf(store, 'ec')
             point(live, 'crt', 2)
-            gateway.move_clock(61)
+            gateway.move_clock(61, step=4)
             wait_until(lambda: any('www.crt' in str(e) or 'key' in str(e.get('message')) for e in gateway.events), lambda: f'an event: {gateway.events}')
             assert seen(gateway)[0] == leaf(store, 'ec')
             point(live, 'key', 2)
-            gateway.move_clock(61)
+            gateway.move_clock(61, step=4)
             wait_until(lambda: seen(gateway)[0] == leaf(store, 'ec2'), 'the new certificate')
             point(live, 'crt', 3)
             point(live, 'key', 3)
-            gateway.move_clock(61)
+            gateway.move_clock(61, step=4)
             load.wait_for(100)
             assert seen(gateway)[0] == leaf(store, 'ec2'), 'an expired one is not swapped in'
         assert not load.failed, load.failed[:5]
