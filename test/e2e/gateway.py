@@ -278,9 +278,12 @@ class Gateway:
         """Waits until every process runs (one that is stopped while it starts has 30 s, not 2)."""
         wait_until(lambda: all(row['state'] == 'running' for row in self.status()), lambda: f'{self.status()} to run')
 
-    def counter(self, name):
-        """Sum of one counter over all processes, from `status --json`."""
-        return sum(row.get('counters', {}).get(name, 0) for row in self.status())
+    def counter(self, name, role=None):
+        """One counter of `status --json`, summed over all processes (of one kind: role is its place in
+        enum ipc_kind, or its name)."""
+        kinds = ['supervisor', 'worker', 'keyholder', 'vault', 'files', 'dialer', 'log']
+        wanted = kinds[role] if isinstance(role, int) else role
+        return sum(row.get('counters', {}).get(name, 0) for row in self.status() if wanted in (None, row['process']))
 
     def reload(self, text=None):
         if text is not None:
