@@ -1,7 +1,7 @@
 /* Commands that ask the running service over control.sock. */
-#include <string.h>
-
 #include "command/control.h"
+
+#include <string.h>
 
 #include "command/command.h"
 #include "conf/conf.h"

@@ -1,6 +1,14 @@
+#include "command/control.h"
+
 #include <string.h>
 
-#include "command/control.h"
+#include "telemetry/telemetry.h"
+
+/* A process's range of shared memory, copied once: it goes on changing. */
+struct seen {
+	struct ipc_range range;
+	struct telemetry_counters counters;
+};
 
 static const char *state_name(uint32_t state)
 {
@@ -37,22 +45,43 @@ static void write_parts(struct writer *out, uint32_t bits, bool json)
 	}
 }
 
-static bool map_range(const struct ipc_message *message, struct ipc_range *ret_range)
+static bool map_range(const struct ipc_message *message, struct seen *ret_seen)
 {
+	struct ipc_range *ret_range = &ret_seen->range;
 	void *memory;
 
-	memset(ret_range, 0, sizeof(*ret_range));
+	memset(ret_seen, 0, sizeof(*ret_seen));
 	if (!message->descriptor_count ||
 	    os_memory_map(message->descriptors[0], IPC_RANGE_SIZE, NULL, 0, &memory) < 0)
 		return false;
 	memcpy(ret_range, memory, sizeof(*ret_range));
+	memcpy(&ret_seen->counters, ((const struct ipc_range *)memory)->counters, sizeof(ret_seen->counters));
 	os_memory_unmap(memory, IPC_RANGE_SIZE);
 	return ret_range->format == IPC_RANGE_FORMAT;
 }
 
-static void print_json(const struct ipc_status_row *row, const struct ipc_range *range, bool is_first)
+static void write_counters(struct writer *out, const struct telemetry_counters *counters)
 {
-	char text[4096];
+	static const char *const names[] = {
+#define X(id, name, help) [TELEMETRY_COUNTER_##id] = name,
+		TELEMETRY_COUNTERS(X)
+#undef X
+	};
+	bool is_first = true;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (!counters->counters[i])
+			continue;
+		write_format(out, "%s\"%s\":%llu", is_first ? "" : ",", names[i],
+			     (unsigned long long)counters->counters[i]);
+		is_first = false;
+	}
+}
+
+static void print_json(const struct ipc_status_row *row, const struct seen *seen, bool is_first)
+{
+	const struct ipc_range *range = &seen->range;
+	char text[16384];
 	struct writer out = writer_of(text, sizeof(text));
 
 	write_format(&out,
@@ -66,7 +95,10 @@ static void print_json(const struct ipc_status_row *row, const struct ipc_range 
 	write_parts(&out, row->enforced, true);
 	write_str(&out, "],\"missing\":[");
 	write_parts(&out, row->missing, true);
-	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u}", row->landlock_abi, row->secret_memory);
+	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u,\"counters\":{", row->landlock_abi,
+		     row->secret_memory);
+	write_counters(&out, &seen->counters);
+	write_str(&out, "}}");
 	os_out(writer_done(&out));
 }
 
@@ -113,7 +145,7 @@ static int status_run(const struct command_line *line)
 	bool json = command_has(line, "--json"), is_over = false, is_first = true;
 	struct ipc_channel channel;
 	struct ipc_message message;
-	struct ipc_range range;
+	struct seen seen;
 	int err = command_connect(line, &channel);
 
 	if (err)
@@ -125,11 +157,11 @@ static int status_run(const struct command_line *line)
 	while (!is_over && !(err = command_wait(&channel, &message))) {
 		is_over = message.number == IPC_MESSAGE_answer_end;
 		if (message.number == IPC_MESSAGE_status_row) {
-			map_range(&message, &range);
+			map_range(&message, &seen);
 			if (json)
-				print_json(message.body, &range, is_first);
+				print_json(message.body, &seen, is_first);
 			else
-				print_text(message.body, &range, message.tail);
+				print_text(message.body, &seen.range, message.tail);
 			is_first = false;
 		}
 		ipc_message_done(&message);

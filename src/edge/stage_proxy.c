@@ -148,6 +148,8 @@ static enum exchange_verdict start(struct exchange *exchange)
 		/* Now, too: on a pooled connection nothing else may happen that would set the time. */
 		pull_reluctant(exchange);
 	exchange->step = PROXY_HEAD;
+	/* On a pooled connection nothing wakes it before the origin's 100: its second begins here. */
+	pull_reluctant(exchange);
 	/* Not to lose a turn: the request's first bytes leave with its head. */
 	exchange_pumps_run(exchange);
 	return exchange->interrupt != EXCHANGE_NEXT ? EXCHANGE_YIELD : EXCHANGE_WAIT;

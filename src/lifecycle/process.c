@@ -1,6 +1,6 @@
-#include <string.h>
-
 #include "lifecycle/lifecycle_internal.h"
+
+#include <string.h>
 
 bool lifecycle_wants_process(const struct lifecycle_wants *wants, const struct lifecycle_process *process)
 {

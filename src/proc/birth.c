@@ -1,9 +1,9 @@
 /* Starting a process of the table, by the supervisor or by a command without one. */
+#include "proc/supervisor_internal.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "proc/supervisor_internal.h"
 
 enum { ENVIRONMENT_MAX = 512, HTTPS_PORT = 443, END_WAIT_MS = 5000 };
 

@@ -1,8 +1,8 @@
 /* A change on its way: the check job, the vault's part, data sets and snapshots to every member. */
+#include "proc/supervisor_internal.h"
+
 #include <signal.h>
 #include <string.h>
-
-#include "proc/supervisor_internal.h"
 
 enum { INPUTS_MS = 60 * 1000 };
 
@@ -221,7 +221,7 @@ void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecyc
 
 /* ---- The vault's part ------------------------------------------------------------------------------ */
 
-void change_send_keys(struct supervisor *supervisor, struct child *vault, const struct plan *plan, uint64_t change)
+void change_send_keys(struct child *vault, const struct plan *plan, uint64_t change)
 {
 	const struct plan_row *row;
 	size_t cursor = 0;
@@ -230,11 +230,11 @@ void change_send_keys(struct supervisor *supervisor, struct child *vault, const 
 		struct ipc_key_file body = { .change = change, .id = row->row.id, .line = row->row.line };
 
 		memcpy(body.spki_hash, row->row.spki_hash, sizeof(body.spki_hash));
-		child_send(supervisor, vault, IPC_MESSAGE_key_file, &body, row->tail, &row->fd, row->fd >= 0 ? 1 : 0);
+		child_send(vault, IPC_MESSAGE_key_file, &body, row->tail, &row->fd, row->fd >= 0 ? 1 : 0);
 	}
 	cursor = 0;
 	while ((row = plan_next(plan, IPC_PLAN_CERTIFICATE_INTERNAL, &cursor)))
-		child_send(supervisor, vault, IPC_MESSAGE_leaf_wanted,
+		child_send(vault, IPC_MESSAGE_leaf_wanted,
 			   &(struct ipc_leaf_wanted){ .change = change, .id = row->row.id }, row->tail, NULL, 0);
 }
 
@@ -253,7 +253,7 @@ static bool is_gathered(const struct plan *plan)
 
 void change_gather(struct supervisor *supervisor, struct child *vault, uint64_t change)
 {
-	change_send_keys(supervisor, vault, supervisor->next, change);
+	change_send_keys(vault, supervisor->next, change);
 	if (is_gathered(supervisor->next))
 		lifecycle_on_gathered(supervisor->lifecycle, true);
 }
@@ -323,7 +323,7 @@ void change_prepare(struct supervisor *supervisor, struct child *child, uint64_t
 		if (!wants_data(kind, data.what) || data.change <= child->data_committed)
 			continue;
 		data.change = change;
-		child_send(supervisor, child, IPC_MESSAGE_data, &data, SPAN_NONE, &plan->data[i].fd, 1);
+		child_send(child, IPC_MESSAGE_data, &data, SPAN_NONE, &plan->data[i].fd, 1);
 	}
 	child->data_sent = supervisor->data_serial;
 	has_snapshot = child->plan_committed != plan->change;
@@ -332,7 +332,7 @@ void change_prepare(struct supervisor *supervisor, struct child *child, uint64_t
 		prepare.address = plan->address;
 		prepare.size = plan->size;
 	}
-	child_send(supervisor, child, IPC_MESSAGE_prepare, &prepare, SPAN_NONE, &plan->snapshot_fd,
+	child_send(child, IPC_MESSAGE_prepare, &prepare, SPAN_NONE, &plan->snapshot_fd,
 		   has_snapshot ? 1 : 0);
 }
 

@@ -3,10 +3,11 @@
  * Two steps, two sandboxes. In the first it opens all that the text names and parses nothing of it but the
  * text itself; key files are passed on unread. In the second it has no file system left, and only then
  * reads certificates. */
+#include "proc/proc.h"
+
 #include <string.h>
 
 #include "cert/cert.h"
-#include "proc/proc.h"
 
 enum {
 	CHECK_WAIT_MS = 30000,

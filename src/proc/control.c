@@ -1,7 +1,7 @@
 /* control.sock: what commands ask of the running service. */
-#include <string.h>
-
 #include "proc/supervisor_internal.h"
+
+#include <string.h>
 
 static void command_drop(struct command *command)
 {
@@ -9,7 +9,7 @@ static void command_drop(struct command *command)
 	command->is_dead = true;
 }
 
-static void send(struct command *command, enum ipc_number number, const void *body, struct span tail,
+static void answer_send(struct command *command, enum ipc_number number, const void *body, struct span tail,
 		 const int *descriptors, int count)
 {
 	/* Who asks and does not read gets no more. */
@@ -19,7 +19,7 @@ static void send(struct command *command, enum ipc_number number, const void *bo
 
 static void end(struct command *command, uint32_t exit_code, struct span text)
 {
-	send(command, IPC_MESSAGE_answer_end, &(struct ipc_answer_end){ .exit_code = exit_code },
+	answer_send(command, IPC_MESSAGE_answer_end, &(struct ipc_answer_end){ .exit_code = exit_code },
 	     span_first(text, 4096), NULL, 0);
 }
 
@@ -66,7 +66,7 @@ static void send_row(struct supervisor *supervisor, struct command *command, str
 		row.rss_bytes = usage.memory_bytes;
 	if (os_memory_read_only(child->range_fd, &range) < 0)
 		range = -1;
-	send(command, IPC_MESSAGE_status_row, &row, SPAN_NONE, &range, range >= 0 ? 1 : 0);
+	answer_send(command, IPC_MESSAGE_status_row, &row, SPAN_NONE, &range, range >= 0 ? 1 : 0);
 }
 
 static void send_status(struct supervisor *supervisor, struct command *command)
@@ -80,7 +80,7 @@ static void send_status(struct supervisor *supervisor, struct command *command)
 
 	if (os_process_usage(os_pid(), &usage) == 0)
 		own.rss_bytes = usage.memory_bytes;
-	send(command, IPC_MESSAGE_status_row, &own, span_str(supervisor->state_path), NULL, 0);
+	answer_send(command, IPC_MESSAGE_status_row, &own, span_str(supervisor->state_path), NULL, 0);
 	for (uint32_t i = 0; i < supervisor->child_count; i++) {
 		if (lifecycle_process_at(supervisor->lifecycle, i)->state != LIFECYCLE_UNUSED)
 			send_row(supervisor, command, &supervisor->children[i]);
@@ -101,10 +101,10 @@ static void connect_to(struct supervisor *supervisor, struct command *command, c
 		end(command, 1, SPAN("there is no such process at the moment"));
 		return;
 	}
-	child_send(supervisor, child, IPC_MESSAGE_link,
+	child_send(child, IPC_MESSAGE_link,
 		   &(struct ipc_link){ .kind = IPC_COMMAND, .slot = ++supervisor->command_serial }, SPAN_NONE, &ends[0],
 		   1);
-	send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ .what = wanted->kind }, SPAN_NONE, &ends[1], 1);
+	answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ .what = wanted->kind }, SPAN_NONE, &ends[1], 1);
 	os_close(ends[0]);
 	os_close(ends[1]);
 	end(command, 0, SPAN_NONE);
@@ -117,7 +117,7 @@ static void move_clocks(struct supervisor *supervisor, const struct ipc_clock_mo
 {
 	os_clock_move(move->monotonic_ns, move->wall_ns);
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
-		child_send(supervisor, &supervisor->children[i], IPC_MESSAGE_clock_move, move, SPAN_NONE, NULL, 0);
+		child_send(&supervisor->children[i], IPC_MESSAGE_clock_move, move, SPAN_NONE, NULL, 0);
 }
 #endif
 
@@ -247,7 +247,7 @@ void control_change_ended(struct supervisor *supervisor, uint64_t change, bool o
 			continue;
 		command->waits = false;
 		if (trouble.len)
-			send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ 0 },
+			answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ 0 },
 			     span_first(trouble, IPC_TAIL_MAX), NULL, 0);
 		end(command, ok ? 0 : 1, SPAN_NONE);
 	}

@@ -1,6 +1,7 @@
 /* The files process: documents below the roots that it was granted, for workers that name them by id. */
-#include "files/files.h"
 #include "proc/proc.h"
+
+#include "files/files.h"
 
 struct files_process {
 	struct files_opener *opener;

@@ -1,7 +1,7 @@
 /* What a member of changes holds: snapshots at their places and data sets, between prepare and commit. */
-#include <string.h>
-
 #include "proc/self_internal.h"
+
+#include <string.h>
 
 int proc_map_sealed(int fd, size_t size, const void **ret_memory)
 {

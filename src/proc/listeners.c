@@ -1,8 +1,8 @@
 /* Listening sockets: one per address and slot, made and held here, given to every worker, kept in the vault for
  * the next supervisor. */
-#include <string.h>
-
 #include "proc/supervisor_internal.h"
+
+#include <string.h>
 
 enum { BACKLOG = 4096, RESCUE_TIMEOUT_MS = 5000, ORPHANS_WAIT_MS = 60 * 1000, ORPHANS_STEP_MS = 200 };
 
@@ -259,7 +259,7 @@ void listeners_give(struct supervisor *supervisor, struct child *worker, bool on
 		if (listener->is_new != only_new)
 			continue;
 		for (uint32_t slot = 0; slot < supervisor->slot_count; slot++)
-			child_send(supervisor, worker, IPC_MESSAGE_listener,
+			child_send(worker, IPC_MESSAGE_listener,
 				   &(struct ipc_listener){ .id = listener->id, .slot = slot }, SPAN_NONE,
 				   &listener->fds[slot], 1);
 	}
@@ -271,7 +271,7 @@ static void keep_one(struct supervisor *supervisor, struct child *vault, struct 
 
 	address_text(&listener->address, name, sizeof(name));
 	for (uint32_t slot = 0; slot < supervisor->slot_count; slot++)
-		child_send(supervisor, vault, IPC_MESSAGE_keep,
+		child_send(vault, IPC_MESSAGE_keep,
 			   &(struct ipc_keep){ .what = forget ? IPC_KEEP_FORGET : IPC_KEEP_LISTENER,
 					       .slot = slot,
 					       .id = listener->id },
@@ -324,7 +324,7 @@ static void take_from_workers(struct supervisor *supervisor, uint64_t id)
 		const struct lifecycle_process *process = lifecycle_process_at(supervisor->lifecycle, i);
 
 		if (process->kind == IPC_WORKER && process->state == LIFECYCLE_READY)
-			child_send(supervisor, &supervisor->children[i], IPC_MESSAGE_listener_gone,
+			child_send(&supervisor->children[i], IPC_MESSAGE_listener_gone,
 				   &(struct ipc_listener_gone){ id }, SPAN_NONE, NULL, 0);
 	}
 }

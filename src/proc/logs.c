@@ -1,7 +1,7 @@
 /* Log files: opened here, where the starter's rights are, and passed to `log`. */
-#include <string.h>
-
 #include "proc/supervisor_internal.h"
+
+#include <string.h>
 
 enum { FORMAT_SHIFT = 8 };
 
@@ -87,7 +87,7 @@ static void give(struct supervisor *supervisor, struct child *log, const struct 
 	if (file.target != SNAPSHOT_LOG_FILE) {
 		static const int standard_output = 1;
 
-		child_send(supervisor, log, IPC_MESSAGE_log_file, &file, SPAN_NONE, &standard_output,
+		child_send(log, IPC_MESSAGE_log_file, &file, SPAN_NONE, &standard_output,
 			   file.target == SNAPSHOT_LOG_STDOUT);
 		return;
 	}
@@ -96,7 +96,7 @@ static void give(struct supervisor *supervisor, struct child *log, const struct 
 	if (err < 0)
 		supervisor_say(supervisor, "log file %.*s: %s", SPAN_ARG(row->tail), strerror(-err));
 	else
-		child_send(supervisor, log, IPC_MESSAGE_log_file, &file, span_str(name), descriptors, 2);
+		child_send(log, IPC_MESSAGE_log_file, &file, span_str(name), descriptors, 2);
 	os_close(descriptors[0]);
 }
 

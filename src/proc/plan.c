@@ -1,6 +1,6 @@
-#include <string.h>
-
 #include "proc/supervisor_internal.h"
+
+#include <string.h>
 
 int plan_new(uint64_t change, struct plan **ret_plan)
 {

@@ -1,8 +1,9 @@
 /* Children: birth with all that a row is given, channels between them, and their end. */
+#include "proc/supervisor_internal.h"
+
 #include <signal.h>
 #include <string.h>
 
-#include "proc/supervisor_internal.h"
 #include "telemetry/telemetry.h"
 #include "tls/tls.h"
 
@@ -76,7 +77,7 @@ uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row
 
 /* ---- Sending ---------------------------------------------------------------------------------------- */
 
-void child_send(struct supervisor *supervisor, struct child *child, enum ipc_number number, const void *body,
+void child_send(struct child *child, enum ipc_number number, const void *body,
 		struct span tail, const int *descriptors, int descriptor_count)
 {
 	int outcome;
@@ -85,27 +86,27 @@ void child_send(struct supervisor *supervisor, struct child *child, enum ipc_num
 		return;
 	outcome = ipc_send(&child->channel, number, body, tail, descriptors, descriptor_count);
 	if (outcome != 0 && outcome != IPC_CLOSED)
-		lifecycle_condemn(supervisor->lifecycle, child->index,
+		lifecycle_condemn(child->supervisor->lifecycle, child->index,
 				  outcome == IPC_FULL ? "does not read its channel" : "could not be sent to");
 }
 
-static void grant(struct supervisor *supervisor, struct child *child, const struct ipc_grant *grant,
+static void grant(struct child *child, const struct ipc_grant *grant,
 		  struct span tail, const int *descriptors, int count)
 {
 	if (descriptors[0] >= 0)
-		child_send(supervisor, child, IPC_MESSAGE_grant, grant, tail, descriptors, count);
+		child_send(child, IPC_MESSAGE_grant, grant, tail, descriptors, count);
 }
 
-static void grant_one(struct supervisor *supervisor, struct child *child, enum ipc_grant_kind what, int fd)
+static void grant_one(struct child *child, enum ipc_grant_kind what, int fd)
 {
-	grant(supervisor, child, &(struct ipc_grant){ .what = what }, SPAN_NONE, &fd, 1);
+	grant(child, &(struct ipc_grant){ .what = what }, SPAN_NONE, &fd, 1);
 }
 
-static void grant_ring(struct supervisor *supervisor, struct child *child, const struct child *writer)
+static void grant_ring(struct child *child, const struct child *writer)
 {
 	int descriptors[2] = { writer->ring_fd, writer->ring_event };
 
-	grant(supervisor, child, &(struct ipc_grant){ .what = IPC_GRANT_RING, .index = writer->index }, SPAN_NONE,
+	grant(child, &(struct ipc_grant){ .what = IPC_GRANT_RING, .index = writer->index }, SPAN_NONE,
 	      descriptors, 2);
 }
 
@@ -119,37 +120,37 @@ static void grant_roots(struct supervisor *supervisor, struct child *child)
 	    supervisor->running->files_version == supervisor_process(supervisor, child)->version)
 		plan = supervisor->running;
 	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT, &cursor)))
-		grant(supervisor, child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT, .id = row->row.id }, row->tail,
+		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT, .id = row->row.id }, row->tail,
 		      &row->fd, 1);
 }
 
-static void grant_read_only(struct supervisor *supervisor, struct child *child, enum ipc_grant_kind what, int fd)
+static void grant_read_only(struct child *child, enum ipc_grant_kind what, int fd)
 {
 	OS_AUTO_FD read_only = -1;
 
 	if (os_memory_read_only(fd, &read_only) == 0)
-		grant_one(supervisor, child, what, read_only);
+		grant_one(child, what, read_only);
 }
 
 static void endow(struct supervisor *supervisor, struct child *child, const struct proc_row *row)
 {
 	if (row->kind != IPC_LOG)
-		grant_ring(supervisor, child, child);
+		grant_ring(child, child);
 	switch (row->kind) {
 	case IPC_WORKER:
-		grant_read_only(supervisor, child, IPC_GRANT_TICKETS, supervisor->tickets_fd);
+		grant_read_only(child, IPC_GRANT_TICKETS, supervisor->tickets_fd);
 		break;
 	case IPC_VAULT:
-		grant_one(supervisor, child, IPC_GRANT_KEY_FOLDER, supervisor->key_folder_fd);
-		grant_one(supervisor, child, IPC_GRANT_RESCUE, supervisor->rescue_listener_fd);
-		grant_one(supervisor, child, IPC_GRANT_TICKETS, supervisor->tickets_fd);
+		grant_one(child, IPC_GRANT_KEY_FOLDER, supervisor->key_folder_fd);
+		grant_one(child, IPC_GRANT_RESCUE, supervisor->rescue_listener_fd);
+		grant_one(child, IPC_GRANT_TICKETS, supervisor->tickets_fd);
 		break;
 	case IPC_FILES:
 		grant_roots(supervisor, child);
 		break;
 	case IPC_LOG:
 		for (uint32_t i = 0; i < supervisor->child_count; i++)
-			grant_ring(supervisor, child, &supervisor->children[i]);
+			grant_ring(child, &supervisor->children[i]);
 		break;
 	case IPC_SUPERVISOR:
 	case IPC_KEYHOLDER:
@@ -182,10 +183,10 @@ static void send_birth(struct supervisor *supervisor, struct child *child, const
 #endif
 	if (state_lock_reader(supervisor, &descriptors[1]) < 0)
 		return;
-	child_send(supervisor, child, IPC_MESSAGE_birth, &birth, SPAN_NONE, descriptors, 2);
+	child_send(child, IPC_MESSAGE_birth, &birth, SPAN_NONE, descriptors, 2);
 	os_close(descriptors[1]);
 	endow(supervisor, child, row);
-	child_send(supervisor, child, IPC_MESSAGE_born, &(struct ipc_born){ 0 }, SPAN_NONE, NULL, 0);
+	child_send(child, IPC_MESSAGE_born, &(struct ipc_born){ 0 }, SPAN_NONE, NULL, 0);
 	ipc_channel_flush(&child->channel);
 }
 
@@ -292,7 +293,7 @@ static void report_end(struct supervisor *supervisor, struct child *child, const
 
 	supervisor_child_name(supervisor, child, &name);
 	if (process->kind == IPC_WORKER && is_crash(end->signal) && vault)
-		child_send(supervisor, vault, IPC_MESSAGE_tickets_spoiled,
+		child_send(vault, IPC_MESSAGE_tickets_spoiled,
 			   &(struct ipc_tickets_spoiled){ process->slot, (uint32_t)end->signal }, SPAN_NONE, NULL, 0);
 	if (process->is_retired || lifecycle_is_stopping(supervisor->lifecycle))
 		return;
@@ -386,7 +387,7 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 	case IPC_VAULT:
 		listeners_keep(supervisor, child);
 		if (supervisor->running)
-			change_send_keys(supervisor, child, supervisor->running, 0);
+			change_send_keys(child, supervisor->running, 0);
 		break;
 	case IPC_LOG:
 		logs_give(supervisor, child);
@@ -412,10 +413,10 @@ void child_link(struct supervisor *supervisor, struct child *child, struct child
 		lifecycle_condemn(supervisor->lifecycle, child->index, "no descriptor is left for its channel");
 		return;
 	}
-	child_send(supervisor, child, IPC_MESSAGE_link,
+	child_send(child, IPC_MESSAGE_link,
 		   &(struct ipc_link){ other->kind, proc_row_find(other->kind)->per_slot ? other->slot : 0 }, SPAN_NONE,
 		   &ends[0], 1);
-	child_send(supervisor, peer, IPC_MESSAGE_link, &(struct ipc_link){ one->kind, one->slot }, SPAN_NONE,
+	child_send(peer, IPC_MESSAGE_link, &(struct ipc_link){ one->kind, one->slot }, SPAN_NONE,
 		   &ends[1], 1);
 	os_close(ends[0]);
 	os_close(ends[1]);

@@ -1,7 +1,7 @@
 /* The state folder: who serves it (lock), and where its sockets are. */
-#include <string.h>
-
 #include "proc/supervisor_internal.h"
+
+#include <string.h>
 
 enum { SERVING_BYTE = 0, CHANGING_BYTE = 1, LOCK_WAIT_MS = 30 * 1000, LOCK_STEP_MS = 100, PATH_MAX_LEN = 4096 };
 

@@ -1,11 +1,12 @@
 /* The supervisor: starts, watches and restarts; holds listeners and state memory. It parses nothing but the
  * message table. lifecycle decides; this carries out. */
+#include "proc/supervisor_internal.h"
+
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "proc/supervisor_internal.h"
 #include "telemetry/telemetry.h"
 #include "tls/tls.h"
 
@@ -33,7 +34,7 @@ static void log_event(struct supervisor *supervisor, struct span message)
 
 	telemetry_write_event(&out, &event);
 	if (log && out.ok)
-		child_send(supervisor, log, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } }, writer_done(&out),
+		child_send(log, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } }, writer_done(&out),
 			   NULL, 0);
 }
 
@@ -94,28 +95,28 @@ void supervisor_child_name(const struct supervisor *supervisor, const struct chi
 
 /* ---- Carrying out ---------------------------------------------------------------------------------- */
 
-static void adopt(struct supervisor *supervisor, struct child *child, const struct lifecycle_action *action)
+static void adopt(struct child *child, const struct lifecycle_action *action)
 {
-	child_send(supervisor, child, IPC_MESSAGE_adopt, &(struct ipc_adopt){ action->slot, action->on }, SPAN_NONE,
+	child_send(child, IPC_MESSAGE_adopt, &(struct ipc_adopt){ action->slot, action->on }, SPAN_NONE,
 		   NULL, 0);
 	ipc_channel_flush(&child->channel);
 }
 
-static void commit(struct supervisor *supervisor, struct child *child, uint64_t change)
+static void commit(struct child *child, uint64_t change)
 {
-	child_send(supervisor, child, IPC_MESSAGE_commit, &(struct ipc_commit){ change }, SPAN_NONE, NULL, 0);
+	child_send(child, IPC_MESSAGE_commit, &(struct ipc_commit){ change }, SPAN_NONE, NULL, 0);
 }
 
-static void abandon(struct supervisor *supervisor, struct child *child, uint64_t change)
+static void abandon(struct child *child, uint64_t change)
 {
 	child->plan_sent = child->plan_committed;
 	child->data_sent = child->data_committed;
-	child_send(supervisor, child, IPC_MESSAGE_abandon, &(struct ipc_abandon){ change }, SPAN_NONE, NULL, 0);
+	child_send(child, IPC_MESSAGE_abandon, &(struct ipc_abandon){ change }, SPAN_NONE, NULL, 0);
 }
 
-static void drain(struct supervisor *supervisor, struct child *child, uint32_t deadline_ms)
+static void drain(struct child *child, uint32_t deadline_ms)
 {
-	child_send(supervisor, child, IPC_MESSAGE_drain, &(struct ipc_drain){ deadline_ms, 0 }, SPAN_NONE, NULL, 0);
+	child_send(child, IPC_MESSAGE_drain, &(struct ipc_drain){ deadline_ms, 0 }, SPAN_NONE, NULL, 0);
 }
 
 static void report_loop(struct supervisor *supervisor, const struct child *child)
@@ -162,16 +163,16 @@ static void carry_out(struct supervisor *supervisor, const struct lifecycle_acti
 		change_decided(supervisor, action->change);
 		break;
 	case LIFECYCLE_COMMIT:
-		commit(supervisor, child, action->change);
+		commit(child, action->change);
 		break;
 	case LIFECYCLE_ABANDON:
-		abandon(supervisor, child, action->change);
+		abandon(child, action->change);
 		break;
 	case LIFECYCLE_ADOPT:
-		adopt(supervisor, child, action);
+		adopt(child, action);
 		break;
 	case LIFECYCLE_DRAIN:
-		drain(supervisor, child, action->deadline_ms);
+		drain(child, action->deadline_ms);
 		break;
 	case LIFECYCLE_CHANGE_DONE:
 	case LIFECYCLE_CHANGE_FAILED:

@@ -165,7 +165,7 @@ void child_kill(struct supervisor *supervisor, struct child *child, const char *
 void child_welcome(struct supervisor *supervisor, struct child *child);
 void child_link(struct supervisor *supervisor, struct child *child, struct child *peer);
 /* Sends; a process that does not read its channel is ended. */
-void child_send(struct supervisor *supervisor, struct child *child, enum ipc_number number, const void *body,
+void child_send(struct child *child, enum ipc_number number, const void *body,
 		struct span tail, const int *descriptors, int descriptor_count);
 struct child *child_find(struct supervisor *supervisor, enum ipc_kind kind, uint32_t slot);
 uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row);
@@ -180,7 +180,7 @@ void change_prepare(struct supervisor *supervisor, struct child *child, uint64_t
 void change_decided(struct supervisor *supervisor, uint64_t change);
 void change_ended(struct supervisor *supervisor, const struct lifecycle_action *action);
 void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, struct span chain);
-void change_send_keys(struct supervisor *supervisor, struct child *vault, const struct plan *plan, uint64_t change);
+void change_send_keys(struct child *vault, const struct plan *plan, uint64_t change);
 
 /* listeners.c */
 int listeners_bind(struct supervisor *supervisor, const struct plan *plan) MUST_CHECK;

@@ -1,6 +1,7 @@
 /* The worker: all bytes of peers. This file only translates between main's callbacks and edge. */
-#include "edge/edge.h"
 #include "proc/proc.h"
+
+#include "edge/edge.h"
 
 struct worker {
 	struct edge *edge;

@@ -1,7 +1,7 @@
+#include "tls/tls_internal.h"
+
 #include <string.h>
 #include <sys/time.h>
-
-#include "tls/tls_internal.h"
 
 /* Mozilla's intermediate profile 6.0. Inside [|] the client's order counts: it prefers ChaCha20
  * where it has no AES instructions. TLS 1.3 has its three suites without being told. */

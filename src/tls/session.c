@@ -1,6 +1,6 @@
-#include <string.h>
-
 #include "tls/tls_internal.h"
+
+#include <string.h>
 
 /* ---- The library's transport: the wire of the current call ----------------------------------- */
 

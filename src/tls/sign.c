@@ -1,6 +1,6 @@
-#include <string.h>
-
 #include "tls/tls_internal.h"
+
+#include <string.h>
 
 /* RFC 8446, 4.4.3: 64 spaces, a context string, a zero byte, then the transcript's hash. */
 static bool read_input13(struct tls_sign_request *request, struct span input)

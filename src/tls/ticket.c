@@ -1,6 +1,6 @@
-#include <string.h>
-
 #include "tls/tls_internal.h"
+
+#include <string.h>
 
 _Static_assert(sizeof(struct tls_ticket_key) == 64, "the table is shared memory");
 _Static_assert(sizeof(struct tls_ticket_keys) == 16 + 64 * TLS_TICKET_KEYS_MAX,

@@ -158,6 +158,7 @@ def test_files_in_one_line(folder):
         file.write('<p>welcome</p>')
     with Gateway(command=['files', folder + '/site', '--listen', '127.0.0.1:{port}']) as gateway:
         assert gateway.ready and all(re.match(r'https://\S+:\d+$', line) for line in gateway.ready)
+        assert any(re.search(r'portcullis ca trust', line) for line in gateway.stderr), gateway.stderr
         from client import tls_context
         assert get(gateway.port, '/', tls=tls_context()).text == '<p>welcome</p>'
 

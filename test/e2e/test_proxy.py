@@ -180,7 +180,10 @@ def test_100_continue(gateway, script, asks):
         if asks:
             exchange.send('HTTP/1.1 100 Continue\r\n\r\n')
         return exchange.reply(200, exchange.read_body())
+    # A pooled connection to the origin just before: on that one nothing but the second itself wakes the exchange.
+    script.on('/pooled')(lambda exchange: exchange.reply(200, 'pooled'))
     with Client(gateway.port) as client:
+        assert client.get('/pooled').status == 200
         client.request('POST', '/continue', 'Expect: 100-continue', 'Content-Length: 5')
         assert client.line() == 'HTTP/1.1 100 Continue' and client.fields() is not None
         client.send(b'hello')

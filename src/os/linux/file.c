@@ -150,11 +150,12 @@ ssize_t os_pwrite(int fd, const void *buf, size_t size, uint64_t offset)
 }
 
 /* Reads on to the end; the size may be unknown (/proc) or change meanwhile. *used never passes cap
- * + 1. */
-static int read_rest(int fd, char *buf, size_t size, size_t *used)
+ * + 1. A file is read by position: a descriptor's own is shared by all its copies. */
+static int read_rest(int fd, bool is_file, char *buf, size_t size, size_t *used)
 {
 	while (*used < size) {
-		ssize_t len = os_read(fd, buf + *used, size - *used);
+		ssize_t len = is_file ? os_pread(fd, buf + *used, size - *used, *used)
+				      : os_read(fd, buf + *used, size - *used);
 
 		if (len == -EAGAIN) { /* a pipe: `-c <(make-config)` */
 			int error = os_wait(fd, OS_READABLE, -1);
@@ -197,7 +198,7 @@ int os_file_read_fd(int fd, size_t cap, struct arena *arena, struct span *ret_te
 		if (used)
 			memcpy(larger, buf, used);
 		buf = larger;
-		error = read_rest(fd, buf, size, &used);
+		error = read_rest(fd, info.type == OS_FILE_REGULAR, buf, size, &used);
 		if (error <= 0)
 			break;
 		if (used > cap)

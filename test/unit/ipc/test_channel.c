@@ -114,7 +114,7 @@ static const struct forged forged[] = {
 	{ "right, the longest tail", IPC_MESSAGE_open, 8192, sizeof(struct ipc_open) + 8192, 0, NULL },
 	{ "right, with a descriptor", IPC_MESSAGE_warm, 0, sizeof(struct ipc_warm), 1, NULL },
 	{ "no such number", 7777, 0, 24, 0, "a message that is not in the table" },
-	{ "a number of no row", 11, 0, 24, 0, "a message that is not in the table" },
+	{ "a number of no row", 12, 0, 24, 0, "a message that is not in the table" },
 	{ "number 0", 0, 0, 24, 0, "a message that is not in the table" },
 	{ "not this sender", IPC_MESSAGE_opened, 0, sizeof(struct ipc_opened), 0,
 	  "a message that this kind may not send" },

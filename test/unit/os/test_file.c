@@ -93,6 +93,27 @@ static void test_a_pipe_is_read_to_its_end(void **state)
 	arena_fini(&arena);
 }
 
+/* Copies of a descriptor share one position: each reader begins at the start all the same. */
+static void test_a_file_is_read_again(void **state)
+{
+	struct arena arena;
+	struct span text;
+	int fd, copy;
+
+	(void)state;
+	arena_init(&arena, 1 << 20);
+	assert_int_equal(os_memory_new("text", 0, &fd), 0);
+	assert_int_equal(os_pwrite(fd, "abc", 3, 0), 3);
+	assert_int_equal(os_duplicate(fd, &copy), 0);
+	assert_int_equal(os_file_read_fd(copy, 100, &arena, &text), 0);
+	assert_true(span_equal(text, SPAN("abc")));
+	assert_int_equal(os_file_read_fd(fd, 100, &arena, &text), 0);
+	assert_true(span_equal(text, SPAN("abc")));
+	os_close(fd);
+	os_close(copy);
+	arena_fini(&arena);
+}
+
 static void test_nothing_leaves_the_folder(void **state)
 {
 	static const struct {
@@ -237,6 +258,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replace_and_read),
 		cmocka_unit_test(test_a_pipe_is_read_to_its_end),
+		cmocka_unit_test(test_a_file_is_read_again),
 		cmocka_unit_test(test_nothing_leaves_the_folder),
 		cmocka_unit_test(test_handles),
 		cmocka_unit_test(test_cached_reads),
