@@ -144,9 +144,6 @@ static enum exchange_verdict start(struct exchange *exchange)
 	}
 	if (pump_is_open(&exchange->request_pump) && !exchange->request_pump.is_reluctant)
 		pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
-	else
-		/* Now, too: on a pooled connection nothing else may happen that would set the time. */
-		pull_reluctant(exchange);
 	exchange->step = PROXY_HEAD;
 	/* On a pooled connection nothing wakes it before the origin's 100: its second begins here. */
 	pull_reluctant(exchange);

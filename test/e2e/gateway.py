@@ -279,11 +279,8 @@ class Gateway:
         wait_until(lambda: all(row['state'] == 'running' for row in self.status()), lambda: f'{self.status()} to run')
 
     def counter(self, name, role=None):
-        """One counter of `status --json`, summed over all processes (of one kind: role is its place in
-        enum ipc_kind, or its name)."""
-        kinds = ['supervisor', 'worker', 'keyholder', 'vault', 'files', 'dialer', 'log']
-        wanted = kinds[role] if isinstance(role, int) else role
-        return sum(row.get('counters', {}).get(name, 0) for row in self.status() if wanted in (None, row['process']))
+        """One counter of `status --json`, summed over all processes, or those of one kind."""
+        return sum(row.get('counters', {}).get(name, 0) for row in self.status() if role in (None, row['process']))
 
     def reload(self, text=None):
         if text is not None:
