@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from client import Client, get, tls_context
-from gateway import KEYHOLDER, Gateway, run_command, wait_until
+from gateway import Gateway, run_command, wait_until
 
 SITE = '''
 listen 127.0.0.1:{port}
@@ -211,7 +211,7 @@ def test_a_ticket_of_one_site_opens_no_other(gateway):
 def test_many_handshakes_at_once(gateway, trusting):
     """64 hellos offered together: all are answered; signatures are asked for in batches."""
     def made():
-        return gateway.counter('signatures', KEYHOLDER), gateway.counter('signature_batches', KEYHOLDER)
+        return gateway.counter('signatures', 'keyholder'), gateway.counter('signature_batches', 'keyholder')
     before = made()
     for pid in gateway.pids('worker'):
         os.kill(pid, signal.SIGSTOP)
