@@ -220,16 +220,20 @@ enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t s
 
 enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status, enum telemetry_end end)
 {
-	struct span reason = http_status_reason(status);
-	struct span page;
+	struct span reason = http_status_reason(status), origin = SPAN_NONE, page;
 	enum exchange_verdict verdict;
 
 	exchange_set_end(exchange, end, SPAN_NONE);
+	/* Whoever runs the application sees at once which of his servers it is; the text is the configuration's. */
+	if (exchange->origin && (status == 502 || status == 504))
+		origin = arena_format(&exchange->arena, "<p>%s: %.*s</p>\n", telemetry_ends[exchange->end].word,
+				      SPAN_ARG(exchange->origin->text));
 	page = arena_format(&exchange->arena,
 			    "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>%u %.*s</title>\n"
 			    "<style>body{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:34em;padding:0 1em}"
-			    "small{color:#666}</style>\n<h1>%u %.*s</h1>\n<p><small>Request %016llx%016llx</small></p>\n",
-			    status, SPAN_ARG(reason), status, SPAN_ARG(reason),
+			    "small{color:#666}</style>\n<h1>%u %.*s</h1>\n%.*s"
+			    "<p><small>Request %016llx%016llx</small></p>\n",
+			    status, SPAN_ARG(reason), status, SPAN_ARG(reason), SPAN_ARG(origin),
 			    (unsigned long long)exchange->id_high, (unsigned long long)exchange->id_low);
 	verdict = exchange_answer_text(exchange, status, SPAN("text/html; charset=utf-8"), page);
 	if (http_fields_add_id(&exchange->response.fields, HTTP_NAME_CACHE_CONTROL, SPAN("no-store")))
