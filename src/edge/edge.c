@@ -477,6 +477,20 @@ void edge_abandon(struct edge *edge)
 		edge_snapshot_unref(edge, TAKE(edge->staged));
 }
 
+void edge_interrupt_snapshot(struct edge *edge, const struct snapshot *snapshot)
+{
+	LIST_EACH(&edge->connections, node)
+	{
+		struct exchange *exchange = LIST_ITEM(node, struct connection, link)->exchange;
+
+		if (!exchange || !exchange->began || !exchange->snapshot || exchange->snapshot->snapshot != snapshot)
+			continue;
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_SNAPSHOT_WAIT);
+		exchange_set_end(exchange, TELEMETRY_END_LIMIT, telemetry_limit_name(TELEMETRY_LIMIT_SNAPSHOT_WAIT));
+		exchange_interrupt(exchange, 503, TELEMETRY_END_LIMIT);
+	}
+}
+
 /* ---- Drain -------------------------------------------------------------------------------------------------- */
 
 static void on_drain_due(struct os_timer *timer)

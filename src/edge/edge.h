@@ -60,6 +60,9 @@ int edge_prepare(struct edge *edge, const struct snapshot *snapshot) MUST_CHECK;
 void edge_commit(struct edge *edge);
 void edge_abandon(struct edge *edge);
 
+/* The exchanges that still need this old snapshot have had their time (limit `snapshot-wait`): they end. */
+void edge_interrupt_snapshot(struct edge *edge, const struct snapshot *snapshot);
+
 /* ---- Life -------------------------------------------------------------------------------------------- */
 
 /* Stops accepting. closes_idle: idle connections end at once; else each is told with its next answer. The rest

@@ -247,6 +247,12 @@ void connection_handshake(struct connection *connection)
 
 	if (connection->question)
 		return; /* parked: what comes meanwhile stays in the socket */
+	/* Of what came before: the read that ends a handshake may bring a request with it. */
+	if (connection->bytes_in > telemetry_limits[TELEMETRY_LIMIT_HANDSHAKE_SIZE].value) {
+		telemetry_count_limit(connection->edge->counters, TELEMETRY_LIMIT_HANDSHAKE_SIZE);
+		handshake_fail(connection, "limit:handshake-size", SPAN_NONE);
+		return;
+	}
 	outcome = connection_receive(connection, &len);
 	if (connection->phase == CONNECTION_HELLO) {
 		if (outcome == CONNECTION_WAIT)

@@ -159,12 +159,13 @@ static int h1_write_head(struct exchange *exchange)
 {
 	struct connection *connection = exchange->connection;
 	struct edge *edge = exchange->edge;
+	uint64_t requests_max = exchange->limits->values[SNAPSHOT_LIMIT_REQUESTS];
 	struct writer writer;
 	int failed;
 
 	if (connection->backlog.len)
 		return PUMP_WAIT;
-	if (edge->is_draining || exchange->is_last)
+	if (edge->is_draining || exchange->is_last || (requests_max && connection->exchange_count + 1 >= requests_max))
 		connection->h1.keep_alive = false;
 	/* A body that nobody will read cannot be skipped without waiting for it. */
 	if (exchange->source != RESPONSE_FETCH && pump_is_open(&exchange->request_pump))

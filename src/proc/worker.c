@@ -9,6 +9,8 @@ struct worker {
 	int ring_event;
 	const struct tls_ticket_keys *tickets;
 	struct proc_self *self;
+	const struct snapshot *wanted; /* an old one whose place a change waits for */
+	uint64_t wanted_since_ns;
 };
 
 static int map_grant(struct ipc_message *message, size_t size, unsigned flags, void **ret_memory)
@@ -193,6 +195,20 @@ static void on_turn(void *state, struct proc_self *self)
 	edge_turn(worker->edge);
 }
 
+/* A change that waits for an old snapshot's place waits for its exchanges; not for ever. */
+static void on_second(void *state, struct proc_self *self)
+{
+	struct worker *worker = state;
+	const struct snapshot *wanted = proc_snapshot_wanted(self);
+	uint64_t now_ns = os_loop_now_ns(proc_loop(self));
+
+	if (wanted != worker->wanted)
+		worker->wanted_since_ns = now_ns;
+	worker->wanted = wanted;
+	if (wanted && now_ns - worker->wanted_since_ns >= telemetry_limits[TELEMETRY_LIMIT_SNAPSHOT_WAIT].value)
+		edge_interrupt_snapshot(worker->edge, wanted);
+}
+
 static void on_drain(void *state, struct proc_self *self, uint32_t deadline_ms)
 {
 	struct worker *worker = state;
@@ -214,5 +230,6 @@ const struct proc_kind proc_worker = {
 	.commit = on_commit,
 	.abandon = on_abandon,
 	.turn = on_turn,
+	.second = on_second,
 	.drain = on_drain,
 };

@@ -46,7 +46,7 @@
 	X(TUNNEL, "tunnel", TIME, 1, h, 0, "a tunnel without a byte in either direction") \
 	X(REQUESTS, "requests", COUNT, 0, , 0, "requests on one connection; 0: unlimited") \
 	X(ORIGIN_CONNECTIONS, "origin-connections", COUNT, 512, , 503, "open connections to one origin, each worker") \
-	X(ORIGIN_QUEUE, "origin-queue", COUNT, 128, , 503, "requests that wait for a connection to an origin") \
+	X(ORIGIN_QUEUE, "origin-queue", COUNT, 128, , 503, "requests that wait for a connection to an origin; none waits yet, over the limit above is 503 at once") \
 	X(BODY_RATE, "body-rate", COUNT, 256, , 408, "least bytes of a request's body a second, after body-grace") \
 	X(BODY_GRACE, "body-grace", TIME, 10, s, 408, "how long a request's body may be slower than body-rate")
 
@@ -67,7 +67,7 @@
 	X(HELLO_RECORDS, "hello-records", COUNT, 10, , 0, "TLS records that a ClientHello comes in") \
 	X(EMPTY_RECORDS, "empty-records", COUNT, 32, , 0, "TLS records in a row that carry nothing") \
 	X(HANDSHAKES, "handshakes", COUNT, 20000, , 0, "signatures a second that a worker is given") \
-	X(HANDSHAKES_WAITING, "handshakes-waiting", COUNT, 16384, , 0, "handshakes that are not done, each worker; the oldest goes") \
+	X(HANDSHAKES_WAITING, "handshakes-waiting", COUNT, 16384, , 0, "handshakes that are not done, each worker; today bounded by `connections` alone") \
 	X(CONNECTIONS, "connections", COUNT, 16384, , 0, "connections of clients, each worker") \
 	X(EXCHANGES, "exchanges", COUNT, 16384, , 503, "exchanges under way, each worker") \
 	X(EXCHANGE_MEMORY, "exchange-memory", SIZE, 256, KB, 503, "what one exchange may take beside its bodies") \
@@ -87,7 +87,7 @@
 	X(CHECK_TIME, "check-time", TIME, 30, s, 0, "compiling a configuration") \
 	X(DRAIN, "drain", TIME, 30, s, 0, "what is under way when the gateway stops") \
 	X(HEARTBEAT, "heartbeat", TIME, 2, s, 0, "how long a process may be silent before it is replaced") \
-	X(DESCRIPTORS_RESERVE, "descriptors-reserve", COUNT, 64, , 0, "descriptors that are kept free: accepting stops before") \
+	X(DESCRIPTORS_RESERVE, "descriptors-reserve", COUNT, 64, , 0, "descriptors that are kept free; today accepting rests when there is none left") \
 	X(LOG_QUEUE, "log-queue", SIZE, 1, MB, 0, "lines of one process that wait for the log; more are dropped")
 /* clang-format on */
 

@@ -187,6 +187,19 @@ static void test_reload_and_drain(void **state)
 	os_close(fd);
 }
 
+static void test_requests_of_a_connection(void **state)
+{
+	struct worker *worker = *state;
+	int fd;
+
+	worker_reload(worker, "limits { requests 2 }\nsite localhost default { respond 200 \"hello\" on /hello }");
+	fd = worker_connect(worker);
+	check_answer(&rows[0], worker_talk(worker, fd, rows[0].request, strlen(rows[0].request), 20));
+	assert_non_null(strstr(worker_talk(worker, fd, rows[0].request, strlen(rows[0].request), SIZE_MAX),
+			       "Connection: close\r\n"));
+	os_close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -196,6 +209,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_half_closed, start, stop),
 		cmocka_unit_test_setup_teardown(test_client_gone, start, stop),
 		cmocka_unit_test_setup_teardown(test_reload_and_drain, start, stop),
+		cmocka_unit_test_setup_teardown(test_requests_of_a_connection, start, stop),
 	};
 
 	if (os_start())
