@@ -22,12 +22,14 @@ enum { PASS_MAX = 64 };
 
 static void child_reset_signals(void)
 {
-	struct sigaction defaults = { .sa_handler = SIG_DFL };
+	/* The kernel's own struct, all zero: SIG_DFL. The C library keeps two numbers to itself and would leave them
+	 * as a starter (some versions of make) had them: ignored. */
+	uint64_t defaults[4] = { 0 };
 	sigset_t none;
 
 	/* Ignored signals stay ignored over exec: SIGPIPE would kill no hook's `cmd | head`. */
 	for (int number = 1; number < NSIG; number++)
-		(void)sigaction(number, &defaults, NULL);
+		(void)syscall(SYS_rt_sigaction, number, defaults, NULL, sizeof(uint64_t));
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
