@@ -9,7 +9,8 @@
 
 enum {
 	BLOCK_SIZE_FIRST = 4096, /* with the header */
-	BLOCK_SIZE_MOST = 65536, /* blocks double up to here; a larger object gets a block of its size */
+	BLOCK_SIZE_MOST =
+		65536, /* blocks double up to here; a larger object gets a block of its size */
 	ALIGN_MOST = 16,
 };
 
@@ -79,7 +80,10 @@ void arena_init_fixed(struct arena *arena, void *memory, size_t size)
 {
 	MUST(memory);
 	*arena = (struct arena){
-		.at = memory, .end = (char *)memory + size, .taken = size, .fixed = memory,
+		.at = memory,
+		.end = (char *)memory + size,
+		.taken = size,
+		.fixed = memory,
 	};
 	POISON(memory, size);
 }

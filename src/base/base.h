@@ -22,8 +22,7 @@
 	((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 /* MUST: what only a bug of ours can make false. Always compiled in; it never depends on a peer's bytes. */
-#define MUST(condition) \
-	((condition) ? (void)0 : base_fail(__FILE__, __LINE__, #condition))
+#define MUST(condition) ((condition) ? (void)0 : base_fail(__FILE__, __LINE__, #condition))
 NORETURN void base_fail(const char *file, int line, const char *condition);
 
 /* ---- Spans: a view of bytes that somebody else owns. ptr may be NULL when len is 0. ---------------- */
@@ -102,9 +101,10 @@ struct span writer_done(const struct writer *writer); /* what was written so far
 void write_byte(struct writer *writer, char byte);
 void write_span(struct writer *writer, struct span text);
 void write_str(struct writer *writer, const char *text);
-void write_u64(struct writer *writer, uint64_t value);          /* decimal */
-void write_hex(struct writer *writer, struct span bytes);       /* lower case, two digits a byte */
-void write_hex_u64(struct writer *writer, uint64_t value, int digits); /* lower case, padded by zeroes */
+void write_u64(struct writer *writer, uint64_t value);    /* decimal */
+void write_hex(struct writer *writer, struct span bytes); /* lower case, two digits a byte */
+void write_hex_u64(struct writer *writer, uint64_t value,
+		   int digits); /* lower case, padded by zeroes */
 void write_be16(struct writer *writer, uint16_t value);
 void write_be24(struct writer *writer, uint32_t value);
 void write_be32(struct writer *writer, uint32_t value);
@@ -137,7 +137,8 @@ size_t arena_used(const struct arena *arena);
 /* All of a fixed arena's bytes so far, gaps for alignment (zeroes) included: to be copied as a whole. */
 struct span arena_bytes(struct arena *arena);
 #define arena_new(arena, type) ((type *)arena_alloc((arena), sizeof(type), _Alignof(type)))
-#define arena_array(arena, type, count) ((type *)arena_alloc_array((arena), (count), sizeof(type), _Alignof(type)))
+#define arena_array(arena, type, count) \
+	((type *)arena_alloc_array((arena), (count), sizeof(type), _Alignof(type)))
 void *arena_alloc_array(struct arena *arena, size_t count, size_t size, size_t align) MUST_CHECK;
 /* A copy that lives as long as the arena. ptr is NULL when there was no room (and text was not empty). */
 struct span arena_copy(struct arena *arena, struct span text) MUST_CHECK;
@@ -162,7 +163,7 @@ struct slab {
 
 void slab_init(struct slab *slab, size_t object_size, uint32_t max, uint32_t magic);
 void slab_fini(struct slab *slab);
-void *slab_alloc(struct slab *slab) MUST_CHECK; /* zeroed; NULL at max or without memory */
+void *slab_alloc(struct slab *slab) MUST_CHECK;  /* zeroed; NULL at max or without memory */
 void slab_free(struct slab *slab, void *object); /* NULL is fine; freed twice is a MUST */
 
 /* ---- Lists: intrusive, doubly linked. An unlinked node is zeroed or points to itself. --------------- */
@@ -217,9 +218,10 @@ struct map {
 
 void map_init(struct map *map);
 void map_fini(struct map *map);
-void *map_get(const struct map *map, uint64_t key);               /* NULL when absent */
-int map_set(struct map *map, uint64_t key, void *value) MUST_CHECK; /* replaces; value not NULL; -ENOMEM */
-void *map_remove(struct map *map, uint64_t key);                  /* what was there, or NULL */
+void *map_get(const struct map *map, uint64_t key); /* NULL when absent */
+int map_set(struct map *map, uint64_t key,
+	    void *value) MUST_CHECK;             /* replaces; value not NULL; -ENOMEM */
+void *map_remove(struct map *map, uint64_t key); /* what was there, or NULL */
 /* Walks the map: *cursor starts at 0; NULL at the end. No change of the map meanwhile but removal of
  * the item just seen is allowed too: it leaves holes, it does not move others. */
 void *map_next(const struct map *map, size_t *cursor, uint64_t *ret_key);
@@ -236,5 +238,15 @@ bool parse_u64(struct span text, uint64_t max, uint64_t *ret_value);
 bool parse_hex_u64(struct span text, uint64_t max, uint64_t *ret_value);
 
 /* Moves ownership: yields the value and leaves `none` behind. */
-#define TAKE_FD(fd) ({ int taken_fd_ = (fd); (fd) = -1; taken_fd_; })
-#define TAKE(pointer) ({ __typeof__(pointer) taken_ = (pointer); (pointer) = NULL; taken_; })
+#define TAKE_FD(fd) \
+	({ \
+		int taken_fd_ = (fd); \
+		(fd) = -1; \
+		taken_fd_; \
+	})
+#define TAKE(pointer) \
+	({ \
+		__typeof__(pointer) taken_ = (pointer); \
+		(pointer) = NULL; \
+		taken_; \
+	})

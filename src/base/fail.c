@@ -10,7 +10,8 @@ NORETURN void base_fail(const char *file, int line, const char *condition)
 	struct writer writer = writer_of(text, sizeof(text));
 	struct span done;
 
-	write_format(&writer, "portcullis: bug at %.200s:%d: not (%.200s)\n", file, line, condition);
+	write_format(&writer, "portcullis: bug at %.200s:%d: not (%.200s)\n", file, line,
+		     condition);
 	done = writer_done(&writer);
 	fwrite(done.ptr, 1, done.len, stderr); /* unbuffered: one write */
 	abort();

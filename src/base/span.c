@@ -45,8 +45,7 @@ bool span_starts_with(struct span text, struct span prefix)
 
 bool span_ends_with(struct span text, struct span suffix)
 {
-	return text.len >= suffix.len &&
-	       span_equal(span_skip(text, text.len - suffix.len), suffix);
+	return text.len >= suffix.len && span_equal(span_skip(text, text.len - suffix.len), suffix);
 }
 
 size_t span_find_byte(struct span text, char byte)

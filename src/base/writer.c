@@ -186,8 +186,8 @@ static size_t utf8_decode(struct span text, uint32_t *ret_code)
  * around so that a reader of the log sees something else than what came. */
 static bool must_escape(uint32_t code)
 {
-	return code < 0x20 || (code >= 0x7f && code <= 0x9f) || code == 0x061c ||
-	       code == 0x200e || code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
+	return code < 0x20 || (code >= 0x7f && code <= 0x9f) || code == 0x061c || code == 0x200e ||
+	       code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
 	       (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
 }
 

@@ -40,8 +40,8 @@ static int keys_send(struct check_keys *keys, struct ipc_channel *vault)
 	int failed = 0;
 
 	for (size_t i = 0; i < keys->count && !failed; i++)
-		failed = ipc_send(vault, IPC_MESSAGE_key_file, &keys->rows[i].file, keys->rows[i].tail, &keys->rows[i].fd,
-				  1);
+		failed = ipc_send(vault, IPC_MESSAGE_key_file, &keys->rows[i].file,
+				  keys->rows[i].tail, &keys->rows[i].fd, 1);
 	if (!failed)
 		failed = ipc_send(vault, IPC_MESSAGE_prepare, &prepare, SPAN_NONE, NULL, 0);
 	ipc_channel_flush(vault);
@@ -124,7 +124,8 @@ static int check_run(const struct command_line *line)
 		file = "/etc/portcullis/portcullis.conf";
 	failed = os_open(OS_FOLDER_CURRENT, file, OS_OPEN_READ, 0, &text);
 	if (failed) {
-		command_complain("%s: %s\n", file, failed == -ENOENT ? "there is no such file" : "it cannot be read");
+		command_complain("%s: %s\n", file,
+				 failed == -ENOENT ? "there is no such file" : "it cannot be read");
 		return COMMAND_FAULT;
 	}
 	failed = proc_check_start(text, file, &child);

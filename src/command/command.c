@@ -7,8 +7,8 @@
 #include "os/os.h"
 
 static const struct command *const commands[] = {
-	&command_run,  &command_proxy,  &command_files,	 &command_check,   &command_reload,
-	&command_stop, &command_status, &command_ca, &command_version, &command_help,
+	&command_run,  &command_proxy,  &command_files, &command_check,   &command_reload,
+	&command_stop, &command_status, &command_ca,    &command_version, &command_help,
 };
 
 /* ---- Printing ------------------------------------------------------------------------------------------- */
@@ -85,7 +85,8 @@ bool command_has(const struct command_line *line, const char *option)
 
 static void print_help(const struct command *command)
 {
-	command_print("usage: portcullis %s %s\n\n%s.\n", command->name, command->form, command->help);
+	command_print("usage: portcullis %s %s\n\n%s.\n", command->name, command->form,
+		      command->help);
 	if (command->details)
 		command_print("\n%s\n", command->details);
 	if (command->options[0].name)
@@ -93,7 +94,8 @@ static void print_help(const struct command *command)
 	for (const struct command_option *option = command->options; option->name; option++) {
 		char form[64];
 
-		snprintf(form, sizeof(form), "%s %s", option->name, option->value ? option->value : "");
+		snprintf(form, sizeof(form), "%s %s", option->name,
+			 option->value ? option->value : "");
 		command_print("  %-26s %s\n", form, option->help);
 	}
 }
@@ -146,7 +148,8 @@ static int parse_line(struct command_line *line, int argc, char **argv)
 	if (line->operand_count < line->command->operands_min)
 		return command_wrong(line, "an operand is missing");
 	if (line->operand_count > line->command->operands_max)
-		return command_wrong(line, "what is `%s` for?", line->operands[line->command->operands_max]);
+		return command_wrong(line, "what is `%s` for?",
+				     line->operands[line->command->operands_max]);
 	return 0;
 }
 
@@ -172,7 +175,8 @@ static size_t distance(const char *a, const char *b)
 
 		row[0] = i + 1;
 		for (size_t k = 0; k < len_b; k++) {
-			size_t change = corner + (a[i] != b[k]), best = row[k] < row[k + 1] ? row[k] : row[k + 1];
+			size_t change = corner + (a[i] != b[k]),
+			       best = row[k] < row[k + 1] ? row[k] : row[k + 1];
 
 			corner = row[k + 1];
 			row[k + 1] = best + 1 < change ? best + 1 : change;
@@ -214,7 +218,8 @@ static int help_run(const struct command_line *line)
 	command_print("portcullis: HTTPS on port 443 in front of your application\n\n");
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
 		command_print("  portcullis %-8s %s\n", commands[i]->name, commands[i]->help);
-	command_print("\n`portcullis COMMAND --help` says more. To begin: portcullis proxy 127.0.0.1:3000\n");
+	command_print("\n`portcullis COMMAND --help` says more. To begin: portcullis proxy "
+		      "127.0.0.1:3000\n");
 	return COMMAND_DONE;
 }
 
@@ -243,7 +248,8 @@ int command_main(int argc, char **argv)
 		return argc < 2 ? COMMAND_USAGE : COMMAND_DONE;
 	}
 	line.program = argv[0];
-	line.command = asks_for(argv[1], "--version", "-V") ? &command_version : command_find(argv[1]);
+	line.command =
+		asks_for(argv[1], "--version", "-V") ? &command_version : command_find(argv[1]);
 	if (!line.command)
 		return unknown_command(argv[1]);
 	for (int i = 2; i < argc && strcmp(argv[i], "--") != 0; i++) {

@@ -10,8 +10,8 @@ enum { COMMAND_DONE = 0, COMMAND_FAULT = 1, COMMAND_USAGE = 2 };
 enum { COMMAND_OPERANDS_MAX = 64, COMMAND_VALUES_MAX = 16 };
 
 struct command_option {
-	const char *name;      /* "--listen", or "-c" */
-	const char *value;     /* "ADDR:PORT", or NULL: a flag */
+	const char *name;  /* "--listen", or "-c" */
+	const char *value; /* "ADDR:PORT", or NULL: a flag */
 	const char *help;
 };
 struct command_given {
@@ -31,16 +31,16 @@ struct command_line {
 
 struct command {
 	const char *name;
-	const char *form; /* "UPSTREAM... [--name HOST[,HOST]] …" */
-	const char *help; /* one line for `help` */
+	const char *form;    /* "UPSTREAM... [--name HOST[,HOST]] …" */
+	const char *help;    /* one line for `help` */
 	const char *details; /* more for --help, or NULL */
 	size_t operands_min, operands_max;
-	struct command_option options[8]; /* ends with a NULL name */
+	struct command_option options[8];            /* ends with a NULL name */
 	int (*run)(const struct command_line *line); /* exit code */
 };
 
-extern const struct command command_ca, command_check, command_files, command_help, command_proxy, command_reload,
-	command_run, command_status, command_stop, command_version;
+extern const struct command command_ca, command_check, command_files, command_help, command_proxy,
+	command_reload, command_run, command_status, command_stop, command_version;
 
 /* All of argv; finds the subcommand, parses, runs. */
 int command_main(int argc, char **argv);

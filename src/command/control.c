@@ -22,11 +22,13 @@ static struct span state_statement(const char *file, struct arena *arena)
 	while (span_cut(&text, '\n', &line)) {
 		struct span word = span_trim(line);
 
-		if (!span_starts_with(word, SPAN("state ")) && !span_starts_with(word, SPAN("state\t")))
+		if (!span_starts_with(word, SPAN("state ")) &&
+		    !span_starts_with(word, SPAN("state\t")))
 			continue;
 		word = span_trim(span_skip(word, 6));
 		if (word.len >= 2 && word.ptr[0] == '"')
-			return span_first(span_skip(word, 1), span_find_byte(span_skip(word, 1), '"'));
+			return span_first(span_skip(word, 1),
+					  span_find_byte(span_skip(word, 1), '"'));
 		for (size_t i = 0; i < word.len; i++) {
 			if (strchr(" \t\r;#}", word.ptr[i]))
 				return span_first(word, i);
@@ -36,7 +38,8 @@ static struct span state_statement(const char *file, struct arena *arena)
 	return SPAN_NONE;
 }
 
-int command_state(const char *file, struct arena *arena, struct span *ret_state, struct span *ret_control)
+int command_state(const char *file, struct arena *arena, struct span *ret_state,
+		  struct span *ret_control)
 {
 	return proc_state_path(state_statement(file, arena), arena, ret_state, ret_control);
 }
@@ -72,7 +75,8 @@ int command_connect(const struct command_line *line, struct ipc_channel *ret_cha
 		if (err == -ENOENT || err == -ECONNREFUSED)
 			command_complain("portcullis: not running\n");
 		else
-			command_complain("portcullis: the service cannot be asked: %s\n", strerror(-err));
+			command_complain("portcullis: the service cannot be asked: %s\n",
+					 strerror(-err));
 		return COMMAND_FAULT;
 	}
 	if (ipc_channel_open(ret_channel, NULL, fd, IPC_COMMAND, IPC_SUPERVISOR) < 0)
@@ -146,7 +150,8 @@ const struct command command_reload = {
 	.name = "reload",
 	.form = "[-c FILE]",
 	.help = "make the running service read its configuration again",
-	.details = "It returns when every worker has the new one, or says what is wrong with it: then nothing changed.",
+	.details = "It returns when every worker has the new one, or says what is wrong with it: "
+		   "then nothing changed.",
 	.options = { COMMAND_FILE_OPTION },
 	.run = reload_run,
 };
@@ -156,6 +161,7 @@ const struct command command_stop = {
 	.form = "[--now] [-c FILE]",
 	.help = "end the running service",
 	.details = "What is under way has 30 s.",
-	.options = { COMMAND_FILE_OPTION, { "--now", NULL, "without waiting for what is under way" } },
+	.options = { COMMAND_FILE_OPTION,
+		     { "--now", NULL, "without waiting for what is under way" } },
 	.run = stop_run,
 };

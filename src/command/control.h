@@ -5,11 +5,15 @@
 #include "ipc/ipc.h"
 #include "os/os.h"
 
-#define COMMAND_FILE_OPTION { "-c", "FILE", "the running service's configuration, if it names a `state`" }
+#define COMMAND_FILE_OPTION \
+	{ \
+		"-c", "FILE", "the running service's configuration, if it names a `state`" \
+	}
 
 /* Where the service that a command means keeps its state and its socket: -c FILE's `state`, the environment, the
  * defaults. 0 or -errno. */
-int command_state(const char *file, struct arena *arena, struct span *ret_state, struct span *ret_control) MUST_CHECK;
+int command_state(const char *file, struct arena *arena, struct span *ret_state,
+		  struct span *ret_control) MUST_CHECK;
 /* Its control.sock. -ENOENT and -ECONNREFUSED: nobody serves. */
 int command_open_control(struct span control, struct arena *arena, int *ret_fd) MUST_CHECK;
 /* A channel to the running service, found by -c FILE's `state`, the environment or the defaults. 0;

@@ -108,11 +108,13 @@ static void write_operand(struct writer *text, struct span operand, bool is_fold
 /* The CA, the next step, the end: in the words that can be pasted. Only the caller of sudo needs it again. */
 static void write_hints(struct writer *hints, const struct command_line *line)
 {
-	const char *program = line->program, *sudo = os_uid() == 0 && os_environment("SUDO_USER") ? "sudo " : "";
+	const char *program = line->program,
+		   *sudo = os_uid() == 0 && os_environment("SUDO_USER") ? "sudo " : "";
 
 	write_format(hints,
 		     "\n"
-		     "The certificate comes from this machine's own CA. A browser that warns does not know it yet:\n"
+		     "The certificate comes from this machine's own CA. A browser that warns does "
+		     "not know it yet:\n"
 		     "    %s%s ca trust       makes this machine and its browsers trust it\n"
 		     "    %s%s ca root        prints it, for others (curl --cacert, Firefox)\n",
 		     sudo, program, sudo, program);
@@ -123,7 +125,8 @@ static void write_hints(struct writer *hints, const struct command_line *line)
 			     sudo, program);
 	else
 		write_format(hints,
-			     "Next: several sites, own certificates and limits are a file, docs/configuration.md:\n"
+			     "Next: several sites, own certificates and limits are a file, "
+			     "docs/configuration.md:\n"
 			     "    %s%s run -c FILE\n",
 			     sudo, program);
 	write_str(hints, "\n");
@@ -134,7 +137,8 @@ static int site_serve(const struct command_line *line, const char *handler)
 	static const char name[] = "command line";
 	char *memory = heap_alloc(SITE_TEXT_MAX);
 	struct writer text = writer_of(memory, memory ? SITE_TEXT_MAX : 0);
-	struct proc_supervisor_options options = { .config_name = name, .is_short_log = os_is_terminal(1) };
+	struct proc_supervisor_options options = { .config_name = name,
+						   .is_short_log = os_is_terminal(1) };
 	char hints_text[SITE_HINTS_MAX];
 	struct writer hints = writer_of(hints_text, sizeof(hints_text));
 	int code;
@@ -172,9 +176,9 @@ static int files_run(const struct command_line *line)
 		failed = os_file_info(folder, &info);
 	if (failed || info.type != OS_FILE_FOLDER) {
 		command_complain("portcullis files: %s: %s\n", line->operands[0],
-				 failed == -ENOENT ? "there is no such folder" :
-				 failed		   ? "it cannot be opened" :
-						     "it is no folder");
+				 failed == -ENOENT ? "there is no such folder"
+				 : failed          ? "it cannot be opened"
+						   : "it is no folder");
 		return COMMAND_FAULT;
 	}
 	return site_serve(line, "files");
@@ -182,8 +186,10 @@ static int files_run(const struct command_line *line)
 
 #define SITE_OPTIONS \
 	{ \
-		{ "--name", "HOST[,HOST]", "serve these names only (localhost, this machine's name and addresses)" }, \
-		{ "--listen", "ADDR:PORT", "listen there instead of *:443 and *:80; may be repeated" }, \
+		{ "--name", "HOST[,HOST]", \
+		  "serve these names only (localhost, this machine's name and addresses)" }, \
+			{ "--listen", "ADDR:PORT", \
+			  "listen there instead of *:443 and *:80; may be repeated" }, \
 	}
 
 const struct command command_proxy = {

@@ -31,7 +31,9 @@ static void write_parts(struct writer *out, uint32_t bits, bool json)
 	bool is_first = true;
 
 	for (unsigned bit = 0; bit < 32; bit++) {
-		const char *name = bits & 1U << bit ? os_sandbox_part_name((enum os_sandbox_part)(1U << bit)) : NULL;
+		const char *name = bits & 1U << bit
+					   ? os_sandbox_part_name((enum os_sandbox_part)(1U << bit))
+					   : NULL;
 
 		if (!name)
 			continue;
@@ -55,7 +57,8 @@ static bool map_range(const struct ipc_message *message, struct seen *ret_seen)
 	    os_memory_map(message->descriptors[0], IPC_RANGE_SIZE, NULL, 0, &memory) < 0)
 		return false;
 	memcpy(ret_range, memory, sizeof(*ret_range));
-	memcpy(&ret_seen->counters, ((const struct ipc_range *)memory)->counters, sizeof(ret_seen->counters));
+	memcpy(&ret_seen->counters, ((const struct ipc_range *)memory)->counters,
+	       sizeof(ret_seen->counters));
 	os_memory_unmap(memory, IPC_RANGE_SIZE);
 	return ret_range->format == IPC_RANGE_FORMAT;
 }
@@ -84,25 +87,29 @@ static void print_json(const struct ipc_status_row *row, const struct seen *seen
 	char text[16384];
 	struct writer out = writer_of(text, sizeof(text));
 
-	write_format(&out,
-		     "%s{\"process\":\"%s\",\"slot\":%u,\"pid\":%u,\"state\":\"%s\",\"restarts\":%llu,"
-		     "\"memory_bytes\":%llu,\"connections\":%llu,\"exchanges\":%llu,\"open_files_limit\":%llu,"
-		     "\"change\":%llu,\"enforced\":[",
-		     is_first ? "" : ",\n", ipc_kind_name((enum ipc_kind)row->kind), row->slot, row->pid,
-		     state_name(row->state), (unsigned long long)row->restarts, (unsigned long long)row->rss_bytes,
-		     (unsigned long long)range->connections, (unsigned long long)range->exchanges,
-		     (unsigned long long)row->nofile, (unsigned long long)row->snapshot_serial);
+	write_format(
+		&out,
+		"%s{\"process\":\"%s\",\"slot\":%u,\"pid\":%u,\"state\":\"%s\",\"restarts\":%llu,"
+		"\"memory_bytes\":%llu,\"connections\":%llu,\"exchanges\":%llu,\"open_files_"
+		"limit\":%llu,"
+		"\"change\":%llu,\"enforced\":[",
+		is_first ? "" : ",\n", ipc_kind_name((enum ipc_kind)row->kind), row->slot, row->pid,
+		state_name(row->state), (unsigned long long)row->restarts,
+		(unsigned long long)row->rss_bytes, (unsigned long long)range->connections,
+		(unsigned long long)range->exchanges, (unsigned long long)row->nofile,
+		(unsigned long long)row->snapshot_serial);
 	write_parts(&out, row->enforced, true);
 	write_str(&out, "],\"missing\":[");
 	write_parts(&out, row->missing, true);
-	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u,\"counters\":{", row->landlock_abi,
-		     row->secret_memory);
+	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u,\"counters\":{",
+		     row->landlock_abi, row->secret_memory);
 	write_counters(&out, &seen->counters);
 	write_str(&out, "}}");
 	os_out(writer_done(&out));
 }
 
-static void print_text(const struct ipc_status_row *row, const struct ipc_range *range, struct span remark)
+static void print_text(const struct ipc_status_row *row, const struct ipc_range *range,
+		       struct span remark)
 {
 	static const char *const secrets[] = { "", "keys in memory that nobody else can map",
 					       "keys in locked memory", "keys in ordinary memory" };
@@ -122,8 +129,8 @@ static void print_text(const struct ipc_status_row *row, const struct ipc_range 
 		write_format(&out, "  restarted %llu times", (unsigned long long)row->restarts);
 	if (row->kind == IPC_SUPERVISOR)
 		write_format(&out, "  change %llu, open files %llu, state %.*s",
-			     (unsigned long long)row->snapshot_serial, (unsigned long long)row->nofile,
-			     SPAN_ARG(remark));
+			     (unsigned long long)row->snapshot_serial,
+			     (unsigned long long)row->nofile, SPAN_ARG(remark));
 	write_byte(&out, '\n');
 	if (row->enforced) {
 		write_str(&out, "               sandbox: ");
@@ -178,7 +185,8 @@ const struct command command_status = {
 	.name = "status",
 	.form = "[--json] [-c FILE]",
 	.help = "list the processes of the running service",
-	.details = "What each one's sandbox enforces, what this kernel could not give, memory, connections.",
+	.details = "What each one's sandbox enforces, what this kernel could not give, memory, "
+		   "connections.",
 	.options = { COMMAND_FILE_OPTION, { "--json", NULL, "as JSON" } },
 	.run = status_run,
 };

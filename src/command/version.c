@@ -16,7 +16,8 @@ static int version_run(const struct command_line *line)
 	command_print("  c-ares    %s\n", dial_library_version());
 	os_sandbox_library_version(&seccomp_writer);
 	command_print("  seccomp   %.*s\n", SPAN_ARG(writer_done(&seccomp_writer)));
-	command_print("  kernel    %.*s\n", failed ? 7 : (int)writer_done(&writer).len, failed ? "unknown" : kernel);
+	command_print("  kernel    %.*s\n", failed ? 7 : (int)writer_done(&writer).len,
+		      failed ? "unknown" : kernel);
 	return COMMAND_DONE;
 }
 

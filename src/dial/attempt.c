@@ -24,7 +24,8 @@ struct dial_attempt {
 	struct list waiting; /* of name->waiters */
 	struct dial *dial;
 	struct dial_name *name; /* NULL: a literal; held until the end */
-	void (*on_done)(void *owner, struct dial_attempt *attempt, const struct dial_result *result);
+	void (*on_done)(void *owner, struct dial_attempt *attempt,
+			const struct dial_result *result);
 	void *owner;
 	enum attempt_step step;
 	bool is_starting; /* inside dial_start: nobody may be told yet */
@@ -143,7 +144,8 @@ static void tell_failure(struct dial_attempt *attempt)
 	tell(attempt, &result);
 }
 
-static void fail(struct dial_attempt *attempt, enum dial_status status, int error_number, const char *why)
+static void fail(struct dial_attempt *attempt, enum dial_status status, int error_number,
+		 const char *why)
 {
 	attempt->status = status;
 	attempt->error_number = error_number;
@@ -276,7 +278,8 @@ static int try_start(struct dial_attempt *attempt, size_t index)
 
 static void step_in(struct dial_attempt *attempt, uint64_t ms)
 {
-	os_timer_set(attempt->dial->loop, &attempt->next, os_loop_now_ns(attempt->dial->loop) + ms * OS_MS);
+	os_timer_set(attempt->dial->loop, &attempt->next,
+		     os_loop_now_ns(attempt->dial->loop) + ms * OS_MS);
 }
 
 static void try_next(struct dial_attempt *attempt)
@@ -315,8 +318,8 @@ static void connect_to(struct dial_attempt *attempt, const struct dial_ips *ips)
 
 /* ---- Start --------------------------------------------------------------------------------------------- */
 
-void dial_attempt_resolved(struct dial_attempt *attempt, const struct dial_ips *ips, enum dial_status status,
-			   const char *why)
+void dial_attempt_resolved(struct dial_attempt *attempt, const struct dial_ips *ips,
+			   enum dial_status status, const char *why)
 {
 	list_remove(&attempt->waiting);
 	if (ips)
@@ -372,7 +375,8 @@ static void resolve(struct dial_attempt *attempt)
 }
 
 int dial_start(struct dial *dial, uint64_t origin, uint32_t timeout_ms,
-	       void (*on_done)(void *owner, struct dial_attempt *attempt, const struct dial_result *result),
+	       void (*on_done)(void *owner, struct dial_attempt *attempt,
+			       const struct dial_result *result),
 	       void *owner, struct dial_attempt **ret_attempt)
 {
 	const struct dial_entry *entry = dial_entry_find(dial, origin);
@@ -387,7 +391,8 @@ int dial_start(struct dial *dial, uint64_t origin, uint32_t timeout_ms,
 	attempt->next.on_due = on_next;
 	attempt->is_starting = true;
 	list_push_back(&dial->attempts, &attempt->link);
-	os_timer_set(dial->loop, &attempt->deadline, os_loop_now_ns(dial->loop) + timeout_ms * OS_MS);
+	os_timer_set(dial->loop, &attempt->deadline,
+		     os_loop_now_ns(dial->loop) + timeout_ms * OS_MS);
 	*ret_attempt = attempt;
 	if (!entry) {
 		fail(attempt, DIAL_FAILED, 0, "an origin that the dialer does not know");

@@ -13,18 +13,18 @@ struct dial_attempt; /* one question under way */
 
 struct dial_origin {
 	uint64_t id;
-	struct span host;      /* name, or address literal without brackets; empty for a unix path */
+	struct span host; /* name, or address literal without brackets; empty for a unix path */
 	struct span unix_path; /* opened by path: the dialer's row allows connecting to it */
 	uint16_t port;
 };
 
 enum dial_status { /* as enum ipc_dial_status */
-	DIAL_REFUSED = 1,
-	DIAL_UNREACHABLE,
-	DIAL_NO_ADDRESS,
-	DIAL_TIMEOUT,
-	DIAL_FORBIDDEN,
-	DIAL_FAILED,
+		   DIAL_REFUSED = 1,
+		   DIAL_UNREACHABLE,
+		   DIAL_NO_ADDRESS,
+		   DIAL_TIMEOUT,
+		   DIAL_FORBIDDEN,
+		   DIAL_FAILED,
 };
 struct dial_result {
 	enum dial_status status; /* 0: connected */
@@ -46,7 +46,8 @@ int dial_set_origins(struct dial *dial, const struct dial_origin *origins, size_
 /* `on_done` is called once, never from inside this call; the attempt is gone when it returns. 0 or -errno; an
  * unknown origin is answered with DIAL_FAILED. */
 int dial_start(struct dial *dial, uint64_t origin, uint32_t timeout_ms,
-	       void (*on_done)(void *owner, struct dial_attempt *attempt, const struct dial_result *result),
+	       void (*on_done)(void *owner, struct dial_attempt *attempt,
+			       const struct dial_result *result),
 	       void *owner, struct dial_attempt **ret_attempt) MUST_CHECK;
 void dial_cancel(struct dial_attempt *attempt); /* on_done is not called any more */
 

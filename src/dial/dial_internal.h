@@ -7,7 +7,7 @@
 enum {
 	DIAL_ADDRESSES_MAX = 16, /* of one name; more are left out */
 	DIAL_NAME_MAX = 253,
-	DIAL_SERVERS_MAX = 3,	 /* resolv.conf(5): MAXNS */
+	DIAL_SERVERS_MAX = 3, /* resolv.conf(5): MAXNS */
 	DIAL_DOMAINS_MAX = 8,
 	DIAL_NDOTS_MAX = 15,
 	DIAL_DETAIL_MAX = 256,
@@ -22,7 +22,8 @@ struct dial_ips {
 	struct dial_ip list[DIAL_ADDRESSES_MAX];
 	size_t count;
 };
-void dial_ips_add(struct dial_ips *ips, const struct dial_ip *ip); /* once; without room it is left out */
+void dial_ips_add(struct dial_ips *ips,
+		  const struct dial_ip *ip); /* once; without room it is left out */
 /* v6 first, then by turns: a dead v6 network must not eat the time of all of v4 (RFC 8305, 4). */
 void dial_ips_interleave(const struct dial_ips *ips, struct dial_ips *ret_ips);
 
@@ -48,7 +49,7 @@ struct dial_lookup;
 struct dial_reply {
 	const struct dial_ips *ips; /* NULL: `why` says what is wrong */
 	uint32_t ttl_s;
-	bool is_last; /* false: the other family's answer is still to come */
+	bool is_last;      /* false: the other family's answer is still to come */
 	bool is_forbidden; /* there are addresses, but none that may be connected to */
 	const char *why;
 };
@@ -62,14 +63,15 @@ int dial_resolver_set(struct dial_resolver *resolver, struct span resolv_conf) M
 struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct span name,
 				      void (*on_reply)(void *owner, const struct dial_reply *reply),
 				      void *owner);
-void dial_lookup_forget(struct dial_lookup *lookup); /* on_reply is not called any more; NULL is fine */
+void dial_lookup_forget(
+	struct dial_lookup *lookup); /* on_reply is not called any more; NULL is fine */
 
 /* ---- name.c ------------------------------------------------------------------------------------------ */
 
 struct dial_name {
 	struct dial *dial;
 	uint64_t key;
-	struct span text; /* lower case, no dot at the end; its own copy */
+	struct span text;    /* lower case, no dot at the end; its own copy */
 	uint32_t references; /* of origins and of attempts that wait */
 	struct list waiters;
 	struct dial_lookup *lookup;
@@ -83,10 +85,10 @@ struct dial_name {
 };
 
 struct dial_name *dial_name_ref(struct dial *dial, struct span text); /* NULL without memory */
-void dial_name_unref(struct dial_name *name);			      /* NULL is fine */
+void dial_name_unref(struct dial_name *name);                         /* NULL is fine */
 /* Answers now (0, or a status and its reason) or -EAGAIN: dial_attempt_resolved() will be called. */
-int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt, struct dial_ips *ret_ips,
-		      const char **ret_why) MUST_CHECK;
+int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt,
+		      struct dial_ips *ret_ips, const char **ret_why) MUST_CHECK;
 /* Waiting was too long: what an older answer said, if there is one. */
 bool dial_name_is_known(const struct dial_name *name, struct dial_ips *ret_ips);
 
@@ -97,12 +99,12 @@ struct dial_entry { /* an origin */
 	uint16_t port;
 	bool is_literal;
 	struct os_address address; /* of a literal or a unix path */
-	struct dial_name *name;	   /* else */
+	struct dial_name *name;    /* else */
 };
 
 /* ips NULL: status and why. */
-void dial_attempt_resolved(struct dial_attempt *attempt, const struct dial_ips *ips, enum dial_status status,
-			   const char *why);
+void dial_attempt_resolved(struct dial_attempt *attempt, const struct dial_ips *ips,
+			   enum dial_status status, const char *why);
 struct list *dial_attempt_waiting(struct dial_attempt *attempt); /* its node in name->waiters */
 struct dial_attempt *dial_attempt_of(struct list *waiting);
 void dial_attempts_end(struct dial *dial); /* cancels all */

@@ -62,7 +62,8 @@ static void wake_waiters(struct dial_name *name)
 	while (!list_is_empty(&name->waiters)) {
 		struct list *node = name->waiters.next;
 
-		dial_attempt_resolved(dial_attempt_of(node), is_known ? &ips : NULL, name->failed, name->why);
+		dial_attempt_resolved(dial_attempt_of(node), is_known ? &ips : NULL, name->failed,
+				      name->why);
 	}
 }
 
@@ -97,7 +98,8 @@ static bool is_localhost(struct span name)
 static bool find_local(struct dial_name *name, struct dial_ips *ret_ips)
 {
 	static const struct dial_ip loopbacks[] = { { .family = OS_FAMILY_V6, .ip = { [15] = 1 } },
-						    { .family = OS_FAMILY_V4, .ip = { 127, 0, 0, 1 } } };
+						    { .family = OS_FAMILY_V4,
+						      .ip = { 127, 0, 0, 1 } } };
 	const struct dial *dial = name->dial;
 
 	if (name->hosts_serial != dial->hosts_serial) {
@@ -112,8 +114,8 @@ static bool find_local(struct dial_name *name, struct dial_ips *ret_ips)
 	return ret_ips->count > 0;
 }
 
-int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt, struct dial_ips *ret_ips,
-		      const char **ret_why)
+int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt,
+		      struct dial_ips *ret_ips, const char **ret_why)
 {
 	uint64_t now_ns = os_loop_now_ns(name->dial->loop);
 	bool is_known;

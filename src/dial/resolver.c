@@ -41,7 +41,7 @@ struct dial_resolver {
 	char *text; /* of resolv.conf; config points into it */
 	size_t text_len;
 	struct dial_resolver_config config;
-	bool is_noted;	   /* a callback came */
+	bool is_noted; /* a callback came */
 };
 
 struct dial_lookup {
@@ -130,7 +130,8 @@ static void arm_timer(struct dial_resolver *resolver)
 		return;
 	}
 	os_timer_set(resolver->loop, &resolver->timer,
-		     os_now_ns() + (uint64_t)wait.tv_sec * OS_SECOND + (uint64_t)wait.tv_usec * 1000 + OS_MS);
+		     os_now_ns() + (uint64_t)wait.tv_sec * OS_SECOND +
+			     (uint64_t)wait.tv_usec * 1000 + OS_MS);
 }
 
 static void on_timer(struct os_timer *timer)
@@ -251,7 +252,8 @@ static bool lookup_ask(struct dial_lookup *lookup)
 {
 	char name[QUERY_NAME_MAX];
 	/* NOSORT: else c-ares would connect to each address to see what route there is. */
-	struct ares_addrinfo_hints hints = { .ai_flags = ARES_AI_NOSORT, .ai_socktype = SOCK_STREAM };
+	struct ares_addrinfo_hints hints = { .ai_flags = ARES_AI_NOSORT,
+					     .ai_socktype = SOCK_STREAM };
 
 	if (!candidate_write(lookup, name))
 		return false;
@@ -346,8 +348,8 @@ static void lookup_settle(struct dial_lookup *lookup)
 		lookup_free(lookup);
 		return;
 	}
-	if (!lookup->found.count && !lookup->is_forbidden && is_absent(lookup->queries[V6].status) &&
-	    is_absent(lookup->queries[V4].status)) {
+	if (!lookup->found.count && !lookup->is_forbidden &&
+	    is_absent(lookup->queries[V6].status) && is_absent(lookup->queries[V4].status)) {
 		int was[FAMILY_COUNT] = { lookup->queries[V6].status, lookup->queries[V4].status };
 
 		lookup->candidate++;
@@ -386,7 +388,8 @@ static void on_patience(struct os_timer *timer)
 }
 
 struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct span name,
-				      void (*on_reply)(void *owner, const struct dial_reply *reply), void *owner)
+				      void (*on_reply)(void *owner, const struct dial_reply *reply),
+				      void *owner)
 {
 	struct dial_lookup *lookup = heap_alloc(sizeof(*lookup));
 
@@ -432,9 +435,9 @@ static int channel_new(struct dial_resolver *resolver)
 		.sock_state_cb = on_socket_state,
 		.sock_state_cb_data = resolver,
 	};
-	int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_NDOTS | ARES_OPT_SERVERS |
-		   ARES_OPT_DOMAINS | ARES_OPT_LOOKUPS | ARES_OPT_SORTLIST | ARES_OPT_SOCK_STATE_CB |
-		   ARES_OPT_NOROTATE;
+	int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_NDOTS |
+		   ARES_OPT_SERVERS | ARES_OPT_DOMAINS | ARES_OPT_LOOKUPS | ARES_OPT_SORTLIST |
+		   ARES_OPT_SOCK_STATE_CB | ARES_OPT_NOROTATE;
 
 #ifdef ARES_OPT_QUERY_CACHE
 	mask |= ARES_OPT_QUERY_CACHE; /* of no seconds: answers are kept by name.c alone */

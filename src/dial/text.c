@@ -9,8 +9,8 @@ static bool next_word(struct span *rest, const char *comments, struct span *ret_
 {
 	size_t start = 0, end;
 
-	while (start < rest->len && (rest->ptr[start] == ' ' || rest->ptr[start] == '\t' ||
-				     rest->ptr[start] == '\r'))
+	while (start < rest->len &&
+	       (rest->ptr[start] == ' ' || rest->ptr[start] == '\t' || rest->ptr[start] == '\r'))
 		start++;
 	end = start;
 	while (end < rest->len && rest->ptr[end] != ' ' && rest->ptr[end] != '\t' &&
@@ -57,8 +57,8 @@ static void parse_server(struct dial_resolver_config *config, struct span text)
 	 * A link-local one cannot be told to every c-ares. */
 	if (config->server_count == DIAL_SERVERS_MAX)
 		return;
-	if ((os_address_parse_ip(text, &server) || os_address_parse(text, &server)) && !server.scope &&
-	    (server.family == OS_FAMILY_V4 || server.family == OS_FAMILY_V6))
+	if ((os_address_parse_ip(text, &server) || os_address_parse(text, &server)) &&
+	    !server.scope && (server.family == OS_FAMILY_V4 || server.family == OS_FAMILY_V6))
 		config->servers[config->server_count++] = server;
 }
 

@@ -49,9 +49,9 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 			edge_accept_rest(edge);
 			return;
 		}
-		connection = edge->current && edge->connection_count < edge->connections_max ?
-				     slab_alloc(&edge->connection_slab) :
-				     NULL;
+		connection = edge->current && edge->connection_count < edge->connections_max
+				     ? slab_alloc(&edge->connection_slab)
+				     : NULL;
 		if (!connection) {
 			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_CONNECTIONS);
 			os_close(fd);
@@ -178,8 +178,8 @@ static bool body_is_awaited(const struct exchange *exchange)
 {
 	const struct pump *pump = &exchange->request_pump;
 
-	return exchange->began && !exchange->is_tunnel && pump_is_open(pump) && !pump->source_ended &&
-	       !exchange->connection->backlog.len &&
+	return exchange->began && !exchange->is_tunnel && pump_is_open(pump) &&
+	       !pump->source_ended && !exchange->connection->backlog.len &&
 	       (exchange->stage == EXCHANGE_STAGE_REQUEST_PUMP || (!pump->queue.len && pump->sink));
 }
 
@@ -340,7 +340,8 @@ void connection_finish(struct connection *connection, bool linger)
 void connection_abort(struct connection *connection)
 {
 	/* A body that ends with the connection would look whole behind an orderly end. */
-	if (connection->phase != CONNECTION_CLOSED && os_socket_linger_none(connection->watch.fd) == 0)
+	if (connection->phase != CONNECTION_CLOSED &&
+	    os_socket_linger_none(connection->watch.fd) == 0)
 		connection->is_broken = true;
 	connection_close(connection);
 }
@@ -368,7 +369,8 @@ void connection_close(struct connection *connection)
 void connections_free_doomed(struct edge *edge)
 {
 	while (!list_is_empty(&edge->doomed)) {
-		struct connection *connection = LIST_ITEM(edge->doomed.next, struct connection, doomed);
+		struct connection *connection =
+			LIST_ITEM(edge->doomed.next, struct connection, doomed);
 		int fd = connection->watch.fd;
 
 		list_remove(&connection->doomed);

@@ -20,8 +20,9 @@ static void input_save(struct edge *edge)
 	edge->input_owner = NULL;
 	if (!owner || edge->input_at == edge->input_end || owner->phase == CONNECTION_CLOSED)
 		return;
-	if (!block_queue_add(&owner->pending, &edge->blocks,
-			     span_of(edge->plain + edge->input_at, edge->input_end - edge->input_at))) {
+	if (!block_queue_add(
+		    &owner->pending, &edge->blocks,
+		    span_of(edge->plain + edge->input_at, edge->input_end - edge->input_at))) {
 		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_BODY_MEMORY);
 		owner->is_broken = true;
 		connection_activate(owner);
@@ -75,7 +76,8 @@ int connection_receive(struct connection *connection, size_t *ret_len)
 		return len ? 0 : CONNECTION_TRUNCATED;
 	}
 	/* A short read drained the socket; what comes later is told by the next edge. */
-	if ((size_t)got < EDGE_WIRE_SIZE - len && !(connection->watch.ready & (OS_PEER_SHUT | OS_HANGUP)))
+	if ((size_t)got < EDGE_WIRE_SIZE - len &&
+	    !(connection->watch.ready & (OS_PEER_SHUT | OS_HANGUP)))
 		connection->watch.ready &= ~(unsigned)OS_READABLE;
 	connection->bytes_in += (size_t)got;
 	if (connection->turn != edge->turn)
@@ -147,14 +149,16 @@ int connection_peek(struct connection *connection, struct span *ret_bytes)
 			return 0;
 		}
 		if (input_is_here(connection)) {
-			*ret_bytes = span_of(edge->plain + edge->input_at, edge->input_end - edge->input_at);
+			*ret_bytes = span_of(edge->plain + edge->input_at,
+					     edge->input_end - edge->input_at);
 			return 0;
 		}
 		if (connection->is_broken)
 			return CONNECTION_TRUNCATED;
 		if (connection->saw_eof)
-			return connection->is_tls && !connection->saw_close_notify ? CONNECTION_TRUNCATED :
-										     CONNECTION_EOF;
+			return connection->is_tls && !connection->saw_close_notify
+				       ? CONNECTION_TRUNCATED
+				       : CONNECTION_EOF;
 		if (connection->turn == edge->turn && connection->turn_bytes >= EDGE_TURN_BYTES) {
 			edge_run_later(edge, connection);
 			return CONNECTION_YIELD;
@@ -208,8 +212,9 @@ static void connection_send(struct connection *connection, const struct span *pa
 	if (connection->is_broken)
 		return;
 	if (!connection->backlog.len) {
-		ssize_t put = count == 1 ? os_write(connection->watch.fd, parts[0].ptr, parts[0].len) :
-					   os_writev(connection->watch.fd, parts, count);
+		ssize_t put = count == 1
+				      ? os_write(connection->watch.fd, parts[0].ptr, parts[0].len)
+				      : os_writev(connection->watch.fd, parts, count);
 
 		if (put < 0 && put != -EAGAIN) {
 			connection->is_broken = true;
@@ -389,4 +394,3 @@ bool connection_backlog_send(struct connection *connection)
 	}
 	return !connection->backlog.len;
 }
-

@@ -14,10 +14,10 @@ static int buffers_new(struct edge *edge)
 	edge->file_buffer = heap_alloc(EDGE_FILE_SIZE);
 	edge->upstream_buffer = heap_alloc(EDGE_PLAIN_SIZE);
 	edge->line_buffer = heap_alloc(TELEMETRY_LINE_MAX);
-	return edge->wire_in && edge->wire_out && edge->plain && edge->gather && edge->file_buffer &&
-			       edge->upstream_buffer && edge->line_buffer ?
-		       0 :
-		       -ENOMEM;
+	return edge->wire_in && edge->wire_out && edge->plain && edge->gather &&
+			       edge->file_buffer && edge->upstream_buffer && edge->line_buffer
+		       ? 0
+		       : -ENOMEM;
 }
 
 static int engines_new(struct edge *edge)
@@ -42,8 +42,9 @@ static int engines_new(struct edge *edge)
 int edge_new(const struct edge_config *config, struct edge **ret_edge)
 {
 	struct edge *edge = heap_alloc(sizeof(*edge));
-	struct list *lists[] = { &edge->listeners, &edge->connections, &edge->active, &edge->doomed, &edge->later,
-				 &edge->ready, &edge->later_exchanges, &edge->finished, &edge->file_waiters,
+	struct list *lists[] = { &edge->listeners,       &edge->connections, &edge->active,
+				 &edge->doomed,          &edge->later,       &edge->ready,
+				 &edge->later_exchanges, &edge->finished,    &edge->file_waiters,
 				 &edge->documents_wanted };
 
 	if (!edge)
@@ -60,7 +61,8 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->ring_event = -1;
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		list_init(lists[i]);
-	slab_init(&edge->connection_slab, sizeof(struct connection), config->connections_max, EDGE_CONNECTION_MAGIC);
+	slab_init(&edge->connection_slab, sizeof(struct connection), config->connections_max,
+		  EDGE_CONNECTION_MAGIC);
 	block_pool_init(&edge->blocks, EDGE_BLOCKS_MAX);
 	os_random(&edge->request_id_high, sizeof(edge->request_id_high));
 	os_random(&edge->request_id_low, sizeof(edge->request_id_low));
@@ -119,8 +121,7 @@ void edge_free(struct edge *edge)
 		arena_fini(&exchange->arena);
 		heap_free(exchange);
 	}
-	LIST_EACH(&edge->listeners, node)
-	{
+	LIST_EACH(&edge->listeners, node) {
 		struct edge_listener *listener = LIST_ITEM(node, struct edge_listener, link);
 
 		os_watch_remove(&listener->watch);
@@ -186,7 +187,8 @@ static void listener_update(struct edge_listener *listener)
 		os_watch_remove(&listener->watch);
 	else if (!os_watch_is_added(&listener->watch))
 		/* Only a lack of memory: the next adopt or commit tries again. */
-		wanted = os_watch_add(edge->loop, &listener->watch, listener->fd, OS_WATCH_LEVEL_READ) == 0;
+		wanted = os_watch_add(edge->loop, &listener->watch, listener->fd,
+				      OS_WATCH_LEVEL_READ) == 0;
 }
 
 static void listeners_update(struct edge *edge)
@@ -197,8 +199,8 @@ static void listeners_update(struct edge *edge)
 
 static bool connection_is_idle(const struct connection *connection)
 {
-	return connection->phase == CONNECTION_OPEN && !connection->exchange && !connection_has_input(connection) &&
-	       !(connection->watch.ready & OS_READABLE);
+	return connection->phase == CONNECTION_OPEN && !connection->exchange &&
+	       !connection_has_input(connection) && !(connection->watch.ready & OS_READABLE);
 }
 
 static void on_rested(struct os_timer *timer)
@@ -215,8 +217,7 @@ void edge_accept_rest(struct edge *edge)
 	os_timer_set(edge->loop, &edge->accept_timer, edge->now_ns + EDGE_ACCEPT_REST_MS * OS_MS);
 	listeners_update(edge);
 	upstream_close_idle(edge->upstream);
-	LIST_EACH(&edge->connections, node)
-	{
+	LIST_EACH(&edge->connections, node) {
 		struct connection *connection = LIST_ITEM(node, struct connection, link);
 
 		if (!left)
@@ -248,8 +249,7 @@ int edge_listener_add(struct edge *edge, uint64_t id, uint32_t slot, int fd)
 
 static void listener_forget(struct edge_listener *listener)
 {
-	LIST_EACH(&listener->edge->connections, node)
-	{
+	LIST_EACH(&listener->edge->connections, node) {
 		struct connection *connection = LIST_ITEM(node, struct connection, link);
 
 		if (connection->listener == listener)
@@ -263,8 +263,7 @@ static void listener_forget(struct edge_listener *listener)
 
 void edge_listener_remove(struct edge *edge, uint64_t id)
 {
-	LIST_EACH(&edge->listeners, node)
-	{
+	LIST_EACH(&edge->listeners, node) {
 		struct edge_listener *listener = LIST_ITEM(node, struct edge_listener, link);
 
 		if (listener->id == id)
@@ -437,7 +436,8 @@ void edge_upstream_limits(const struct snapshot_limits *from, struct upstream_li
 		.tunnel_ms = (uint32_t)(values[SNAPSHOT_LIMIT_TUNNEL] / OS_MS),
 		.connections_per_origin = (uint32_t)values[SNAPSHOT_LIMIT_ORIGIN_CONNECTIONS],
 		.idle_ms = (uint32_t)(telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE].value / OS_MS),
-		.idle_per_origin = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS].value,
+		.idle_per_origin =
+			(uint32_t)telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS].value,
 		.head_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_UPSTREAM_HEAD].value,
 	};
 }
@@ -479,14 +479,15 @@ void edge_abandon(struct edge *edge)
 
 void edge_interrupt_snapshot(struct edge *edge, const struct snapshot *snapshot)
 {
-	LIST_EACH(&edge->connections, node)
-	{
+	LIST_EACH(&edge->connections, node) {
 		struct exchange *exchange = LIST_ITEM(node, struct connection, link)->exchange;
 
-		if (!exchange || !exchange->began || !exchange->snapshot || exchange->snapshot->snapshot != snapshot)
+		if (!exchange || !exchange->began || !exchange->snapshot ||
+		    exchange->snapshot->snapshot != snapshot)
 			continue;
 		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_SNAPSHOT_WAIT);
-		exchange_set_end(exchange, TELEMETRY_END_LIMIT, telemetry_limit_name(TELEMETRY_LIMIT_SNAPSHOT_WAIT));
+		exchange_set_end(exchange, TELEMETRY_END_LIMIT,
+				 telemetry_limit_name(TELEMETRY_LIMIT_SNAPSHOT_WAIT));
 		exchange_interrupt(exchange, 503, TELEMETRY_END_LIMIT);
 	}
 }
@@ -497,8 +498,7 @@ static void on_drain_due(struct os_timer *timer)
 {
 	struct edge *edge = CONTAINER_OF(timer, struct edge, drain_timer);
 
-	LIST_EACH(&edge->connections, node)
-	{
+	LIST_EACH(&edge->connections, node) {
 		struct connection *connection = LIST_ITEM(node, struct connection, link);
 
 		if (connection->exchange && connection->exchange->began)
@@ -514,9 +514,9 @@ void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle)
 	if (!edge->is_draining) {
 		edge->is_draining = true;
 		/* What the kernel has finished already for us is still ours: take it before letting go. */
-		LIST_EACH(&edge->listeners, node)
-		{
-			struct edge_listener *listener = LIST_ITEM(node, struct edge_listener, link);
+		LIST_EACH(&edge->listeners, node) {
+			struct edge_listener *listener =
+				LIST_ITEM(node, struct edge_listener, link);
 
 			if (os_watch_is_added(&listener->watch))
 				connection_accept(edge, listener);
@@ -525,8 +525,7 @@ void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle)
 		}
 		upstream_close_idle(edge->upstream);
 	}
-	LIST_EACH(&edge->connections, node)
-	{
+	LIST_EACH(&edge->connections, node) {
 		struct connection *connection = LIST_ITEM(node, struct connection, link);
 
 		if (edge->closes_idle && connection_is_idle(connection))
@@ -568,13 +567,15 @@ static void run_all(struct edge *edge)
 {
 	while (!list_is_empty(&edge->active) || !list_is_empty(&edge->ready)) {
 		while (!list_is_empty(&edge->active)) {
-			struct connection *connection = LIST_ITEM(edge->active.next, struct connection, active);
+			struct connection *connection =
+				LIST_ITEM(edge->active.next, struct connection, active);
 
 			list_remove(&connection->active);
 			connection_run(connection);
 		}
 		while (!list_is_empty(&edge->ready)) {
-			struct exchange *exchange = LIST_ITEM(edge->ready.next, struct exchange, ready);
+			struct exchange *exchange =
+				LIST_ITEM(edge->ready.next, struct exchange, ready);
 
 			list_remove(&exchange->ready);
 			exchange_run(exchange);
@@ -587,13 +588,15 @@ static void run_later_next_turn(struct edge *edge)
 	if (list_is_empty(&edge->later) && list_is_empty(&edge->later_exchanges))
 		return;
 	while (!list_is_empty(&edge->later)) {
-		struct connection *connection = LIST_ITEM(edge->later.next, struct connection, active);
+		struct connection *connection =
+			LIST_ITEM(edge->later.next, struct connection, active);
 
 		list_remove(&connection->active);
 		list_push_back(&edge->active, &connection->active);
 	}
 	while (!list_is_empty(&edge->later_exchanges)) {
-		struct exchange *exchange = LIST_ITEM(edge->later_exchanges.next, struct exchange, ready);
+		struct exchange *exchange =
+			LIST_ITEM(edge->later_exchanges.next, struct exchange, ready);
 
 		list_remove(&exchange->ready);
 		list_push_back(&edge->ready, &exchange->ready);

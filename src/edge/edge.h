@@ -25,7 +25,7 @@ struct edge_host {
 struct edge_config {
 	struct os_loop *loop;
 	uint32_t slot;
-	struct ipc_range *range;             /* this process's range: gauges and counters */
+	struct ipc_range *range; /* this process's range: gauges and counters */
 	const struct edge_host *host;
 	void *host_data;
 	const struct tls_ticket_keys *tickets; /* NULL: no tickets */

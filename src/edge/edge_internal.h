@@ -10,19 +10,20 @@
 #include "upstream/upstream.h"
 
 enum {
-	EDGE_WIRE_SIZE = 64 * 1024,    /* one receive buffer and one send buffer per worker */
-	EDGE_PLAIN_SIZE = 96 * 1024,   /* decrypted: what one receive buffer can hold, and a record before it */
+	EDGE_WIRE_SIZE = 64 * 1024, /* one receive buffer and one send buffer per worker */
+	EDGE_PLAIN_SIZE =
+		96 * 1024, /* decrypted: what one receive buffer can hold, and a record before it */
 	EDGE_FILE_SIZE = 64 * 1024,
-	EDGE_GATHER_SIZE = 80 * 1024,  /* heads and small bodies of one turn, sealed together */
+	EDGE_GATHER_SIZE = 80 * 1024, /* heads and small bodies of one turn, sealed together */
 	/* Less than a pump's queue in `pass`, so that the body's end is seen too. */
 	EDGE_GATHERED_BODY_MAX = 48 * 1024,
-	EDGE_SMALL = 4096,             /* bodies up to this are gathered (copied), others sealed as they lie */
-	EDGE_TURN_BYTES = 64 * 1024,   /* of one connection in one turn */
+	EDGE_SMALL = 4096, /* bodies up to this are gathered (copied), others sealed as they lie */
+	EDGE_TURN_BYTES = 64 * 1024, /* of one connection in one turn */
 	EDGE_ACCEPT_BATCH = 16,
 	EDGE_ACCEPT_REST_MS = 100,
 	EDGE_SHED_MAX = 64, /* idle connections that go where descriptors ran out */
 	EDGE_EXCHANGE_ARENA = 256 * 1024,
-	EDGE_BLOCKS_MAX = 8192,        /* 128 MiB */
+	EDGE_BLOCKS_MAX = 8192, /* 128 MiB */
 	EDGE_PSEUDONYM_SIZE = 32,
 	EDGE_CONNECTION_MAGIC = 0x436f6e6e,
 };
@@ -60,11 +61,11 @@ struct edge_snapshot {
 /* ---- Connections -------------------------------------------------------------------------------------- */
 
 enum connection_phase {
-	CONNECTION_HELLO,     /* first bytes; no SSL yet */
+	CONNECTION_HELLO, /* first bytes; no SSL yet */
 	CONNECTION_HANDSHAKE,
 	CONNECTION_OPEN,
-	CONNECTION_LINGER,    /* our end is sent; the peer's bytes are dropped until it ends too */
-	CONNECTION_CLOSED,    /* freed at the turn's end */
+	CONNECTION_LINGER, /* our end is sent; the peer's bytes are dropped until it ends too */
+	CONNECTION_CLOSED, /* freed at the turn's end */
 };
 enum connection_read {
 	CONNECTION_WAIT = 1,
@@ -105,14 +106,15 @@ struct connection {
 	bool is_tls, is_redirecting; /* plain without serve: 308 */
 	bool saw_eof, saw_close_notify, is_broken, sent_close, wants_linger;
 	bool is_pending_cipher; /* pending holds ciphertext that waits for the session */
-	uint16_t tls_port;           /* where a redirect points */
+	uint16_t tls_port;      /* where a redirect points */
 	struct os_address peer, local;
 	struct tls_session *tls;
-	uint64_t question;           /* for a signature */
-	struct block_queue pending;  /* input that was not used: ciphertext before OPEN, then plain */
-	struct block_queue backlog;  /* output that the socket did not take */
-	size_t spent;                /* of pending's front, given out by the last peek */
-	size_t turn_bytes; /* read in turn number `turn` */
+	uint64_t question; /* for a signature */
+	struct block_queue
+		pending; /* input that was not used: ciphertext before OPEN, then plain */
+	struct block_queue backlog; /* output that the socket did not take */
+	size_t spent;               /* of pending's front, given out by the last peek */
+	size_t turn_bytes;          /* read in turn number `turn` */
 	uint64_t turn;
 	const struct edge_codec *codec;
 	struct codec_h1_server h1;
@@ -122,7 +124,7 @@ struct connection {
 	uint64_t bytes_in, bytes_out;
 	uint32_t exchange_count;
 	uint32_t unused_bytes; /* dropped while lingering */
-	char name[64];       /* SNI, for the log; cut */
+	char name[64];         /* SNI, for the log; cut */
 };
 
 void connection_accept(struct edge *edge, struct edge_listener *listener);
@@ -162,18 +164,25 @@ void connection_wire_end(struct connection *connection, const struct tls_wire *w
 
 /* ---- Exchanges and the pipeline ------------------------------------------------------------------------ */
 
-enum exchange_verdict { EXCHANGE_NEXT, EXCHANGE_WAIT, EXCHANGE_YIELD, EXCHANGE_ANSWER, EXCHANGE_ABORT };
+enum exchange_verdict {
+	EXCHANGE_NEXT,
+	EXCHANGE_WAIT,
+	EXCHANGE_YIELD,
+	EXCHANGE_ANSWER,
+	EXCHANGE_ABORT
+};
 
 /* Numbers are those of ARCHITECTURE.md, 1-6 are a connection's. */
 #define EXCHANGE_STAGES(X) \
-	X(HEAD, head) X(ROUTE, route) X(FIREWALL, firewall) X(AUTH, auth) X(RULES_HEAD, rules_head) \
-	X(REQUEST_PUMP, request_pump) X(DISPATCH, dispatch) X(RULES_RESPONSE, rules_response) X(SEND, send) \
-	X(RECORD, record)
+	X(HEAD, head) \
+	X(ROUTE, route) X(FIREWALL, firewall) X(AUTH, auth) X(RULES_HEAD, rules_head) \
+		X(REQUEST_PUMP, request_pump) X(DISPATCH, dispatch) \
+			X(RULES_RESPONSE, rules_response) X(SEND, send) X(RECORD, record)
 enum exchange_stage_index {
 #define X(upper, lower) EXCHANGE_STAGE_##upper,
 	EXCHANGE_STAGES(X)
 #undef X
-	EXCHANGE_STAGE_COUNT,
+		EXCHANGE_STAGE_COUNT,
 };
 struct exchange_stage {
 	const char *name;
@@ -197,10 +206,10 @@ struct exchange {
 	struct arena arena;
 	enum exchange_stage_index stage;
 	uint32_t trail; /* bits: the stages that ran */
-	int step; /* of the stage that runs; each stage has its enum step */
+	int step;       /* of the stage that runs; each stage has its enum step */
 	bool began, head_committed, is_aborting, is_recorded, wants_turn;
 	bool is_tunnel;
-	bool is_last;        /* nothing more can be read behind it: the connection ends */
+	bool is_last; /* nothing more can be read behind it: the connection ends */
 	bool is_file_failed;
 	uint16_t body_fault; /* the request's body was malformed: what to answer */
 	/* An interrupt is taken in the stage's stead at its next turn. */
@@ -214,7 +223,7 @@ struct exchange {
 
 	struct pump request_pump, response_pump;
 	enum response_source source;
-	struct span text;             /* RESPONSE_TEXT: what is left of it */
+	struct span text; /* RESPONSE_TEXT: what is left of it */
 	struct files_document *document;
 	uint64_t document_at, document_left, warm_until;
 	uint64_t question, asked_ns; /* asked_ns: also while it waits for another's question */
@@ -242,15 +251,17 @@ void exchange_free(struct exchange *exchange);
 void exchange_let_go(struct exchange *exchange);
 void exchange_begin(struct exchange *exchange, struct http_request *request);
 /* A head that was refused: enters the response half with this status. */
-void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_end end, const char *detail);
+void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_end end,
+		     const char *detail);
 void exchange_wake(struct exchange *exchange);
 void exchange_run(struct exchange *exchange);
 /* The client is gone, a deadline passed, …: a verdict in the stage's stead. status 0: abort. */
 void exchange_interrupt(struct exchange *exchange, uint16_t status, enum telemetry_end end);
 /* For stages: fills exchange->response with a small page and says ANSWER. */
-enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status, enum telemetry_end end);
-enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t status, struct span media_type,
-					   struct span text);
+enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status,
+				      enum telemetry_end end);
+enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t status,
+					   struct span media_type, struct span text);
 /* The limit's status, or 503; counted, and the record's detail. */
 enum exchange_verdict exchange_over_limit(struct exchange *exchange, enum telemetry_limit limit);
 enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_end end);
@@ -312,9 +323,9 @@ struct edge {
 	uint32_t spare_count, connection_count, exchange_count, connections_max;
 
 	struct edge_snapshot *current, *staged;
-	struct map credentials;        /* certificate id → tls_credential */
-	struct map policies;           /* policy id → tls_policy */
-	struct map client_policies;    /* ca id → tls_policy */
+	struct map credentials;     /* certificate id → tls_credential */
+	struct map policies;        /* policy id → tls_policy */
+	struct map client_policies; /* ca id → tls_policy */
 	struct map staged_credentials, staged_client_policies, staged_policies;
 	uint64_t round_robin;
 	uint32_t gateway_id;

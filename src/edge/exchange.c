@@ -139,7 +139,8 @@ void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct 
 	}
 }
 
-void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_end end, const char *detail)
+void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_end end,
+		     const char *detail)
 {
 	exchange->began = true;
 	exchange->is_last = true;
@@ -170,7 +171,8 @@ enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_e
 /* A source that was chosen before this answer is let go of: an answer replaces the head in place. */
 static void answer_reset(struct exchange *exchange, uint16_t status)
 {
-	exchange->response = (struct http_response){ .status = status, .version = 11, .has_body = true };
+	exchange->response =
+		(struct http_response){ .status = status, .version = 11, .has_body = true };
 	http_fields_init(&exchange->response.fields, &exchange->arena);
 	exchange->source = RESPONSE_NONE;
 	exchange->text = SPAN_NONE;
@@ -204,8 +206,8 @@ void exchange_wake_at(struct exchange *exchange, uint64_t deadline_ns)
 	os_timer_set(exchange->edge->loop, &exchange->timer, deadline_ns);
 }
 
-enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t status, struct span media_type,
-					   struct span text)
+enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t status,
+					   struct span media_type, struct span text)
 {
 	struct http_fields *fields = &exchange->response.fields;
 
@@ -218,7 +220,8 @@ enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t s
 	return EXCHANGE_ANSWER;
 }
 
-enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status, enum telemetry_end end)
+enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status,
+				      enum telemetry_end end)
 {
 	struct span reason = http_status_reason(status), origin = SPAN_NONE, page;
 	enum exchange_verdict verdict;
@@ -226,17 +229,22 @@ enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status
 	exchange_set_end(exchange, end, SPAN_NONE);
 	/* Whoever runs the application sees at once which of his servers it is; the text is the configuration's. */
 	if (exchange->origin && (status == 502 || status == 504))
-		origin = arena_format(&exchange->arena, "<p>%s: %.*s</p>\n", telemetry_ends[exchange->end].word,
+		origin = arena_format(&exchange->arena, "<p>%s: %.*s</p>\n",
+				      telemetry_ends[exchange->end].word,
 				      SPAN_ARG(exchange->origin->text));
 	page = arena_format(&exchange->arena,
-			    "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>%u %.*s</title>\n"
-			    "<style>body{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:34em;padding:0 1em}"
+			    "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>%u "
+			    "%.*s</title>\n"
+			    "<style>body{font:16px/1.5 system-ui,sans-serif;margin:15vh "
+			    "auto;max-width:34em;padding:0 1em}"
 			    "small{color:#666}</style>\n<h1>%u %.*s</h1>\n%.*s"
 			    "<p><small>Request %016llx%016llx</small></p>\n",
 			    status, SPAN_ARG(reason), status, SPAN_ARG(reason), SPAN_ARG(origin),
-			    (unsigned long long)exchange->id_high, (unsigned long long)exchange->id_low);
+			    (unsigned long long)exchange->id_high,
+			    (unsigned long long)exchange->id_low);
 	verdict = exchange_answer_text(exchange, status, SPAN("text/html; charset=utf-8"), page);
-	if (http_fields_add_id(&exchange->response.fields, HTTP_NAME_CACHE_CONTROL, SPAN("no-store")))
+	if (http_fields_add_id(&exchange->response.fields, HTTP_NAME_CACHE_CONTROL,
+			       SPAN("no-store")))
 		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
 	return verdict;
 }

@@ -40,14 +40,16 @@ static void refuse_plain_text(struct connection *connection, const struct tls_he
 
 /* ---- Choosing ------------------------------------------------------------------------------------------ */
 
-static const struct edge_credential *credential_choose(struct edge *edge, const struct snapshot_site *site,
+static const struct edge_credential *credential_choose(struct edge *edge,
+						       const struct snapshot_site *site,
 						       const struct tls_hello *hello)
 {
 	const struct edge_credential *best = NULL;
 	bool best_covers = false, best_ecdsa = false;
 
 	for (size_t i = 0; i < site->certificate_count; i++) {
-		const struct edge_credential *credential = map_get(&edge->credentials, site->certificates[i]->id);
+		const struct edge_credential *credential =
+			map_get(&edge->credentials, site->certificates[i]->id);
 		bool covers, ecdsa;
 
 		if (!credential || !tls_credential_fits(credential->credential, hello))
@@ -56,7 +58,8 @@ static const struct edge_credential *credential_choose(struct edge *edge, const 
 			 cert_chain_covers(&credential->chain, tls_hello_name(hello));
 		ecdsa = tls_credential_key_type(credential->credential) != CRYPTO_KEY_RSA;
 		/* The name decides first; an RSA signature costs ten of ECDSA's. */
-		if (!best || (covers && !best_covers) || (covers == best_covers && ecdsa && !best_ecdsa)) {
+		if (!best || (covers && !best_covers) ||
+		    (covers == best_covers && ecdsa && !best_ecdsa)) {
 			best = credential;
 			best_covers = covers;
 			best_ecdsa = ecdsa;
@@ -73,12 +76,14 @@ static void session_start(struct connection *connection, const struct snapshot_s
 	struct tls_policy *policy = map_get(&edge->policies, site->policy->id);
 
 	if (!credential || !policy) {
-		refuse_hello(connection, site->certificate_count ? TLS_ALERT_HANDSHAKE_FAILURE : TLS_ALERT_INTERNAL_ERROR,
+		refuse_hello(connection,
+			     site->certificate_count ? TLS_ALERT_HANDSHAKE_FAILURE
+						     : TLS_ALERT_INTERNAL_ERROR,
 			     "no-certificate");
 		return;
 	}
-	if (tls_server_new(policy, credential->credential, hello, (int64_t)(edge->wall_ns / OS_SECOND),
-			   &connection->tls)) {
+	if (tls_server_new(policy, credential->credential, hello,
+			   (int64_t)(edge->wall_ns / OS_SECOND), &connection->tls)) {
 		refuse_hello(connection, TLS_ALERT_INTERNAL_ERROR, "no-memory");
 		return;
 	}
@@ -100,7 +105,8 @@ static void local_address(struct connection *connection, struct conf_address *re
 	/* Asked here and not at accept: most connections name their site. */
 	if (!connection->local.family && os_socket_local(connection->watch.fd, &connection->local))
 		connection->local = (struct os_address){ .family = OS_FAMILY_V4 };
-	*ret = (struct conf_address){ .family = connection->local.family, .port = connection->local.port };
+	*ret = (struct conf_address){ .family = connection->local.family,
+				      .port = connection->local.port };
 	memcpy(ret->bytes, connection->local.ip, sizeof(ret->bytes));
 }
 
@@ -117,7 +123,8 @@ static bool hello_run(struct connection *connection, size_t len)
 	outcome = tls_hello_parse(span_of(edge->wire_in, len), edge->plain, &hello);
 	switch ((enum tls_hello_outcome)outcome) {
 	case TLS_HELLO_NEED_MORE:
-		if (block_queue_add(&connection->pending, &edge->blocks, span_of(edge->wire_in, len)))
+		if (block_queue_add(&connection->pending, &edge->blocks,
+				    span_of(edge->wire_in, len)))
 			connection->is_pending_cipher = true;
 		else
 			connection_close(connection);
@@ -127,7 +134,8 @@ static bool hello_run(struct connection *connection, size_t len)
 		return false;
 	case TLS_HELLO_MALFORMED:
 	case TLS_HELLO_TOO_BIG:
-		refuse_hello(connection, hello.alert, outcome == TLS_HELLO_TOO_BIG ? "limit:hello-size" : "malformed");
+		refuse_hello(connection, hello.alert,
+			     outcome == TLS_HELLO_TOO_BIG ? "limit:hello-size" : "malformed");
 		return false;
 	}
 	name_keep(connection, tls_hello_name(&hello));
@@ -153,7 +161,8 @@ static int sign_ask(struct edge *edge, struct edge_question *question)
 		struct ipc_sign13 body = { .question = name, .scheme = wanted->scheme };
 
 		memcpy(body.handle, wanted->key_hash, sizeof(body.handle));
-		return ipc_send(edge->keyholder, IPC_MESSAGE_sign13, &body, wanted->transcript_hash, NULL, 0);
+		return ipc_send(edge->keyholder, IPC_MESSAGE_sign13, &body, wanted->transcript_hash,
+				NULL, 0);
 	}
 	struct ipc_sign12 body = { .question = name, .scheme = wanted->scheme };
 

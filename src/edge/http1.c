@@ -8,8 +8,8 @@ static void h1_start(struct connection *connection)
 
 static void h1_fault(struct connection *connection, enum codec_h1_fault fault)
 {
-	exchange_refuse(connection->exchange, codec_h1_fault_status(fault), TELEMETRY_END_CLIENT_MALFORMED,
-			codec_h1_fault_text(fault));
+	exchange_refuse(connection->exchange, codec_h1_fault_status(fault),
+			TELEMETRY_END_CLIENT_MALFORMED, codec_h1_fault_text(fault));
 }
 
 /* The stream ended between two requests, or within a head: nobody is left to answer. */
@@ -36,7 +36,8 @@ static bool h1_exchange_ready(struct connection *connection)
 
 static void h1_progress(struct connection *connection)
 {
-	while (connection->phase == CONNECTION_OPEN && !(connection->exchange && connection->exchange->began)) {
+	while (connection->phase == CONNECTION_OPEN &&
+	       !(connection->exchange && connection->exchange->began)) {
 		struct codec_h1_event event;
 		struct span input;
 		size_t before;
@@ -51,7 +52,8 @@ static void h1_progress(struct connection *connection)
 		if (!h1_exchange_ready(connection))
 			return;
 		before = input.len;
-		outcome = codec_h1_request_next(&connection->h1, &input, 0, &connection->exchange->arena, &event);
+		outcome = codec_h1_request_next(&connection->h1, &input, 0,
+						&connection->exchange->arena, &event);
 		connection_consume(connection, before - input.len);
 		connection->exchange->head_bytes_in += before - input.len;
 		switch (outcome) {
@@ -93,7 +95,8 @@ static int h1_tunnel_read(struct connection *connection, size_t room, struct spa
 static int h1_body_fault(struct exchange *exchange, const struct codec_h1_event *event)
 {
 	exchange->body_fault = codec_h1_fault_status(event->fault);
-	exchange_set_end(exchange, TELEMETRY_END_CLIENT_MALFORMED, span_str(codec_h1_fault_text(event->fault)));
+	exchange_set_end(exchange, TELEMETRY_END_CLIENT_MALFORMED,
+			 span_str(codec_h1_fault_text(event->fault)));
 	return PUMP_BROKEN;
 }
 
@@ -115,7 +118,8 @@ static int h1_body_read(void *owner, size_t room, struct span *ret_bytes)
 	/* The first look is without input: the end of a body costs no system call. */
 	for (;;) {
 		size_t before = input.len;
-		int outcome = codec_h1_request_next(&connection->h1, &input, room, &exchange->arena, &event);
+		int outcome = codec_h1_request_next(&connection->h1, &input, room, &exchange->arena,
+						    &event);
 
 		connection_consume(connection, before - input.len);
 		switch (outcome) {
@@ -146,7 +150,8 @@ static int h1_body_read(void *owner, size_t room, struct span *ret_bytes)
 static int h1_write_interim(struct exchange *exchange, const struct http_response *response)
 {
 	struct connection *connection = exchange->connection;
-	struct writer writer = connection_gather(connection, codec_h1_head_size(&response->fields, 128));
+	struct writer writer =
+		connection_gather(connection, codec_h1_head_size(&response->fields, 128));
 	int failed = codec_h1_write_interim(&connection->h1, &writer, response);
 
 	if (failed)
@@ -165,7 +170,8 @@ static int h1_write_head(struct exchange *exchange)
 
 	if (connection->backlog.len)
 		return PUMP_WAIT;
-	if (edge->is_draining || exchange->is_last || (requests_max && connection->exchange_count + 1 >= requests_max))
+	if (edge->is_draining || exchange->is_last ||
+	    (requests_max && connection->exchange_count + 1 >= requests_max))
 		connection->h1.keep_alive = false;
 	/* A body that nobody will read cannot be skipped without waiting for it. */
 	if (exchange->source != RESPONSE_FETCH && pump_is_open(&exchange->request_pump))
@@ -233,8 +239,8 @@ static void h1_finish(struct exchange *exchange, bool is_aborted)
 		struct codec_h1_event event;
 		struct span input = SPAN_NONE;
 
-		goes_on = codec_h1_request_next(&connection->h1, &input, 0, &exchange->arena, &event) ==
-			  CODEC_H1_END;
+		goes_on = codec_h1_request_next(&connection->h1, &input, 0, &exchange->arena,
+						&event) == CODEC_H1_END;
 	}
 	connection->exchange = NULL;
 	connection->exchange_count++;
@@ -255,7 +261,8 @@ static void h1_begin_tunnel(struct exchange *exchange)
 
 static void h1_refuse_upgrade(struct exchange *exchange)
 {
-	codec_h1_server_refuse_upgrade(&exchange->connection->h1, connection_has_input(exchange->connection));
+	codec_h1_server_refuse_upgrade(&exchange->connection->h1,
+				       connection_has_input(exchange->connection));
 }
 
 static const struct pump_source h1_request_body = { .read = h1_body_read };

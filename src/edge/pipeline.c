@@ -47,7 +47,8 @@ static bool request_is_too_long(struct exchange *exchange)
 	exchange->is_last = true;
 	telemetry_count_limit(exchange->edge->counters, TELEMETRY_LIMIT_BODY);
 	exchange_set_end(exchange, TELEMETRY_END_LIMIT, telemetry_limit_name(TELEMETRY_LIMIT_BODY));
-	exchange_interrupt(exchange, telemetry_limits[TELEMETRY_LIMIT_BODY].status, TELEMETRY_END_LIMIT);
+	exchange_interrupt(exchange, telemetry_limits[TELEMETRY_LIMIT_BODY].status,
+			   TELEMETRY_END_LIMIT);
 	return true;
 }
 

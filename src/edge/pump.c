@@ -87,7 +87,8 @@ bool block_queue_add(struct block_queue *queue, struct block_pool *pool, struct 
 		struct block *last = queue->last;
 
 		if (last) {
-			size_t n = bytes.len < BLOCK_SIZE - last->end ? bytes.len : BLOCK_SIZE - last->end;
+			size_t n = bytes.len < BLOCK_SIZE - last->end ? bytes.len
+								      : BLOCK_SIZE - last->end;
 
 			if (n)
 				memcpy(last->bytes + last->end, bytes.ptr, n);
@@ -145,7 +146,9 @@ void block_queue_clear(struct block_queue *queue, struct block_pool *pool)
 void pump_open(struct pump *pump, struct block_pool *pool, enum pump_mode mode,
 	       const struct pump_source *source, void *owner)
 {
-	*pump = (struct pump){ .mode = mode, .source = source, .source_owner = owner, .pool = pool };
+	*pump = (struct pump){
+		.mode = mode, .source = source, .source_owner = owner, .pool = pool
+	};
 }
 
 void pump_set_sink(struct pump *pump, const struct pump_sink *sink, void *owner)
@@ -216,7 +219,8 @@ static int pump_push(struct pump *pump, struct span bytes)
 
 static size_t pump_room(const struct pump *pump, size_t budget)
 {
-	size_t room = pump->mode == PUMP_HOLD ? pump->hold_limit + BLOCK_SIZE : PUMP_PASS_BLOCKS * BLOCK_SIZE;
+	size_t room = pump->mode == PUMP_HOLD ? pump->hold_limit + BLOCK_SIZE
+					      : PUMP_PASS_BLOCKS * BLOCK_SIZE;
 
 	room = room > pump->queue.len ? room - pump->queue.len : 0;
 	return room < budget ? room : budget;
@@ -235,7 +239,8 @@ static int pump_pull(struct pump *pump, size_t *budget)
 	outcome = pump->source->read(pump->source_owner, room, &bytes);
 	if (outcome == PUMP_END) {
 		pump->source_ended = true;
-		if (pump->inspector && !pump->inspector->inspect(pump->inspector_owner, SPAN_NONE, true))
+		if (pump->inspector &&
+		    !pump->inspector->inspect(pump->inspector_owner, SPAN_NONE, true))
 			return PUMP_REFUSED;
 		return 0;
 	}

@@ -35,8 +35,10 @@ struct block_queue {
 	size_t len; /* bytes */
 };
 /* False when the pool is empty; then nothing was added. */
-bool block_queue_add(struct block_queue *queue, struct block_pool *pool, struct span bytes) MUST_CHECK;
-struct span block_queue_front(const struct block_queue *queue); /* of the first block; empty when empty */
+bool block_queue_add(struct block_queue *queue, struct block_pool *pool,
+		     struct span bytes) MUST_CHECK;
+struct span block_queue_front(
+	const struct block_queue *queue); /* of the first block; empty when empty */
 void block_queue_consume(struct block_queue *queue, struct block_pool *pool, size_t len);
 void block_queue_clear(struct block_queue *queue, struct block_pool *pool);
 
@@ -47,8 +49,8 @@ enum pump_outcome {
 	PUMP_BROKEN,   /* a source or sink that cannot go on; the owner knows why */
 	PUMP_SOURCE_BROKEN,
 	PUMP_SINK_BROKEN,
-	PUMP_REFUSED,  /* by the inspector */
-	PUMP_YIELD,    /* this turn's share is used up */
+	PUMP_REFUSED, /* by the inspector */
+	PUMP_YIELD,   /* this turn's share is used up */
 	PUMP_NO_MEMORY,
 };
 

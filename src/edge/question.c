@@ -37,7 +37,8 @@ static struct edge_question *question_find(struct edge *edge, struct ipc_questio
 
 static struct ipc_question question_name(uint64_t handle)
 {
-	return (struct ipc_question){ .index = (uint32_t)handle - 1, .serial = (uint32_t)(handle >> 32) };
+	return (struct ipc_question){ .index = (uint32_t)handle - 1,
+				      .serial = (uint32_t)(handle >> 32) };
 }
 
 static void question_release(struct edge *edge, struct edge_question *question)
@@ -69,8 +70,9 @@ static struct edge_question *question_take(struct edge *edge)
 		edge->question_capacity = (uint32_t)capacity;
 		edge->question_free = QUESTION_NONE;
 		for (uint32_t i = (uint32_t)capacity; i-- > first;) {
-			edge->questions[i] = (struct edge_question){ .index = i,
-								    .next_free = edge->question_free };
+			edge->questions[i] =
+				(struct edge_question){ .index = i,
+							.next_free = edge->question_free };
 			edge->question_free = i;
 		}
 	}
@@ -131,7 +133,8 @@ void question_cancel(struct edge *edge, uint64_t handle)
 	question_release(edge, question);
 }
 
-static void question_finish(struct edge *edge, struct edge_question *question, struct ipc_message *message)
+static void question_finish(struct edge *edge, struct edge_question *question,
+			    struct ipc_message *message)
 {
 	const struct edge_question_kind *kind = question->kind;
 	void *owner = question->owner;

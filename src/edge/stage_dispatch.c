@@ -20,13 +20,15 @@ static enum exchange_verdict dispatch_respond(struct exchange *exchange)
 	struct span seconds;
 
 	if (respond->has_text || respond->code < 300)
-		exchange_answer_text(exchange, respond->code, SPAN("text/plain; charset=utf-8"), respond->text);
+		exchange_answer_text(exchange, respond->code, SPAN("text/plain; charset=utf-8"),
+				     respond->text);
 	else
 		exchange_answer(exchange, respond->code, TELEMETRY_END_OK);
 	if (!respond->retry_after_s)
 		return EXCHANGE_ANSWER;
 	seconds = arena_format(&exchange->arena, "%u", respond->retry_after_s);
-	if (!seconds.ptr || http_fields_add_id(&exchange->response.fields, HTTP_NAME_RETRY_AFTER, seconds))
+	if (!seconds.ptr ||
+	    http_fields_add_id(&exchange->response.fields, HTTP_NAME_RETRY_AFTER, seconds))
 		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
 	return EXCHANGE_ANSWER;
 }

@@ -18,7 +18,8 @@ struct document_wanted {
 static int open_ask(struct edge *edge, struct edge_question *question)
 {
 	const struct document_wanted *wanted = question->owner;
-	struct ipc_open body = { .question = { question->index, question->serial }, .root = wanted->root };
+	struct ipc_open body = { .question = { question->index, question->serial },
+				 .root = wanted->root };
 
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_ASKED);
 	return ipc_send(edge->files, IPC_MESSAGE_open, &body, wanted->path, NULL, 0);
@@ -33,8 +34,7 @@ static void wanted_free(struct document_wanted *wanted)
 /* Those who wait for it look into the cache again, or hear that there will be nothing. */
 static void wake_waiters(struct edge *edge, const struct document_wanted *wanted, bool is_failed)
 {
-	LIST_EACH(&edge->file_waiters, node)
-	{
+	LIST_EACH(&edge->file_waiters, node) {
 		struct exchange *exchange = LIST_ITEM(node, struct exchange, waiting);
 
 		if (exchange->route->root->id != wanted->root ||
@@ -58,7 +58,8 @@ static void open_answer(struct edge *edge, void *owner, struct ipc_message *mess
 			.fd = message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1,
 		};
 
-		document = files_cache_store(edge->cache, wanted->root, wanted->path, edge->now_ns, &reply);
+		document = files_cache_store(edge->cache, wanted->root, wanted->path, edge->now_ns,
+					     &reply);
 	}
 	if (!document)
 		files_cache_failed(edge->cache, wanted->root, wanted->path);
@@ -89,8 +90,7 @@ static int document_ask(struct exchange *exchange)
 
 void documents_wanted_fini(struct edge *edge)
 {
-	LIST_EACH(&edge->documents_wanted, node)
-	{
+	LIST_EACH(&edge->documents_wanted, node) {
 		struct document_wanted *wanted = LIST_ITEM(node, struct document_wanted, link);
 
 		question_cancel(edge, wanted->question);
@@ -110,7 +110,8 @@ static int add_validators(struct exchange *exchange, struct http_validators *ret
 
 	etag_span = arena_copy(&exchange->arena,
 			       http_etag_write(document->size, modified_s,
-					       (uint32_t)(document->mtime_ns % (int64_t)OS_SECOND), etag));
+					       (uint32_t)(document->mtime_ns % (int64_t)OS_SECOND),
+					       etag));
 	http_date_write(modified_s, date);
 	date_span = arena_copy(&exchange->arena, span_of(date, sizeof(date)));
 	if (!etag_span.ptr || !date_span.ptr)
@@ -133,18 +134,21 @@ static void begin_document(struct exchange *exchange, uint16_t status, uint64_t 
 	exchange->document_left = len;
 }
 
-static enum exchange_verdict answer_range(struct exchange *exchange, const struct http_validators *validators)
+static enum exchange_verdict answer_range(struct exchange *exchange,
+					  const struct http_validators *validators)
 {
 	struct http_fields *fields = &exchange->response.fields;
 	uint64_t size = exchange->document->size, first = 0, len = size;
-	enum http_range range = http_range_choose(exchange->request, validators, size, &first, &len);
+	enum http_range range =
+		http_range_choose(exchange->request, validators, size, &first, &len);
 	struct span text;
 
 	if (range == HTTP_RANGE_NONE) {
 		begin_document(exchange, 200, 0, size);
 		return EXCHANGE_ANSWER;
 	}
-	text = http_content_range(&exchange->arena, first, range == HTTP_RANGE_PART ? len : 0, size);
+	text = http_content_range(&exchange->arena, first, range == HTTP_RANGE_PART ? len : 0,
+				  size);
 	if (range == HTTP_RANGE_UNSATISFIABLE)
 		exchange_answer(exchange, 416, TELEMETRY_END_OK);
 	else
@@ -175,7 +179,8 @@ static enum exchange_verdict answer_document(struct exchange *exchange)
 	case HTTP_PROCEED:
 		break;
 	}
-	if (http_fields_add_id(fields, HTTP_NAME_CONTENT_TYPE, http_media_type(exchange->document->name)))
+	if (http_fields_add_id(fields, HTTP_NAME_CONTENT_TYPE,
+			       http_media_type(exchange->document->name)))
 		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
 	return answer_range(exchange, &validators);
 }
@@ -183,11 +188,13 @@ static enum exchange_verdict answer_document(struct exchange *exchange)
 static enum exchange_verdict answer_folder(struct exchange *exchange)
 {
 	const struct http_request *request = exchange->request;
-	struct span location = arena_format(&exchange->arena, "%.*s/%s%.*s", SPAN_ARG(request->path.wire),
-					    request->has_query ? "?" : "", SPAN_ARG(request->query));
+	struct span location =
+		arena_format(&exchange->arena, "%.*s/%s%.*s", SPAN_ARG(request->path.wire),
+			     request->has_query ? "?" : "", SPAN_ARG(request->query));
 
 	exchange_answer(exchange, 308, TELEMETRY_END_OK);
-	if (!location.ptr || http_fields_add_id(&exchange->response.fields, HTTP_NAME_LOCATION, location))
+	if (!location.ptr ||
+	    http_fields_add_id(&exchange->response.fields, HTTP_NAME_LOCATION, location))
 		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
 	return EXCHANGE_ANSWER;
 }
@@ -218,7 +225,8 @@ static enum exchange_verdict look(struct exchange *exchange)
 						  &exchange->document, &ask);
 
 	if (ask && document_ask(exchange)) {
-		files_cache_failed(edge->cache, exchange->route->root->id, exchange->request->path.text);
+		files_cache_failed(edge->cache, exchange->route->root->id,
+				   exchange->request->path.text);
 		if (found == FILES_ABSENT)
 			return exchange_answer(exchange, 503, TELEMETRY_END_NO_ROOM);
 	}
@@ -238,7 +246,8 @@ enum exchange_verdict dispatch_files(struct exchange *exchange)
 
 	if (method != HTTP_GET && method != HTTP_HEAD) {
 		exchange_answer(exchange, 405, TELEMETRY_END_OK);
-		if (http_fields_add_id(&exchange->response.fields, HTTP_NAME_ALLOW, SPAN("GET, HEAD")))
+		if (http_fields_add_id(&exchange->response.fields, HTTP_NAME_ALLOW,
+				       SPAN("GET, HEAD")))
 			return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
 		return EXCHANGE_ANSWER;
 	}
@@ -258,13 +267,15 @@ enum exchange_verdict dispatch_files(struct exchange *exchange)
 static int warm_ask(struct edge *edge, struct edge_question *question)
 {
 	struct exchange *exchange = question->owner;
-	uint64_t len = exchange->document_left < FILES_WARM_STEP ? exchange->document_left : FILES_WARM_STEP;
+	uint64_t len = exchange->document_left < FILES_WARM_STEP ? exchange->document_left
+								 : FILES_WARM_STEP;
 	struct ipc_warm body = { .question = { question->index, question->serial },
 				 .offset = exchange->document_at,
 				 .len = len };
 
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_COLD);
-	return ipc_send(edge->files, IPC_MESSAGE_warm, &body, SPAN_NONE, &exchange->document->fd, 1);
+	return ipc_send(edge->files, IPC_MESSAGE_warm, &body, SPAN_NONE, &exchange->document->fd,
+			1);
 }
 
 static void warm_answer(struct edge *edge, void *owner, struct ipc_message *message)
@@ -274,9 +285,9 @@ static void warm_answer(struct edge *edge, void *owner, struct ipc_message *mess
 	(void)edge;
 	exchange->question = 0;
 	exchange->is_file_failed = !message;
-	exchange->warm_until = exchange->document_at +
-			       (exchange->document_left < FILES_WARM_STEP ? exchange->document_left :
-									    FILES_WARM_STEP);
+	exchange->warm_until = exchange->document_at + (exchange->document_left < FILES_WARM_STEP
+								? exchange->document_left
+								: FILES_WARM_STEP);
 	exchange_wake(exchange);
 }
 
@@ -286,7 +297,8 @@ static int document_read(void *owner, size_t room, struct span *ret_bytes)
 {
 	struct exchange *exchange = owner;
 	struct edge *edge = exchange->edge;
-	size_t wanted = exchange->document_left < room ? (size_t)exchange->document_left : room, got = 0;
+	size_t wanted = exchange->document_left < room ? (size_t)exchange->document_left : room,
+	       got = 0;
 	bool is_warm = exchange->document_at < exchange->warm_until;
 	int outcome;
 
@@ -297,18 +309,21 @@ static int document_read(void *owner, size_t room, struct span *ret_bytes)
 	if (exchange->is_file_failed)
 		return PUMP_BROKEN;
 	if (exchange->document->bytes.ptr) {
-		*ret_bytes = span_first(span_skip(exchange->document->bytes, exchange->document_at), wanted);
+		*ret_bytes = span_first(span_skip(exchange->document->bytes, exchange->document_at),
+					wanted);
 		got = ret_bytes->len;
 		outcome = got ? 0 : FILES_SHRUNK;
 	} else {
 		wanted = wanted < EDGE_FILE_SIZE ? wanted : EDGE_FILE_SIZE;
-		outcome = files_document_read(exchange->document, exchange->document_at, edge->file_buffer, wanted,
-					      is_warm, &got);
+		outcome = files_document_read(exchange->document, exchange->document_at,
+					      edge->file_buffer, wanted, is_warm, &got);
 		*ret_bytes = span_of(edge->file_buffer, got);
 	}
 	exchange->asked_ns = edge->now_ns;
 	if (outcome == FILES_COLD)
-		return question_ask(edge, &warm_question, exchange, &exchange->question) ? PUMP_BROKEN : PUMP_WAIT;
+		return question_ask(edge, &warm_question, exchange, &exchange->question)
+			       ? PUMP_BROKEN
+			       : PUMP_WAIT;
 	if (outcome) {
 		if (outcome == FILES_SHRUNK)
 			exchange_set_end(exchange, TELEMETRY_END_FILES_CHANGED, SPAN_NONE);

@@ -29,7 +29,8 @@ static struct span host_to_send(const struct exchange *exchange)
 		break;
 	}
 	/* HTTP/1.0 without Host: an HTTP/1.1 origin must still be given one (RFC 9112, 3.2). */
-	return exchange->request->authority.raw.len ? exchange->request->authority.raw : exchange->origin->host_field;
+	return exchange->request->authority.raw.len ? exchange->request->authority.raw
+						    : exchange->origin->host_field;
 }
 
 static int request_fields(struct exchange *exchange)
@@ -37,7 +38,8 @@ static int request_fields(struct exchange *exchange)
 	struct http_request *request = exchange->request;
 	char client[OS_ADDRESS_TEXT_MAX];
 	struct writer writer = writer_of(client, sizeof(client));
-	struct http_hop hop = { .host = request->authority.raw, .secure = exchange->connection->is_tls };
+	struct http_hop hop = { .host = request->authority.raw,
+				.secure = exchange->connection->is_tls };
 	struct span host = host_to_send(exchange), via;
 	char pseudonym[EDGE_PSEUDONYM_SIZE];
 
@@ -59,7 +61,8 @@ static struct span target_to_send(struct exchange *exchange)
 
 	if (!request->has_query)
 		return request->path.wire;
-	return arena_format(&exchange->arena, "%.*s?%.*s", SPAN_ARG(request->path.wire), SPAN_ARG(request->query));
+	return arena_format(&exchange->arena, "%.*s?%.*s", SPAN_ARG(request->path.wire),
+			    SPAN_ARG(request->query));
 }
 
 static int request_make(struct exchange *exchange)
@@ -69,7 +72,8 @@ static int request_make(struct exchange *exchange)
 	struct upstream_request *sent = &exchange->fetch_request;
 	struct span upgrade = request->upgrade;
 
-	if (upgrade.len && (request->version != 11 || !upgrade_passes(&exchange->route->proxy, upgrade)))
+	if (upgrade.len &&
+	    (request->version != 11 || !upgrade_passes(&exchange->route->proxy, upgrade)))
 		upgrade = SPAN_NONE;
 	if (!upgrade.len)
 		exchange->codec->refuse_upgrade(exchange);
@@ -117,11 +121,14 @@ static void pull_reluctant(struct exchange *exchange)
 	if (!pump_is_open(&exchange->request_pump) || exchange->request_pump.sink)
 		return;
 	if (exchange->fetch.origin_continue ||
-	    edge->now_ns - exchange->dispatched_ns >= telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value) {
+	    edge->now_ns - exchange->dispatched_ns >=
+		    telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value) {
 		pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
 		exchange->wants_turn = true;
 	} else {
-		exchange_wake_at(exchange, exchange->dispatched_ns + telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value);
+		exchange_wake_at(exchange,
+				 exchange->dispatched_ns +
+					 telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value);
 	}
 }
 
@@ -131,16 +138,19 @@ static enum exchange_verdict start(struct exchange *exchange)
 	const struct snapshot_proxy *proxy = &exchange->route->proxy;
 	int outcome;
 
-	exchange->origin = proxy->origins[proxy->origin_count > 1 ? edge->round_robin++ % proxy->origin_count : 0];
+	exchange->origin =
+		proxy->origins[proxy->origin_count > 1 ? edge->round_robin++ % proxy->origin_count
+						       : 0];
 	if (request_make(exchange))
 		return exchange_answer(exchange, 503, TELEMETRY_END_NO_ROOM);
 	exchange->has_fetch = true;
-	outcome = upstream_fetch_start(edge->upstream, &exchange->fetch, &exchange->fetch_request, &exchange->arena,
-				       exchange);
+	outcome = upstream_fetch_start(edge->upstream, &exchange->fetch, &exchange->fetch_request,
+				       &exchange->arena, exchange);
 	if (outcome) {
 		exchange->has_fetch = false;
 		return exchange_answer(exchange, 503,
-				       outcome == UPSTREAM_NO_ROOM ? TELEMETRY_END_QUEUE_FULL : TELEMETRY_END_NO_ROOM);
+				       outcome == UPSTREAM_NO_ROOM ? TELEMETRY_END_QUEUE_FULL
+								   : TELEMETRY_END_NO_ROOM);
 	}
 	if (pump_is_open(&exchange->request_pump) && !exchange->request_pump.is_reluctant)
 		pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
@@ -160,7 +170,8 @@ static enum exchange_verdict take_head(struct exchange *exchange)
 	exchange->source = RESPONSE_FETCH;
 	if (fetch->is_tunnel) {
 		if (pump_is_open(&exchange->request_pump)) {
-			exchange_set_end(exchange, TELEMETRY_END_ORIGIN_MALFORMED, SPAN("switched-early"));
+			exchange_set_end(exchange, TELEMETRY_END_ORIGIN_MALFORMED,
+					 SPAN("switched-early"));
 			exchange->is_last = true;
 			return exchange_answer(exchange, 502, TELEMETRY_END_ORIGIN_MALFORMED);
 		}
@@ -206,7 +217,8 @@ static int fetch_body_read(void *owner, size_t room, struct span *ret_bytes)
 
 	switch (upstream_fetch_read(&exchange->fetch, room, ret_bytes)) {
 	case 0:
-		telemetry_count_add(exchange->edge->counters, TELEMETRY_COUNTER_ORIGIN_BYTES_IN, ret_bytes->len);
+		telemetry_count_add(exchange->edge->counters, TELEMETRY_COUNTER_ORIGIN_BYTES_IN,
+				    ret_bytes->len);
 		return 0;
 	case UPSTREAM_MORE:
 		return PUMP_WAIT;
@@ -222,7 +234,8 @@ static int fetch_body_write(void *owner, struct span bytes, bool last, size_t *r
 	struct exchange *exchange = owner;
 	int outcome = upstream_fetch_write(&exchange->fetch, bytes, last, ret_taken);
 
-	telemetry_count_add(exchange->edge->counters, TELEMETRY_COUNTER_ORIGIN_BYTES_OUT, *ret_taken);
+	telemetry_count_add(exchange->edge->counters, TELEMETRY_COUNTER_ORIGIN_BYTES_OUT,
+			    *ret_taken);
 	if (outcome == 0)
 		return 0;
 	return outcome == UPSTREAM_MORE ? PUMP_WAIT : PUMP_BROKEN;
@@ -263,8 +276,8 @@ static void dial_answer(struct edge *edge, void *owner, struct ipc_message *mess
 
 static const struct edge_question_kind dial_question = { IPC_DIALER, dial_ask, dial_answer };
 
-static int host_dial(void *host, struct upstream_connection *connection, uint64_t origin_id, uint32_t timeout_ms,
-		     uint64_t *ret_question)
+static int host_dial(void *host, struct upstream_connection *connection, uint64_t origin_id,
+		     uint32_t timeout_ms, uint64_t *ret_question)
 {
 	(void)origin_id;
 	(void)timeout_ms;

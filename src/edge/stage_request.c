@@ -20,10 +20,10 @@ static enum exchange_verdict redirect_to(struct exchange *exchange, struct span 
 		write_byte(&writer, ':');
 		write_u64(&writer, port);
 	}
-	location = arena_format(&exchange->arena, "https://%s%.*s%s%.*s%.*s%s%.*s", is_v6 ? "[" : "",
-				SPAN_ARG(host), is_v6 ? "]" : "", SPAN_ARG(writer_done(&writer)),
-				SPAN_ARG(request->path.wire), request->has_query ? "?" : "",
-				SPAN_ARG(request->query));
+	location = arena_format(&exchange->arena, "https://%s%.*s%s%.*s%.*s%s%.*s",
+				is_v6 ? "[" : "", SPAN_ARG(host), is_v6 ? "]" : "",
+				SPAN_ARG(writer_done(&writer)), SPAN_ARG(request->path.wire),
+				request->has_query ? "?" : "", SPAN_ARG(request->query));
 	if (!location.ptr)
 		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
 	exchange_answer(exchange, 308, TELEMETRY_END_OK);
@@ -110,7 +110,8 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 	if (request->authority.kind == HTTP_HOST_NONE)
 		exchange->site = site_of_connection(exchange);
 	else
-		exchange->site = snapshot_site_for_host(exchange->snapshot->snapshot, request->authority.host, &name);
+		exchange->site = snapshot_site_for_host(exchange->snapshot->snapshot,
+							request->authority.host, &name);
 	if (!exchange->site)
 		return exchange_answer(exchange, 421, TELEMETRY_END_MISDIRECTED);
 	exchange->limits = exchange->site->limits;
@@ -119,7 +120,8 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 	if (exchange->connection->is_redirecting) {
 		if (request->authority.kind == HTTP_HOST_NONE)
 			return exchange_answer(exchange, 400, TELEMETRY_END_CLIENT_MALFORMED);
-		return redirect_to(exchange, request->authority.host, exchange->connection->tls_port);
+		return redirect_to(exchange, request->authority.host,
+				   exchange->connection->tls_port);
 	}
 	if (!site_agrees(exchange))
 		return exchange_answer(exchange, 421, TELEMETRY_END_MISDIRECTED);
@@ -175,12 +177,13 @@ enum exchange_verdict stage_request_pump_run(struct exchange *exchange)
 		return is_gathered(exchange) ? EXCHANGE_NEXT : EXCHANGE_WAIT;
 	if (!request->has_body)
 		return EXCHANGE_NEXT;
-	if (body_max && request->content_length > 0 && (uint64_t)request->content_length > body_max) {
+	if (body_max && request->content_length > 0 &&
+	    (uint64_t)request->content_length > body_max) {
 		exchange->is_last = true;
 		return exchange_over_limit(exchange, TELEMETRY_LIMIT_BODY);
 	}
-	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS, exchange->codec->request_body,
-		  exchange);
+	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS,
+		  exchange->codec->request_body, exchange);
 	/* A client that waits for 100 (Continue) is not asked for a body that nobody may want. */
 	exchange->request_pump.is_reluctant = request->expect_continue;
 	exchange->step = GATHER;

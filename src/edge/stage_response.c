@@ -56,8 +56,8 @@ static void begin_tunnel(struct exchange *exchange)
 {
 	pump_close(&exchange->request_pump);
 	exchange->codec->begin_tunnel(exchange);
-	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS, exchange->codec->request_body,
-		  exchange);
+	pump_open(&exchange->request_pump, &exchange->edge->blocks, PUMP_PASS,
+		  exchange->codec->request_body, exchange);
 	pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
 }
 
@@ -80,8 +80,8 @@ static enum exchange_verdict send_head(struct exchange *exchange)
 	if (exchange->source != RESPONSE_TEXT)
 		exchange_let_go(exchange);
 	if (response_carries_body(exchange)) {
-		pump_open(&exchange->response_pump, &exchange->edge->blocks, PUMP_PASS, response_source(exchange),
-			  exchange);
+		pump_open(&exchange->response_pump, &exchange->edge->blocks, PUMP_PASS,
+			  response_source(exchange), exchange);
 		pump_set_sink(&exchange->response_pump, exchange->codec->response_body, exchange);
 	}
 	return EXCHANGE_YIELD;

@@ -8,7 +8,7 @@ struct files_entry {
 	struct list link; /* least recently used first */
 	uint64_t key;
 	uint64_t root;
-	struct span path; /* its own copy */
+	struct span path;                /* its own copy */
 	struct files_document *document; /* NULL while the first answer is awaited */
 	uint64_t answered_ns;
 	bool is_asked;
@@ -117,8 +117,9 @@ static struct files_entry *entry_new(struct files_cache *cache, uint64_t root, s
 	return entry;
 }
 
-enum files_found files_cache_find(struct files_cache *cache, uint64_t root, struct span path, uint64_t now_ns,
-				  struct files_document **ret_document, bool *ret_ask)
+enum files_found files_cache_find(struct files_cache *cache, uint64_t root, struct span path,
+				  uint64_t now_ns, struct files_document **ret_document,
+				  bool *ret_ask)
 {
 	struct files_entry *entry = entry_find(cache, root, path);
 	bool is_fresh;
@@ -148,7 +149,8 @@ enum files_found files_cache_find(struct files_cache *cache, uint64_t root, stru
 	return is_fresh ? FILES_FRESH : FILES_STALE;
 }
 
-static struct files_document *document_new(const struct ipc_opened *opened, struct span tail, int fd)
+static struct files_document *document_new(const struct ipc_opened *opened, struct span tail,
+					   int fd)
 {
 	struct files_document *document = heap_alloc(sizeof(*document) + tail.len);
 	size_t name_len = opened->name_len < tail.len ? opened->name_len : tail.len;
@@ -159,7 +161,8 @@ static struct files_document *document_new(const struct ipc_opened *opened, stru
 		return NULL;
 	}
 	document->references = 1;
-	document->status = opened->status <= IPC_OPEN_FAILED ? (enum ipc_open_status)opened->status : IPC_OPEN_FAILED;
+	document->status = opened->status <= IPC_OPEN_FAILED ? (enum ipc_open_status)opened->status
+							     : IPC_OPEN_FAILED;
 	document->size = opened->size;
 	document->inode = opened->inode;
 	document->device = opened->device;
@@ -217,11 +220,11 @@ void files_cache_failed(struct files_cache *cache, uint64_t root, struct span pa
 		entry_free(cache, entry);
 }
 
-int files_document_read(const struct files_document *document, uint64_t offset, char *buf, size_t size,
-			bool may_block, size_t *ret_len)
+int files_document_read(const struct files_document *document, uint64_t offset, char *buf,
+			size_t size, bool may_block, size_t *ret_len)
 {
-	ssize_t got = may_block ? os_pread(document->fd, buf, size, offset) :
-				  os_pread_cached(document->fd, buf, size, offset);
+	ssize_t got = may_block ? os_pread(document->fd, buf, size, offset)
+				: os_pread_cached(document->fd, buf, size, offset);
 
 	/* tmpfs and overlayfs cannot say what is in memory: asked like a cold page. */
 	if (got == -EAGAIN || got == -EOPNOTSUPP)

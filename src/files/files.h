@@ -17,14 +17,15 @@ struct files_opener;
 int files_opener_new(struct files_opener **ret_opener) MUST_CHECK;
 void files_opener_free(struct files_opener *opener);
 /* `folder` is an O_PATH descriptor (taken), `path` for messages. Replaces a root of the same id. */
-int files_opener_add_root(struct files_opener *opener, uint64_t id, int folder, struct span path) MUST_CHECK;
+int files_opener_add_root(struct files_opener *opener, uint64_t id, int folder,
+			  struct span path) MUST_CHECK;
 void files_opener_remove_root(struct files_opener *opener, uint64_t id);
 
 struct files_answer {
-	struct ipc_opened opened;   /* without its question */
-	struct span name;           /* of the document ("index.html"), for its type */
-	struct span bytes;          /* at most FILES_INLINE_MAX; in the caller's buffer */
-	int fd;                     /* or a descriptor, the caller's; -1 */
+	struct ipc_opened opened; /* without its question */
+	struct span name;         /* of the document ("index.html"), for its type */
+	struct span bytes;        /* at most FILES_INLINE_MAX; in the caller's buffer */
+	int fd;                   /* or a descriptor, the caller's; -1 */
 };
 /* `path` starts with '/', is percent-decoded and free of dot segments (http_path_normalize). A path that
  * ends in '/' means the folder's index.html. buf holds FILES_INLINE_MAX bytes. */
@@ -49,18 +50,20 @@ void files_document_ref(struct files_document *document);
 void files_document_unref(struct files_document *document); /* NULL is fine */
 
 struct files_cache;
-int files_cache_new(size_t max_documents, size_t max_bytes, struct files_cache **ret_cache) MUST_CHECK;
+int files_cache_new(size_t max_documents, size_t max_bytes,
+		    struct files_cache **ret_cache) MUST_CHECK;
 void files_cache_free(struct files_cache *cache);
 
 enum files_found {
-	FILES_FRESH = 1,  /* serve it */
-	FILES_STALE,      /* serve it and ask again: *ret_ask is true for the one caller who shall */
-	FILES_ABSENT,     /* ask and wait; *ret_ask false: somebody else asked already, wait with him */
+	FILES_FRESH = 1, /* serve it */
+	FILES_STALE,     /* serve it and ask again: *ret_ask is true for the one caller who shall */
+	FILES_ABSENT, /* ask and wait; *ret_ask false: somebody else asked already, wait with him */
 };
 /* *ret_document is a new reference (FRESH, STALE). Answers are fresh for 1 s. Absences (NOT_FOUND …) are
  * documents too. */
-enum files_found files_cache_find(struct files_cache *cache, uint64_t root, struct span path, uint64_t now_ns,
-				  struct files_document **ret_document, bool *ret_ask);
+enum files_found files_cache_find(struct files_cache *cache, uint64_t root, struct span path,
+				  uint64_t now_ns, struct files_document **ret_document,
+				  bool *ret_ask);
 /* What the opener answered, as it came. */
 struct files_reply {
 	const struct ipc_opened *opened;
@@ -80,5 +83,5 @@ enum files_read_outcome {
 	FILES_SHRUNK,   /* it ends before `offset + 1`: the file was changed while it was sent */
 };
 /* At most `size` bytes at `offset`. 0, FILES_COLD, FILES_SHRUNK, -errno. */
-int files_document_read(const struct files_document *document, uint64_t offset, char *buf, size_t size,
-			bool may_block, size_t *ret_len) MUST_CHECK;
+int files_document_read(const struct files_document *document, uint64_t offset, char *buf,
+			size_t size, bool may_block, size_t *ret_len) MUST_CHECK;

@@ -4,7 +4,7 @@
 
 struct files_root {
 	uint64_t id;
-	int folder; /* O_PATH */
+	int folder;     /* O_PATH */
 	char path[256]; /* for messages, cut */
 };
 
@@ -108,7 +108,8 @@ static enum ipc_open_status status_of(int failed)
 }
 
 /* The object is looked at by its handle first: a FIFO or a device is never opened. */
-static int open_regular(const struct files_root *root, const char *path, struct os_file_info *ret_info, int *ret_fd)
+static int open_regular(const struct files_root *root, const char *path,
+			struct os_file_info *ret_info, int *ret_fd)
 {
 	OS_AUTO_FD handle = -1;
 	struct os_file_info info;
@@ -175,7 +176,8 @@ void files_open(struct files_opener *opener, uint64_t root_id, struct span path,
 	if (failed == -EISDIR && !is_folder)
 		ret_answer->opened.status = IPC_OPEN_FOLDER_WITHOUT_SLASH;
 	else if (failed)
-		ret_answer->opened.status = failed == -EISDIR ? IPC_OPEN_NOT_FOUND : status_of(failed);
+		ret_answer->opened.status =
+			failed == -EISDIR ? IPC_OPEN_NOT_FOUND : status_of(failed);
 	if (failed)
 		return;
 	ret_answer->opened.status = IPC_OPEN_DOCUMENT;
@@ -185,7 +187,8 @@ void files_open(struct files_opener *opener, uint64_t root_id, struct span path,
 	ret_answer->opened.mtime_ns = info.mtime_ns;
 	ret_answer->name = is_folder ? SPAN("index.html") : path;
 	while (span_find_byte(ret_answer->name, '/') < ret_answer->name.len)
-		ret_answer->name = span_skip(ret_answer->name, span_find_byte(ret_answer->name, '/') + 1);
+		ret_answer->name =
+			span_skip(ret_answer->name, span_find_byte(ret_answer->name, '/') + 1);
 	take_bytes(ret_answer, buf);
 }
 

@@ -8,7 +8,7 @@ enum {
 	QUEUE_MESSAGES_MAX = 4096,
 	QUEUE_BYTES_MAX = 1 << 20,
 	RECEIVE_BYTES = 128 * 1024, /* of a channel's batch of packets, where more than one fits */
-	BATCHES_PER_TURN = 4,	    /* a peer that never stops sending must not hold the loop */
+	BATCHES_PER_TURN = 4,       /* a peer that never stops sending must not hold the loop */
 };
 
 /* A message that waits: header, struct and tail behind one another. */
@@ -26,8 +26,8 @@ struct ipc_queue {
 	int fd;
 	struct list waiting;
 	size_t count, bytes;
-	bool is_gone;	 /* sending said that nobody is there */
-	bool is_closed;	 /* by the owner */
+	bool is_gone;   /* sending said that nobody is there */
+	bool is_closed; /* by the owner */
 	bool is_delivering;
 	size_t packet_size, batch;
 	char *buffer; /* batch * packet_size */
@@ -78,7 +78,8 @@ int ipc_channel_open(struct ipc_channel *channel, struct os_loop *loop, int fd, 
 	return 0;
 }
 
-void ipc_channel_handle(struct ipc_channel *channel, const struct ipc_handlers *handlers, void *owner)
+void ipc_channel_handle(struct ipc_channel *channel, const struct ipc_handlers *handlers,
+			void *owner)
 {
 	channel->handlers = handlers;
 	channel->owner = owner;
@@ -101,7 +102,7 @@ static void queued_free(struct ipc_queue *queue, struct queued *queued)
 
 static void queue_clear(struct ipc_queue *queue)
 {
-	LIST_EACH (&queue->waiting, node)
+	LIST_EACH(&queue->waiting, node)
 		queued_free(queue, LIST_ITEM(node, struct queued, link));
 }
 
@@ -163,8 +164,9 @@ static int queue_add(struct ipc_queue *queue, const struct ipc_header *header, s
 }
 
 /* Nothing waits before it and it has descriptors: leaving at once saves their copies. */
-static int send_at_once(struct ipc_channel *channel, const struct ipc_header *header, struct span body,
-			struct span tail, const int *descriptors, int descriptor_count)
+static int send_at_once(struct ipc_channel *channel, const struct ipc_header *header,
+			struct span body, struct span tail, const int *descriptors,
+			int descriptor_count)
 {
 	struct os_packet_out packet = {
 		.parts = { span_of(header, sizeof(*header)), body, tail },
@@ -176,8 +178,8 @@ static int send_at_once(struct ipc_channel *channel, const struct ipc_header *he
 	return os_packet_send(channel->queue->fd, &packet);
 }
 
-int ipc_send(struct ipc_channel *channel, enum ipc_number number, const void *body, struct span tail,
-	     const int *descriptors, int descriptor_count)
+int ipc_send(struct ipc_channel *channel, enum ipc_number number, const void *body,
+	     struct span tail, const int *descriptors, int descriptor_count)
 {
 	const struct ipc_row *row = ipc_row_find(number);
 	struct ipc_queue *queue = channel->queue;
@@ -198,7 +200,8 @@ int ipc_send(struct ipc_channel *channel, enum ipc_number number, const void *bo
 		if (queue->is_gone)
 			return IPC_CLOSED;
 		if (list_is_empty(&queue->waiting)) {
-			err = send_at_once(channel, &header, bytes, tail, descriptors, descriptor_count);
+			err = send_at_once(channel, &header, bytes, tail, descriptors,
+					   descriptor_count);
 			if (err >= 0)
 				return 0;
 			if (err == -EPIPE || err == -ECONNRESET) {
@@ -221,7 +224,7 @@ void ipc_channel_flush(struct ipc_channel *channel)
 		size_t count = 0;
 		int sent;
 
-		LIST_EACH (&queue->waiting, node) {
+		LIST_EACH(&queue->waiting, node) {
 			struct queued *queued = LIST_ITEM(node, struct queued, link);
 
 			if (count == OS_PACKET_BATCH_MAX)

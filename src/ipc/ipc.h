@@ -33,9 +33,10 @@ struct ipc_range {
 
 struct ipc_message {
 	enum ipc_number number;
-	const void *body;  /* the struct of that number, aligned, valid during the call */
-	struct span tail;  /* valid during the call */
-	int descriptors[IPC_DESCRIPTORS_MAX]; /* those the receiver does not TAKE_FD are closed after the call */
+	const void *body; /* the struct of that number, aligned, valid during the call */
+	struct span tail; /* valid during the call */
+	int descriptors
+		[IPC_DESCRIPTORS_MAX]; /* those the receiver does not TAKE_FD are closed after the call */
 	int descriptor_count;
 };
 
@@ -64,26 +65,29 @@ struct ipc_channel {
  * `loop` may be NULL for a channel that only ever waits (ipc_wait). */
 int ipc_channel_open(struct ipc_channel *channel, struct os_loop *loop, int fd, enum ipc_kind self,
 		     enum ipc_kind peer) MUST_CHECK;
-void ipc_channel_handle(struct ipc_channel *channel, const struct ipc_handlers *handlers, void *owner);
+void ipc_channel_handle(struct ipc_channel *channel, const struct ipc_handlers *handlers,
+			void *owner);
 bool ipc_channel_is_open(const struct ipc_channel *channel);
 void ipc_channel_close(struct ipc_channel *channel); /* harmless on a zeroed or closed one */
 
 /* body is the struct of `number`; its size is the table's. Descriptors are duplicated into the queue's
  * care when the message cannot leave at once, so the caller keeps (and closes) its own either way.
  * 0, IPC_FULL, IPC_CLOSED, -errno. A message that the table forbids this kind to send is a MUST. */
-int ipc_send(struct ipc_channel *channel, enum ipc_number number, const void *body, struct span tail,
-	     const int *descriptors, int descriptor_count) MUST_CHECK;
+int ipc_send(struct ipc_channel *channel, enum ipc_number number, const void *body,
+	     struct span tail, const int *descriptors, int descriptor_count) MUST_CHECK;
 #define IPC_SEND(channel, name, ...) \
-	ipc_send((channel), IPC_MESSAGE_##name, &(struct ipc_##name){ __VA_ARGS__ }, SPAN_NONE, NULL, 0)
+	ipc_send((channel), IPC_MESSAGE_##name, &(struct ipc_##name){ __VA_ARGS__ }, SPAN_NONE, \
+		 NULL, 0)
 void ipc_channel_flush(struct ipc_channel *channel);
 
 /* Before a loop runs (a newborn, a command): waits for the next message at most timeout_ms. The
  * message's body and tail are valid until the next call. 0, IPC_CLOSED (also at a violation),
  * -ETIMEDOUT. The caller owns the descriptors. */
-int ipc_wait(struct ipc_channel *channel, int timeout_ms, struct ipc_message *ret_message) MUST_CHECK;
+int ipc_wait(struct ipc_channel *channel, int timeout_ms,
+	     struct ipc_message *ret_message) MUST_CHECK;
 /* Closes the descriptors that nobody took. */
 void ipc_message_done(struct ipc_message *message);
 
-const char *ipc_kind_name(enum ipc_kind kind);     /* "worker" */
-const char *ipc_message_name(uint32_t number);     /* "sign13", NULL when unknown */
-size_t ipc_message_size(uint32_t number);          /* of its struct; 0 when unknown */
+const char *ipc_kind_name(enum ipc_kind kind); /* "worker" */
+const char *ipc_message_name(uint32_t number); /* "sign13", NULL when unknown */
+size_t ipc_message_size(uint32_t number);      /* of its struct; 0 when unknown */

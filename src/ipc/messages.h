@@ -33,11 +33,11 @@ enum {
 	IPC_TO_LOG = 1 << IPC_LOG,
 	IPC_TO_CHECK = 1 << IPC_CHECK,
 	IPC_TO_COMMAND = 1 << IPC_COMMAND,
-	IPC_TO_CHILD = IPC_TO_WORKER | IPC_TO_KEYHOLDER | IPC_TO_VAULT | IPC_TO_FILES | IPC_TO_DIALER |
-		       IPC_TO_LOG | IPC_TO_CHECK,
+	IPC_TO_CHILD = IPC_TO_WORKER | IPC_TO_KEYHOLDER | IPC_TO_VAULT | IPC_TO_FILES |
+		       IPC_TO_DIALER | IPC_TO_LOG | IPC_TO_CHECK,
 	/* Those that hold a snapshot and take part in a change. */
-	IPC_TO_MEMBER = IPC_TO_WORKER | IPC_TO_KEYHOLDER | IPC_TO_VAULT | IPC_TO_FILES | IPC_TO_DIALER |
-			IPC_TO_LOG,
+	IPC_TO_MEMBER = IPC_TO_WORKER | IPC_TO_KEYHOLDER | IPC_TO_VAULT | IPC_TO_FILES |
+			IPC_TO_DIALER | IPC_TO_LOG,
 	IPC_TAIL_MAX = 32 * 1024,
 	IPC_DESCRIPTORS_MAX = 4,
 };
@@ -122,9 +122,9 @@ struct ipc_question {
 
 struct ipc_birth { /* descriptors: the process's own range of shared memory (rw), the lock file (ro) */
 	uint32_t kind, slot;
-	uint32_t uid, gid; /* UINT32_MAX: keep the starter's */
+	uint32_t uid, gid;        /* UINT32_MAX: keep the starter's */
 	uint32_t slot_count, cpu; /* cpu: UINT32_MAX for any */
-	uint64_t snapshot_base; /* the first of the 8 places of the address space */
+	uint64_t snapshot_base;   /* the first of the 8 places of the address space */
 	uint64_t nofile;
 	uint32_t test_build;
 	uint32_t gateway_id; /* random; the same for all processes of a service */
@@ -132,13 +132,13 @@ struct ipc_birth { /* descriptors: the process's own range of shared memory (rw)
 
 enum ipc_grant_kind {
 	IPC_GRANT_KEY_FOLDER = 1, /* O_PATH; vault */
-	IPC_GRANT_ROOT,           /* O_PATH of a document root, id of the root; tail: path for messages */
-	IPC_GRANT_RESCUE,         /* listening socket rescue.sock; vault */
-	IPC_GRANT_RING,           /* a log ring and its eventfd; index is the process index of the writer */
-	IPC_GRANT_TICKETS,        /* ticket keys: rw for vault, ro for workers */
-	IPC_GRANT_RANGE,          /* another process's range, read-only; index: process index */
-	IPC_GRANT_READ,           /* O_PATH of a folder that check may read below; tail: path */
-	IPC_GRANT_STATE_FOLDER,   /* O_PATH */
+	IPC_GRANT_ROOT,   /* O_PATH of a document root, id of the root; tail: path for messages */
+	IPC_GRANT_RESCUE, /* listening socket rescue.sock; vault */
+	IPC_GRANT_RING,   /* a log ring and its eventfd; index is the process index of the writer */
+	IPC_GRANT_TICKETS,      /* ticket keys: rw for vault, ro for workers */
+	IPC_GRANT_RANGE,        /* another process's range, read-only; index: process index */
+	IPC_GRANT_READ,         /* O_PATH of a folder that check may read below; tail: path */
+	IPC_GRANT_STATE_FOLDER, /* O_PATH */
 };
 struct ipc_grant { /* descriptors: as the kind says */
 	uint32_t what, index;
@@ -156,7 +156,7 @@ struct ipc_link { /* one descriptor: our end */
 	uint32_t kind, slot;
 };
 struct ipc_listener { /* one descriptor */
-	uint64_t id; /* of the listener in the snapshot */
+	uint64_t id;  /* of the listener in the snapshot */
 	uint32_t slot, reserved;
 };
 struct ipc_listener_gone {
@@ -181,7 +181,7 @@ enum ipc_data_kind {
 	IPC_DATA_ROOTS,     /* PEM roots for https origins; id of the ca file, 0 for the system's */
 	IPC_DATA_HOSTS,     /* text of the hosts file */
 	IPC_DATA_RESOLVER,  /* text of resolv.conf */
-	IPC_DATA_TEXT,      /* the whole text as it was resolved (conf_bundle): check to supervisor, who keeps it */
+	IPC_DATA_TEXT, /* the whole text as it was resolved (conf_bundle): check to supervisor, who keeps it */
 };
 struct ipc_data { /* one descriptor: a sealed memfd */
 	uint64_t change, id;
@@ -212,7 +212,8 @@ enum ipc_compile_flag {
 	IPC_COMPILE_COMMAND = 1, /* only a check: nothing is passed on */
 	IPC_COMPILE_UNPRIVILEGED_PORTS = 2,
 	IPC_COMPILE_TERMINAL = 4, /* proxy and files on a terminal: short log lines */
-	IPC_COMPILE_BUNDLE = 8,   /* the descriptor is a text that was resolved before (IPC_DATA_TEXT) */
+	IPC_COMPILE_BUNDLE =
+		8, /* the descriptor is a text that was resolved before (IPC_DATA_TEXT) */
 };
 struct ipc_compile { /* tail: the file's path for messages; one descriptor: the text, or O_PATH folder */
 	uint64_t address, size; /* where the snapshot is mapped */
@@ -229,9 +230,9 @@ enum ipc_plan_kind {
 	IPC_PLAN_ROOT,         /* descriptor O_PATH; tail path */
 	IPC_PLAN_CERTIFICATE_FILE, /* descriptor of the key file (none: unreadable); tail "file:line:col\0certpath\0keypath" */
 	IPC_PLAN_CERTIFICATE_INTERNAL, /* tail: names, each NUL-terminated */
-	IPC_PLAN_LOG,          /* index 0 access, 1 events; flags: target; tail path */
-	IPC_PLAN_STATE,        /* tail path */
-	IPC_PLAN_HELPER,       /* index: ipc_kind wanted */
+	IPC_PLAN_LOG,                  /* index 0 access, 1 events; flags: target; tail path */
+	IPC_PLAN_STATE,                /* tail path */
+	IPC_PLAN_HELPER,               /* index: ipc_kind wanted */
 };
 struct ipc_plan_row {
 	uint64_t id;
@@ -246,7 +247,7 @@ enum ipc_diagnostic_kind {
 	IPC_DIAGNOSTIC_ERROR,
 	IPC_DIAGNOSTIC_USAGE, /* an error that ends a start with exit code 2 */
 };
-struct ipc_diagnostic { /* tail: text for the operator */
+struct ipc_diagnostic {          /* tail: text for the operator */
 	uint32_t is_error, line; /* enum ipc_diagnostic_kind */
 };
 struct ipc_compiled { /* one descriptor: the snapshot's memfd, if it came to one */
@@ -402,7 +403,12 @@ struct ipc_stop {
 struct ipc_status {
 	uint32_t reserved[2];
 };
-enum ipc_process_state { IPC_STATE_STARTING, IPC_STATE_RUNNING, IPC_STATE_DRAINING, IPC_STATE_BACK_OFF };
+enum ipc_process_state {
+	IPC_STATE_STARTING,
+	IPC_STATE_RUNNING,
+	IPC_STATE_DRAINING,
+	IPC_STATE_BACK_OFF
+};
 struct ipc_status_row { /* descriptor: the process's range, read-only; tail: a remark */
 	uint32_t kind, slot, pid, state;
 	uint32_t enforced, missing, landlock_abi, secret_memory;
@@ -421,7 +427,7 @@ enum ipc_number {
 #define X(number, name, senders, receivers, tail, descriptors, rate) IPC_MESSAGE_##name = number,
 	IPC_MESSAGES(X)
 #ifdef PORTCULLIS_TEST_CLOCK
-	IPC_TEST_MESSAGES(X)
+		IPC_TEST_MESSAGES(X)
 #endif
 #undef X
 };

@@ -6,7 +6,7 @@
 enum { IPC_NUMBER_MAX = 255 };
 
 struct ipc_row {
-	const char *name; /* NULL: no such number */
+	const char *name;            /* NULL: no such number */
 	uint32_t senders, receivers; /* bits IPC_TO_* */
 	uint32_t size, tail_max, descriptors_max, per_second;
 };

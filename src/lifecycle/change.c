@@ -3,7 +3,8 @@
 /* A process that dies again and again while it prepares a change shows that the change is no good. */
 enum { FAILURES_PER_CHANGE = 3 };
 
-static void phase_begin(struct lifecycle *lifecycle, enum lifecycle_phase phase, uint64_t deadline_ms)
+static void phase_begin(struct lifecycle *lifecycle, enum lifecycle_phase phase,
+			uint64_t deadline_ms)
 {
 	lifecycle->phase = phase;
 	lifecycle->phase_deadline_ns = lifecycle->now_ns + deadline_ms * LIFECYCLE_MS;
@@ -15,16 +16,17 @@ static bool is_member(const struct lifecycle *lifecycle, const struct lifecycle_
 	       !process->is_retired;
 }
 
-static void tell(struct lifecycle *lifecycle, struct lifecycle_process *process, enum lifecycle_what what,
-		 uint64_t change)
+static void tell(struct lifecycle *lifecycle, struct lifecycle_process *process,
+		 enum lifecycle_what what, uint64_t change)
 {
 	if (what == LIFECYCLE_PREPARE)
 		process->prepare_sent = change;
 	else if (what == LIFECYCLE_COMMIT)
 		process->commit_sent = change;
-	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = what,
-							     .process = lifecycle_index(lifecycle, process),
-							     .change = change });
+	lifecycle_emit(lifecycle,
+		       (struct lifecycle_action){ .what = what,
+						  .process = lifecycle_index(lifecycle, process),
+						  .change = change });
 }
 
 static void finish(struct lifecycle *lifecycle, enum lifecycle_what what, const char *why)
@@ -39,9 +41,11 @@ static void finish(struct lifecycle *lifecycle, enum lifecycle_what what, const 
 void lifecycle_change_fail(struct lifecycle *lifecycle, const char *why)
 {
 	if (lifecycle->phase == LIFECYCLE_COMPILING)
-		lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_ABORT_COMPILE,
-								     .change = lifecycle->change });
-	LIFECYCLE_EACH (lifecycle, process) {
+		lifecycle_emit(lifecycle,
+			       (struct lifecycle_action){ .what = LIFECYCLE_ABORT_COMPILE,
+							  .change = lifecycle->change });
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		if (!lifecycle_is_alive(process) || process->prepare_sent != lifecycle->change)
 			continue;
 		process->prepare_sent = process->prepared = process->commit_sent;
@@ -61,10 +65,12 @@ static bool begin_next(struct lifecycle *lifecycle)
 	lifecycle->waiting = LIFECYCLE_NO_REQUEST;
 	lifecycle->change++;
 	lifecycle->gather_asked = 0;
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		process->change_failures = 0;
 		/* Who asks for a change may have repaired something: nobody is kept waiting for his past. */
-		if (process->state == LIFECYCLE_BACK_OFF && lifecycle->request == LIFECYCLE_COMPILE_FILE)
+		if (process->state == LIFECYCLE_BACK_OFF &&
+		    lifecycle->request == LIFECYCLE_COMPILE_FILE)
 			process->retry_at_ns = lifecycle->now_ns;
 	}
 	if (lifecycle->request == LIFECYCLE_DATA) {
@@ -81,8 +87,10 @@ static bool begin_next(struct lifecycle *lifecycle)
 
 static bool has_crash_loop(struct lifecycle *lifecycle)
 {
-	LIFECYCLE_EACH (lifecycle, process) {
-		if (process->state == LIFECYCLE_BACK_OFF && process->change_failures >= FAILURES_PER_CHANGE &&
+	LIFECYCLE_EACH(lifecycle, process)
+	{
+		if (process->state == LIFECYCLE_BACK_OFF &&
+		    process->change_failures >= FAILURES_PER_CHANGE &&
 		    lifecycle_wants_process(&lifecycle->next_wants, process))
 			return true;
 	}
@@ -99,10 +107,11 @@ static bool gather(struct lifecycle *lifecycle)
 		phase_begin(lifecycle, LIFECYCLE_PREPARING, LIFECYCLE_PREPARE_MS);
 		return true;
 	}
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		/* A vault that died with the question is asked again in its next life. */
-		if (process->kind != IPC_VAULT || process->state != LIFECYCLE_READY || process->is_retired ||
-		    process->instance == lifecycle->gather_asked)
+		if (process->kind != IPC_VAULT || process->state != LIFECYCLE_READY ||
+		    process->is_retired || process->instance == lifecycle->gather_asked)
 			continue;
 		lifecycle->gather_asked = process->instance;
 		tell(lifecycle, process, LIFECYCLE_GATHER, lifecycle->change);
@@ -136,7 +145,8 @@ static void send_next(struct lifecycle *lifecycle, struct lifecycle_process *pro
 
 static bool all_prepared(struct lifecycle *lifecycle)
 {
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		if (process->state == LIFECYCLE_UNUSED || process->is_retired ||
 		    !lifecycle->rules[process->kind].is_member ||
 		    !lifecycle_wants_process(&lifecycle->next_wants, process))
@@ -157,8 +167,8 @@ static bool prepare(struct lifecycle *lifecycle)
 		return false;
 	lifecycle->running = lifecycle->change;
 	lifecycle->wants = lifecycle->next_wants;
-	lifecycle_emit(lifecycle,
-		       (struct lifecycle_action){ .what = LIFECYCLE_DECIDED, .change = lifecycle->change });
+	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_DECIDED,
+							     .change = lifecycle->change });
 	/* It is decided: whatever dies now gets it in its next life, so there is nothing left to wait long for. */
 	phase_begin(lifecycle, LIFECYCLE_COMMITTING, LIFECYCLE_COMMIT_MS);
 	return true;
@@ -166,7 +176,8 @@ static bool prepare(struct lifecycle *lifecycle)
 
 static bool commit(struct lifecycle *lifecycle)
 {
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		if (process->state == LIFECYCLE_UNUSED || process->state == LIFECYCLE_BACK_OFF ||
 		    process->is_retired || !lifecycle->rules[process->kind].is_member)
 			continue;
@@ -200,7 +211,8 @@ bool lifecycle_settle_change(struct lifecycle *lifecycle)
 {
 	if (is_overdue(lifecycle))
 		return true;
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		if (!is_member(lifecycle, process))
 			continue;
 		send_running(lifecycle, process);
@@ -230,7 +242,8 @@ void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request reques
 	lifecycle_settle(lifecycle);
 }
 
-void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok, const struct lifecycle_wants *wants)
+void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok,
+			   const struct lifecycle_wants *wants)
 {
 	if (lifecycle->phase != LIFECYCLE_COMPILING)
 		return;

@@ -41,8 +41,8 @@ void lifecycle_free(struct lifecycle *lifecycle)
 void lifecycle_emit(struct lifecycle *lifecycle, struct lifecycle_action action)
 {
 	/* A decision that is lost would leave a process waiting for ever, so there is no way on without. */
-	MUST(heap_grow((void **)&lifecycle->actions, &lifecycle->action_capacity, lifecycle->action_count + 1,
-		       sizeof(*lifecycle->actions)));
+	MUST(heap_grow((void **)&lifecycle->actions, &lifecycle->action_capacity,
+		       lifecycle->action_count + 1, sizeof(*lifecycle->actions)));
 	lifecycle->actions[lifecycle->action_count++] = action;
 }
 
@@ -90,7 +90,8 @@ uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle)
 		earliest = lifecycle->phase_deadline_ns;
 	for (uint32_t i = 0; i < lifecycle->capacity; i++) {
 		const struct lifecycle_process *process = &lifecycle->processes[i];
-		uint64_t at = process->state == LIFECYCLE_BACK_OFF ? process->retry_at_ns : process->deadline_ns;
+		uint64_t at = process->state == LIFECYCLE_BACK_OFF ? process->retry_at_ns
+								   : process->deadline_ns;
 
 		if (process->state != LIFECYCLE_UNUSED && at && at < earliest)
 			earliest = at;
@@ -98,7 +99,8 @@ uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle)
 	return earliest;
 }
 
-const struct lifecycle_process *lifecycle_process_at(const struct lifecycle *lifecycle, uint32_t index)
+const struct lifecycle_process *lifecycle_process_at(const struct lifecycle *lifecycle,
+						     uint32_t index)
 {
 	return index < lifecycle->capacity ? &lifecycle->processes[index] : NULL;
 }
@@ -116,8 +118,8 @@ int lifecycle_find(const struct lifecycle *lifecycle, enum ipc_kind kind, uint32
 	for (uint32_t i = 0; i < lifecycle->capacity; i++) {
 		const struct lifecycle_process *process = &lifecycle->processes[i];
 
-		if (process->state == LIFECYCLE_UNUSED || process->kind != kind || process->slot != slot ||
-		    process->is_retired)
+		if (process->state == LIFECYCLE_UNUSED || process->kind != kind ||
+		    process->slot != slot || process->is_retired)
 			continue;
 		if (found < 0 || lifecycle_wants_process(&lifecycle->wants, process))
 			found = (int)i;

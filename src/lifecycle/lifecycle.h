@@ -17,7 +17,7 @@
 
 /* What the engine must know of a kind; the process table (proc) has it. */
 struct lifecycle_rule {
-	bool per_slot; /* one per slot, else one */
+	bool per_slot;  /* one per slot, else one */
 	bool is_member; /* prepare and commit are sent to it */
 	/* Kinds that it asks, as bits of IPC_TO_*; of a per-slot kind the one of its own slot. A new life of
 	 * either end gets a new channel. */
@@ -26,9 +26,9 @@ struct lifecycle_rule {
 
 enum {
 	LIFECYCLE_HANG_MS = 2000,
-	LIFECYCLE_START_MS = 5000,    /* from its birth to `ready`: there is no heartbeat before */
+	LIFECYCLE_START_MS = 5000, /* from its birth to `ready`: there is no heartbeat before */
 	LIFECYCLE_COMPILE_MS = 30000,
-	LIFECYCLE_GATHER_MS = 60000,  /* the vault's part: keys and internal certificates */
+	LIFECYCLE_GATHER_MS = 60000, /* the vault's part: keys and internal certificates */
 	LIFECYCLE_COMMIT_MS = 15000,
 	LIFECYCLE_PREPARE_MS = 11 * 60000, /* a worker may wait 10 min for a free place */
 	LIFECYCLE_BACK_OFF_FIRST_MS = 100,
@@ -45,23 +45,23 @@ enum lifecycle_state {
 	LIFECYCLE_STARTING,
 	LIFECYCLE_READY,
 	LIFECYCLE_DRAINING,
-	LIFECYCLE_KILLED,   /* the signal is on its way, its end is not reported yet */
+	LIFECYCLE_KILLED, /* the signal is on its way, its end is not reported yet */
 };
 
 struct lifecycle_process {
 	enum ipc_kind kind;
 	uint32_t slot;
 	enum lifecycle_state state;
-	uint64_t instance;       /* of this life, never 0 while it lives */
-	uint64_t version;        /* of what its sandbox was made of (lifecycle_wants) */
+	uint64_t instance; /* of this life, never 0 while it lives */
+	uint64_t version;  /* of what its sandbox was made of (lifecycle_wants) */
 	uint64_t prepare_sent, prepared, commit_sent, committed; /* numbers of changes */
-	uint64_t linked[IPC_KIND_COUNT]; /* instances at the other ends */
-	uint64_t since_ns;       /* when this state began */
+	uint64_t linked[IPC_KIND_COUNT];                         /* instances at the other ends */
+	uint64_t since_ns;                                       /* when this state began */
 	uint64_t ready_at_ns, retry_at_ns, deadline_ns;
 	uint64_t heartbeat, silent_ns;
 	uint64_t restarts;
-	uint32_t failures;       /* in a row */
-	uint32_t change_failures; /* during the change under way */
+	uint32_t failures;            /* in a row */
+	uint32_t change_failures;     /* during the change under way */
 	bool is_welcomed, is_retired; /* retired: not started again */
 };
 
@@ -90,12 +90,12 @@ enum lifecycle_phase {
 };
 
 enum lifecycle_what {
-	LIFECYCLE_SPAWN = 1,   /* process */
-	LIFECYCLE_KILL,        /* process: SIGKILL. why */
-	LIFECYCLE_COMPILE,     /* change; request says which text. Answer: lifecycle_on_compiled */
+	LIFECYCLE_SPAWN = 1, /* process */
+	LIFECYCLE_KILL,      /* process: SIGKILL. why */
+	LIFECYCLE_COMPILE,   /* change; request says which text. Answer: lifecycle_on_compiled */
 	LIFECYCLE_ABORT_COMPILE, /* the job is over its time: end it */
-	LIFECYCLE_GATHER,      /* change; process is the vault. Answer: lifecycle_on_gathered */
-	LIFECYCLE_WELCOME,     /* process is ready: give it what belongs to its kind, before all that follows */
+	LIFECYCLE_GATHER,        /* change; process is the vault. Answer: lifecycle_on_gathered */
+	LIFECYCLE_WELCOME, /* process is ready: give it what belongs to its kind, before all that follows */
 	LIFECYCLE_LINK,        /* process gets a channel to peer, and peer one to process */
 	LIFECYCLE_PREPARE,     /* process, change: data sets that it lacks, then `prepare` */
 	LIFECYCLE_DECIDED,     /* change is the running one from here: before its first commit */
@@ -105,8 +105,8 @@ enum lifecycle_what {
 	LIFECYCLE_DRAIN,       /* process, deadline_ms */
 	LIFECYCLE_CHANGE_DONE, /* change: every process has it */
 	LIFECYCLE_CHANGE_FAILED, /* change; why (NULL: the compile said why itself, or a member's `refused`) */
-	LIFECYCLE_CRASH_LOOP,  /* process: report it */
-	LIFECYCLE_EXIT,        /* all is over */
+	LIFECYCLE_CRASH_LOOP, /* process: report it */
+	LIFECYCLE_EXIT,       /* all is over */
 };
 
 struct lifecycle_action {
@@ -134,10 +134,12 @@ uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle);
 /* Events. */
 /* One change at a time; of those that wait the greatest request wins and stands for all. */
 void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request request);
-void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok, const struct lifecycle_wants *wants);
+void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok,
+			   const struct lifecycle_wants *wants);
 void lifecycle_on_gathered(struct lifecycle *lifecycle, bool ok);
 void lifecycle_on_ready(struct lifecycle *lifecycle, uint32_t process);
-void lifecycle_on_exited(struct lifecycle *lifecycle, uint32_t process); /* or could not be started */
+void lifecycle_on_exited(struct lifecycle *lifecycle,
+			 uint32_t process); /* or could not be started */
 void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t process, uint64_t counter);
 void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
 void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
@@ -148,11 +150,13 @@ void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t process, const char
 void lifecycle_stop(struct lifecycle *lifecycle, uint32_t drain_ms);
 
 /* For status and tests. NULL past the end of the table; rows may be LIFECYCLE_UNUSED. */
-const struct lifecycle_process *lifecycle_process_at(const struct lifecycle *lifecycle, uint32_t index);
+const struct lifecycle_process *lifecycle_process_at(const struct lifecycle *lifecycle,
+						     uint32_t index);
 bool lifecycle_is_alive(const struct lifecycle_process *process);
 /* The process of that kind (and slot) that serves or will; -1: none. */
 int lifecycle_find(const struct lifecycle *lifecycle, enum ipc_kind kind, uint32_t slot);
-uint64_t lifecycle_running(const struct lifecycle *lifecycle); /* number of the running change, or 0 */
+uint64_t lifecycle_running(
+	const struct lifecycle *lifecycle); /* number of the running change, or 0 */
 uint64_t lifecycle_changing(const struct lifecycle *lifecycle); /* of the one under way, or 0 */
 enum lifecycle_phase lifecycle_phase(const struct lifecycle *lifecycle);
 bool lifecycle_is_stopping(const struct lifecycle *lifecycle);

@@ -22,7 +22,7 @@ struct lifecycle {
 	enum lifecycle_request request, waiting;
 	uint64_t change, running; /* numbers */
 	uint64_t phase_deadline_ns;
-	uint64_t gather_asked; /* the vault's instance that was asked */
+	uint64_t gather_asked;                    /* the vault's instance that was asked */
 	struct lifecycle_wants wants, next_wants; /* of the running change, of the one under way */
 
 	bool is_stopping, is_over;
@@ -41,7 +41,8 @@ static inline struct lifecycle_process *lifecycle_row(struct lifecycle *lifecycl
 	MUST(index < lifecycle->capacity);
 	return &lifecycle->processes[index];
 }
-static inline uint32_t lifecycle_index(const struct lifecycle *lifecycle, const struct lifecycle_process *process)
+static inline uint32_t lifecycle_index(const struct lifecycle *lifecycle,
+				       const struct lifecycle_process *process)
 {
 	return (uint32_t)(process - lifecycle->processes);
 }
@@ -51,14 +52,17 @@ static inline uint32_t lifecycle_index(const struct lifecycle *lifecycle, const 
 	     process < (lifecycle)->processes + (lifecycle)->capacity; process++)
 
 /* process.c */
-bool lifecycle_wants_process(const struct lifecycle_wants *wants, const struct lifecycle_process *process);
+bool lifecycle_wants_process(const struct lifecycle_wants *wants,
+			     const struct lifecycle_process *process);
 bool lifecycle_has_next(const struct lifecycle *lifecycle); /* next_wants holds */
 void lifecycle_settle_rows(struct lifecycle *lifecycle);
 void lifecycle_settle_links(struct lifecycle *lifecycle);
 void lifecycle_settle_adoptions(struct lifecycle *lifecycle);
 void lifecycle_watch_over(struct lifecycle *lifecycle, uint64_t elapsed_ns);
-void lifecycle_kill(struct lifecycle *lifecycle, struct lifecycle_process *process, const char *why);
-void lifecycle_drain(struct lifecycle *lifecycle, struct lifecycle_process *process, uint32_t drain_ms);
+void lifecycle_kill(struct lifecycle *lifecycle, struct lifecycle_process *process,
+		    const char *why);
+void lifecycle_drain(struct lifecycle *lifecycle, struct lifecycle_process *process,
+		     uint32_t drain_ms);
 
 /* change.c */
 bool lifecycle_settle_change(struct lifecycle *lifecycle); /* true: the phase moved, settle again */

@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-bool lifecycle_wants_process(const struct lifecycle_wants *wants, const struct lifecycle_process *process)
+bool lifecycle_wants_process(const struct lifecycle_wants *wants,
+			     const struct lifecycle_process *process)
 {
 	return wants->wanted[process->kind] && wants->version[process->kind] == process->version;
 }
@@ -18,19 +19,22 @@ static bool is_wanted(const struct lifecycle *lifecycle, const struct lifecycle_
 {
 	if (lifecycle_wants_process(&lifecycle->wants, process))
 		return true;
-	return lifecycle_has_next(lifecycle) && lifecycle_wants_process(&lifecycle->next_wants, process);
+	return lifecycle_has_next(lifecycle) &&
+	       lifecycle_wants_process(&lifecycle->next_wants, process);
 }
 
-static void add_missing(struct lifecycle *lifecycle, enum ipc_kind kind, uint32_t slot, uint64_t version)
+static void add_missing(struct lifecycle *lifecycle, enum ipc_kind kind, uint32_t slot,
+			uint64_t version)
 {
 	struct lifecycle_process *unused = NULL;
 
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		if (process->state == LIFECYCLE_UNUSED) {
 			if (!unused)
 				unused = process;
-		} else if (process->kind == kind && process->slot == slot && process->version == version &&
-			   !process->is_retired) {
+		} else if (process->kind == kind && process->slot == slot &&
+			   process->version == version && !process->is_retired) {
 			return;
 		}
 	}
@@ -61,21 +65,24 @@ void lifecycle_kill(struct lifecycle *lifecycle, struct lifecycle_process *proce
 	process->state = LIFECYCLE_KILLED;
 	process->since_ns = lifecycle->now_ns;
 	process->deadline_ns = 0;
-	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_KILL,
-							     .process = lifecycle_index(lifecycle, process),
-							     .why = why });
+	lifecycle_emit(lifecycle,
+		       (struct lifecycle_action){ .what = LIFECYCLE_KILL,
+						  .process = lifecycle_index(lifecycle, process),
+						  .why = why });
 }
 
-void lifecycle_drain(struct lifecycle *lifecycle, struct lifecycle_process *process, uint32_t drain_ms)
+void lifecycle_drain(struct lifecycle *lifecycle, struct lifecycle_process *process,
+		     uint32_t drain_ms)
 {
 	process->is_retired = true;
 	process->state = LIFECYCLE_DRAINING;
 	process->since_ns = lifecycle->now_ns;
 	/* It is told the deadline itself; who does not keep it is ended a little later. */
 	process->deadline_ns = lifecycle->now_ns + (drain_ms + UINT64_C(1000)) * LIFECYCLE_MS;
-	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_DRAIN,
-							     .process = lifecycle_index(lifecycle, process),
-							     .deadline_ms = drain_ms });
+	lifecycle_emit(lifecycle,
+		       (struct lifecycle_action){ .what = LIFECYCLE_DRAIN,
+						  .process = lifecycle_index(lifecycle, process),
+						  .deadline_ms = drain_ms });
 }
 
 static void let_go(struct lifecycle *lifecycle, struct lifecycle_process *process)
@@ -104,8 +111,9 @@ static void spawn(struct lifecycle *lifecycle, struct lifecycle_process *process
 	process->instance = ++lifecycle->last_instance;
 	process->since_ns = lifecycle->now_ns;
 	process->deadline_ns = lifecycle->now_ns + LIFECYCLE_START_MS * LIFECYCLE_MS;
-	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_SPAWN,
-							     .process = lifecycle_index(lifecycle, process) });
+	lifecycle_emit(lifecycle,
+		       (struct lifecycle_action){ .what = LIFECYCLE_SPAWN,
+						  .process = lifecycle_index(lifecycle, process) });
 }
 
 void lifecycle_settle_rows(struct lifecycle *lifecycle)
@@ -113,18 +121,21 @@ void lifecycle_settle_rows(struct lifecycle *lifecycle)
 	add_wanted(lifecycle, &lifecycle->wants);
 	if (lifecycle_has_next(lifecycle))
 		add_wanted(lifecycle, &lifecycle->next_wants);
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		if (process->state == LIFECYCLE_UNUSED)
 			continue;
 		if (!process->is_retired && !is_wanted(lifecycle, process))
 			let_go(lifecycle, process);
-		if (process->state == LIFECYCLE_BACK_OFF && process->retry_at_ns <= lifecycle->now_ns)
+		if (process->state == LIFECYCLE_BACK_OFF &&
+		    process->retry_at_ns <= lifecycle->now_ns)
 			spawn(lifecycle, process);
 		if (process->state == LIFECYCLE_READY && !process->is_welcomed) {
 			process->is_welcomed = true;
 			lifecycle_emit(lifecycle,
-				       (struct lifecycle_action){ .what = LIFECYCLE_WELCOME,
-								  .process = lifecycle_index(lifecycle, process) });
+				       (struct lifecycle_action){
+					       .what = LIFECYCLE_WELCOME,
+					       .process = lifecycle_index(lifecycle, process) });
 		}
 	}
 }
@@ -133,14 +144,15 @@ void lifecycle_settle_rows(struct lifecycle *lifecycle)
 
 /* The one to ask: only one that serves what is running. A new `files` beside the old one is not asked
  * before the change that wants it is decided. */
-static struct lifecycle_process *peer_of(struct lifecycle *lifecycle, const struct lifecycle_process *asker,
-					 enum ipc_kind kind)
+static struct lifecycle_process *peer_of(struct lifecycle *lifecycle,
+					 const struct lifecycle_process *asker, enum ipc_kind kind)
 {
 	uint32_t slot = lifecycle->rules[kind].per_slot ? asker->slot : 0;
 
-	LIFECYCLE_EACH (lifecycle, process) {
-		if (process->state == LIFECYCLE_READY && process->kind == kind && process->slot == slot &&
-		    lifecycle_wants_process(&lifecycle->wants, process))
+	LIFECYCLE_EACH(lifecycle, process)
+	{
+		if (process->state == LIFECYCLE_READY && process->kind == kind &&
+		    process->slot == slot && lifecycle_wants_process(&lifecycle->wants, process))
 			return process;
 	}
 	return NULL;
@@ -148,7 +160,8 @@ static struct lifecycle_process *peer_of(struct lifecycle *lifecycle, const stru
 
 void lifecycle_settle_links(struct lifecycle *lifecycle)
 {
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		if (process->state != LIFECYCLE_READY)
 			continue;
 		for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
@@ -161,9 +174,10 @@ void lifecycle_settle_links(struct lifecycle *lifecycle)
 				continue;
 			process->linked[kind] = peer->instance;
 			lifecycle_emit(lifecycle,
-				       (struct lifecycle_action){ .what = LIFECYCLE_LINK,
-								  .process = lifecycle_index(lifecycle, process),
-								  .peer = lifecycle_index(lifecycle, peer) });
+				       (struct lifecycle_action){
+					       .what = LIFECYCLE_LINK,
+					       .process = lifecycle_index(lifecycle, process),
+					       .peer = lifecycle_index(lifecycle, peer) });
 		}
 	}
 }
@@ -172,12 +186,14 @@ void lifecycle_settle_links(struct lifecycle *lifecycle)
 
 static bool is_serving(const struct lifecycle_process *process)
 {
-	return process->kind == IPC_WORKER && process->state == LIFECYCLE_READY && process->committed;
+	return process->kind == IPC_WORKER && process->state == LIFECYCLE_READY &&
+	       process->committed;
 }
 
 static struct lifecycle_process *serving_worker(struct lifecycle *lifecycle, uint32_t slot)
 {
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		if (is_serving(process) && process->slot == slot)
 			return process;
 	}
@@ -216,7 +232,8 @@ void lifecycle_settle_adoptions(struct lifecycle *lifecycle)
 			action.on = 1;
 			lifecycle_emit(lifecycle, action);
 		}
-		if (adoption->instance && told->instance == adoption->instance && lifecycle_is_alive(told)) {
+		if (adoption->instance && told->instance == adoption->instance &&
+		    lifecycle_is_alive(told)) {
 			action.process = adoption->process;
 			action.on = 0;
 			lifecycle_emit(lifecycle, action);
@@ -232,8 +249,10 @@ void lifecycle_settle_adoptions(struct lifecycle *lifecycle)
 
 void lifecycle_watch_over(struct lifecycle *lifecycle, uint64_t elapsed_ns)
 {
-	LIFECYCLE_EACH (lifecycle, process) {
-		bool is_watched = process->state == LIFECYCLE_READY || process->state == LIFECYCLE_DRAINING;
+	LIFECYCLE_EACH(lifecycle, process)
+	{
+		bool is_watched =
+			process->state == LIFECYCLE_READY || process->state == LIFECYCLE_DRAINING;
 
 		if (process->deadline_ns && process->deadline_ns <= lifecycle->now_ns) {
 			if (process->state == LIFECYCLE_STARTING)
@@ -291,8 +310,9 @@ void lifecycle_on_exited(struct lifecycle *lifecycle, uint32_t index)
 	if (!lifecycle_is_alive(process))
 		return;
 	if (!process->is_retired && !lifecycle->is_stopping) {
-		bool was_healthy = process->ready_at_ns && lifecycle->now_ns - process->ready_at_ns >=
-								   LIFECYCLE_HEALTHY_MS * LIFECYCLE_MS;
+		bool was_healthy =
+			process->ready_at_ns && lifecycle->now_ns - process->ready_at_ns >=
+							LIFECYCLE_HEALTHY_MS * LIFECYCLE_MS;
 
 		next = (struct lifecycle_process){
 			.kind = process->kind,
@@ -307,7 +327,8 @@ void lifecycle_on_exited(struct lifecycle *lifecycle, uint32_t index)
 		next.retry_at_ns = lifecycle->now_ns + back_off_ms(next.failures) * LIFECYCLE_MS;
 		if (next.failures == LIFECYCLE_LOOP_FAILURES)
 			lifecycle_emit(lifecycle,
-				       (struct lifecycle_action){ .what = LIFECYCLE_CRASH_LOOP, .process = index });
+				       (struct lifecycle_action){ .what = LIFECYCLE_CRASH_LOOP,
+								  .process = index });
 	}
 	*process = next;
 	lifecycle_settle(lifecycle);

@@ -12,7 +12,8 @@ static void end(struct lifecycle *lifecycle, struct lifecycle_process *process)
 {
 	bool is_worker = process->kind == IPC_WORKER;
 
-	if (process->state == LIFECYCLE_STARTING || (process->state == LIFECYCLE_READY && !lifecycle->drain_ms))
+	if (process->state == LIFECYCLE_STARTING ||
+	    (process->state == LIFECYCLE_READY && !lifecycle->drain_ms))
 		lifecycle_kill(lifecycle, process, "stopping");
 	else if (process->state == LIFECYCLE_READY)
 		lifecycle_drain(lifecycle, process,
@@ -23,7 +24,8 @@ void lifecycle_settle_stop(struct lifecycle *lifecycle)
 {
 	int stage = 3;
 
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		if (process->state == LIFECYCLE_BACK_OFF)
 			process->state = LIFECYCLE_UNUSED;
 		if (process->state != LIFECYCLE_UNUSED && stage_of(process->kind) < stage)
@@ -31,11 +33,13 @@ void lifecycle_settle_stop(struct lifecycle *lifecycle)
 	}
 	if (stage == 3) {
 		if (!lifecycle->is_over)
-			lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_EXIT });
+			lifecycle_emit(lifecycle,
+				       (struct lifecycle_action){ .what = LIFECYCLE_EXIT });
 		lifecycle->is_over = true;
 		return;
 	}
-	LIFECYCLE_EACH (lifecycle, process) {
+	LIFECYCLE_EACH(lifecycle, process)
+	{
 		if (process->state != LIFECYCLE_UNUSED && stage_of(process->kind) == stage)
 			end(lifecycle, process);
 	}
@@ -53,7 +57,8 @@ void lifecycle_stop(struct lifecycle *lifecycle, uint32_t drain_ms)
 	lifecycle->is_stopping = true;
 	lifecycle->drain_ms = is_second ? 0 : drain_ms;
 	if (!lifecycle->drain_ms) {
-		LIFECYCLE_EACH (lifecycle, process) {
+		LIFECYCLE_EACH(lifecycle, process)
+		{
 			if (process->state == LIFECYCLE_DRAINING)
 				lifecycle_kill(lifecycle, process, "stopping now");
 		}

@@ -165,11 +165,9 @@ bool os_address_parse_ip(struct span text, struct os_address *ret_address) MUST_
  * allowed. */
 bool os_address_parse(struct span text, struct os_address *ret_address) MUST_CHECK;
 /* RFC 5952, no brackets */
-void os_address_write_ip(const struct os_address *address,
-			 struct writer *out);
+void os_address_write_ip(const struct os_address *address, struct writer *out);
 /* as os_address_parse reads */
-void os_address_write(const struct os_address *address,
-		      struct writer *out);
+void os_address_write(const struct os_address *address, struct writer *out);
 bool os_address_equal(const struct os_address *a, const struct os_address *b); /* with the port */
 bool os_address_same_ip(const struct os_address *a, const struct os_address *b);
 bool os_address_is_any(const struct os_address *address);      /* 0.0.0.0, ::, both */
@@ -201,9 +199,8 @@ int os_accept(int fd, int *ret_fd, struct os_address *ret_peer) MUST_CHECK;
  * ended. */
 int os_connect(const struct os_address *address, int *ret_fd) MUST_CHECK;
 /* -ENOENT, -ECONNREFUSED */
-int os_connect_packets(int folder_fd, const char *name,
-		       int *ret_fd) MUST_CHECK;
-int os_socket_error(int fd) MUST_CHECK;         /* 0 or -errno; reading clears it */
+int os_connect_packets(int folder_fd, const char *name, int *ret_fd) MUST_CHECK;
+int os_socket_error(int fd) MUST_CHECK; /* 0 or -errno; reading clears it */
 int os_socket_local(int fd, struct os_address *ret_address) MUST_CHECK;
 int os_socket_peer(int fd, struct os_address *ret_address) MUST_CHECK;
 /* Who is at the other end of a unix socket (when it connected, or made the pair). */
@@ -224,8 +221,7 @@ static inline void os_close_at(int *fd)
 }
 #define OS_AUTO_FD __attribute__((cleanup(os_close_at))) int
 /* the same description, a new close-on-exec number */
-int os_duplicate(int fd,
-		 int *ret_fd) MUST_CHECK;
+int os_duplicate(int fd, int *ret_fd) MUST_CHECK;
 bool os_descriptor_is_open(int fd);
 int os_descriptor_count(void); /* how many this process has; -EACCES in a sandbox */
 
@@ -234,8 +230,7 @@ int os_descriptor_count(void); /* how many this process has; -EACCES in a sandbo
 ssize_t os_read(int fd, void *buf, size_t size) MUST_CHECK;
 ssize_t os_write(int fd, const void *buf, size_t size) MUST_CHECK;
 /* at most 64 parts a call */
-ssize_t os_writev(int fd, const struct span *parts,
-		  size_t count) MUST_CHECK;
+ssize_t os_writev(int fd, const struct span *parts, size_t count) MUST_CHECK;
 ssize_t os_peek(int fd, void *buf, size_t size) MUST_CHECK; /* of a socket; the bytes stay */
 
 /* ---- Packets: what channels are made of (unix SEQPACKET) ----------------------------------- */
@@ -309,8 +304,7 @@ struct os_file_info {
 };
 int os_file_info(int fd, struct os_file_info *ret_info) MUST_CHECK;
 /* no follow */
-int os_file_info_at(int folder_fd, const char *name,
-		    struct os_file_info *ret_info) MUST_CHECK;
+int os_file_info_at(int folder_fd, const char *name, struct os_file_info *ret_info) MUST_CHECK;
 ssize_t os_pread(int fd, void *buf, size_t size, uint64_t offset) MUST_CHECK;
 /* Only what is in memory already. -EAGAIN: cold. -EOPNOTSUPP: this file system cannot say. */
 ssize_t os_pread_cached(int fd, void *buf, size_t size, uint64_t offset) MUST_CHECK;
@@ -326,8 +320,7 @@ int os_file_replace(int folder_fd, const char *name, struct span text, unsigned 
 int os_file_truncate(int fd, uint64_t size) MUST_CHECK;
 int os_file_sync(int fd) MUST_CHECK;
 /* UINT32_MAX keeps; works on a handle */
-int os_file_owner(int fd, uint32_t uid,
-		  uint32_t gid) MUST_CHECK;
+int os_file_owner(int fd, uint32_t uid, uint32_t gid) MUST_CHECK;
 int os_file_mode(int fd, unsigned mode) MUST_CHECK;
 int os_unlink(int folder_fd, const char *name) MUST_CHECK;
 int os_unlink_folder(int folder_fd, const char *name) MUST_CHECK; /* an empty one */
@@ -366,8 +359,7 @@ int os_memory_seal(int fd, enum os_seal seal) MUST_CHECK;
 /* 1 it has (at least) that seal, 0 not, -errno. Ask before a map of a foreign memfd is trusted. */
 int os_memory_is_sealed(int fd, enum os_seal seal) MUST_CHECK;
 /* a descriptor that nobody can write through */
-int os_memory_read_only(int fd,
-			int *ret_fd) MUST_CHECK;
+int os_memory_read_only(int fd, int *ret_fd) MUST_CHECK;
 
 enum os_map_flags {
 	OS_MAP_WRITE = 1,    /* shared with all who map it; else read-only */
@@ -442,7 +434,7 @@ int os_process_priority(int nice) MUST_CHECK; /* 0..19 */
 /* From now on, who wakes us on our core goes on until it waits or its share is over (SCHED_BATCH).
  * Where that is forbidden everything works as before. */
 void os_process_be_patient(void);
-NORETURN void os_exit(int code);              /* without the library's exit work */
+NORETURN void os_exit(int code); /* without the library's exit work */
 
 int os_pid(void);
 int os_parent_pid(void);
@@ -527,7 +519,7 @@ struct os_sandbox_report {
  * Entering twice tightens. */
 int os_sandbox_enter(const struct os_sandbox *sandbox,
 		     struct os_sandbox_report *ret_report) MUST_CHECK;
-void os_sandbox_library_version(struct writer *out); /* of the library that makes filters */
+void os_sandbox_library_version(struct writer *out);         /* of the library that makes filters */
 const char *os_sandbox_part_name(enum os_sandbox_part part); /* "system calls", …; for `status` */
 
 /* ---- The machine --------------------------------------------------------------------------- */
@@ -556,8 +548,7 @@ struct os_port_holder {
 	char program[64]; /* "" when unknown */
 };
 /* -ENOENT */
-int os_port_holder(const struct os_address *address,
-		   struct os_port_holder *ret_holder) MUST_CHECK;
+int os_port_holder(const struct os_address *address, struct os_port_holder *ret_holder) MUST_CHECK;
 
 /* Standard output and error of commands: whole, in order, also into a slow pipe. -EPIPE ends a
  * command quietly (`portcullis … | head`). */

@@ -7,7 +7,8 @@
 
 enum { ENVIRONMENT_MAX = 512, HTTPS_PORT = 443, END_WAIT_MS = 5000 };
 
-static const char *const passed_variables[] = { "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=" };
+static const char *const passed_variables[] = { "ASAN_OPTIONS=", "UBSAN_OPTIONS=",
+						"LSAN_OPTIONS=" };
 
 uint32_t proc_row_uid(const struct proc_row *row)
 {
@@ -31,15 +32,16 @@ static void environment_of(const struct proc_row *row, char *role, const char **
 		bool passes = row->kind == IPC_CHECK;
 
 		for (size_t k = 0; k < ARRAY_LEN(passed_variables); k++)
-			passes |= span_starts_with(span_str(ours[i]), span_str(passed_variables[k]));
+			passes |=
+				span_starts_with(span_str(ours[i]), span_str(passed_variables[k]));
 		if (passes)
 			ret_environment[count++] = ours[i];
 	}
 	ret_environment[count] = NULL;
 }
 
-int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop, struct os_process *ret_process,
-		struct ipc_channel *ret_channel)
+int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop,
+		struct os_process *ret_process, struct ipc_channel *ret_channel)
 {
 	char role[48], number[16];
 	const char *arguments[4] = { "portcullis", row->name };
@@ -95,8 +97,8 @@ bool child_is_unprivileged(void)
 
 /* ---- The check job --------------------------------------------------------------------------------- */
 
-int child_send_check(struct ipc_channel *channel, const struct ipc_birth *birth, const struct ipc_compile *compile,
-		     int text_fd, const char *name)
+int child_send_check(struct ipc_channel *channel, const struct ipc_birth *birth,
+		     const struct ipc_compile *compile, int text_fd, const char *name)
 {
 	OS_AUTO_FD range = -1;
 	OS_AUTO_FD root = -1;
@@ -111,10 +113,11 @@ int child_send_check(struct ipc_channel *channel, const struct ipc_birth *birth,
 	descriptors[1] = text_fd; /* instead of a lock file: a job is no orphan, it just ends */
 	err = ipc_send(channel, IPC_MESSAGE_birth, birth, SPAN_NONE, descriptors, 2);
 	if (!err)
-		err = ipc_send(channel, IPC_MESSAGE_grant, &(struct ipc_grant){ .what = IPC_GRANT_READ },
-			       SPAN("/"), &root, 1);
+		err = ipc_send(channel, IPC_MESSAGE_grant,
+			       &(struct ipc_grant){ .what = IPC_GRANT_READ }, SPAN("/"), &root, 1);
 	if (!err)
-		err = ipc_send(channel, IPC_MESSAGE_born, &(struct ipc_born){ 0 }, SPAN_NONE, NULL, 0);
+		err = ipc_send(channel, IPC_MESSAGE_born, &(struct ipc_born){ 0 }, SPAN_NONE, NULL,
+			       0);
 	if (!err)
 		err = ipc_send(channel, IPC_MESSAGE_compile, compile, span_str(name), &text_fd, 1);
 	ipc_channel_flush(channel);

@@ -39,7 +39,8 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	if (supervisor->lock_fd < 0) {
 		ok = state_open(supervisor, statement) == 0;
 	} else if (!state_is_same(supervisor, statement) && statement.len) {
-		supervisor_fault(supervisor, "restart needed: `state` cannot change while the service runs\n");
+		supervisor_fault(supervisor,
+				 "restart needed: `state` cannot change while the service runs\n");
 		ok = false;
 	}
 	if (ok)
@@ -49,12 +50,14 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	lifecycle_on_compiled(supervisor->lifecycle, ok, &wants);
 }
 
-static void on_data(struct supervisor *supervisor, const struct ipc_data *body, struct ipc_message *message)
+static void on_data(struct supervisor *supervisor, const struct ipc_data *body,
+		    struct ipc_message *message)
 {
 	struct ipc_data data = *body;
 
 	data.change = ++supervisor->data_serial;
-	if (message->descriptor_count == 1 && os_memory_is_sealed(message->descriptors[0], OS_SEAL_ALL) == 1 &&
+	if (message->descriptor_count == 1 &&
+	    os_memory_is_sealed(message->descriptors[0], OS_SEAL_ALL) == 1 &&
 	    plan_add_data(supervisor->next, &data, TAKE_FD(message->descriptors[0])) < 0)
 		supervisor_fault(supervisor, "out of memory\n");
 }
@@ -79,7 +82,8 @@ static void on_job_message(void *owner, struct ipc_channel *channel, struct ipc_
 		return;
 	case IPC_MESSAGE_diagnostic:
 		supervisor_fault(supervisor, "%.*s", SPAN_ARG(message->tail));
-		if (((const struct ipc_diagnostic *)message->body)->is_error == IPC_DIAGNOSTIC_USAGE &&
+		if (((const struct ipc_diagnostic *)message->body)->is_error ==
+			    IPC_DIAGNOSTIC_USAGE &&
 		    !supervisor->running)
 			supervisor->exit_code = 2;
 		return;
@@ -101,11 +105,13 @@ static void on_job_closed(void *owner, struct ipc_channel *channel, const char *
 	if (supervisor->job_done)
 		return;
 	supervisor->job_done = true;
-	supervisor_fault(supervisor, "the check ended without a result%s%s\n", why ? ": " : "", why ? why : "");
+	supervisor_fault(supervisor, "the check ended without a result%s%s\n", why ? ": " : "",
+			 why ? why : "");
 	lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
 }
 
-static const struct ipc_handlers job_handlers = { .on_message = on_job_message, .on_closed = on_job_closed };
+static const struct ipc_handlers job_handlers = { .on_message = on_job_message,
+						  .on_closed = on_job_closed };
 
 static void on_job_end(struct os_watch *watch, unsigned now)
 {
@@ -133,7 +139,8 @@ void change_abort_compile(struct supervisor *supervisor)
 }
 
 /* The text: the file, what the command wrote, or the running one as it was resolved. */
-static int open_text(struct supervisor *supervisor, enum lifecycle_request request, uint32_t *flags, int *ret_fd)
+static int open_text(struct supervisor *supervisor, enum lifecycle_request request, uint32_t *flags,
+		     int *ret_fd)
 {
 	const struct proc_supervisor_options *options = supervisor->options;
 	const struct plan_data *text;
@@ -188,12 +195,14 @@ static int start_job(struct supervisor *supervisor, uint64_t change, enum lifecy
 	err = open_text(supervisor, request, &flags, &text);
 	if (err < 0)
 		return err;
-	err = child_start(proc_row_find(IPC_CHECK), 0, supervisor->loop, &supervisor->job, &supervisor->job_channel);
+	err = child_start(proc_row_find(IPC_CHECK), 0, supervisor->loop, &supervisor->job,
+			  &supervisor->job_channel);
 	if (err < 0)
 		return err;
 	ipc_channel_handle(&supervisor->job_channel, &job_handlers, supervisor);
 	supervisor->job_watch = (struct os_watch){ .on_ready = on_job_end };
-	err = os_watch_add(supervisor->loop, &supervisor->job_watch, supervisor->job.fd, OS_WATCH_EDGE);
+	err = os_watch_add(supervisor->loop, &supervisor->job_watch, supervisor->job.fd,
+			   OS_WATCH_EDGE);
 	return err ? err : send_job(supervisor, text, change, flags);
 }
 
@@ -214,7 +223,8 @@ void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecyc
 	if (err < 0) {
 		change_abort_compile(supervisor);
 		if (!writer_done(&supervisor->trouble).len)
-			supervisor_fault(supervisor, "the check could not be started: %s\n", strerror(-err));
+			supervisor_fault(supervisor, "the check could not be started: %s\n",
+					 strerror(-err));
 		lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
 	}
 }
@@ -227,15 +237,19 @@ void change_send_keys(struct child *vault, const struct plan *plan, uint64_t cha
 	size_t cursor = 0;
 
 	while ((row = plan_next(plan, IPC_PLAN_CERTIFICATE_FILE, &cursor))) {
-		struct ipc_key_file body = { .change = change, .id = row->row.id, .line = row->row.line };
+		struct ipc_key_file body = { .change = change,
+					     .id = row->row.id,
+					     .line = row->row.line };
 
 		memcpy(body.spki_hash, row->row.spki_hash, sizeof(body.spki_hash));
-		child_send(vault, IPC_MESSAGE_key_file, &body, row->tail, &row->fd, row->fd >= 0 ? 1 : 0);
+		child_send(vault, IPC_MESSAGE_key_file, &body, row->tail, &row->fd,
+			   row->fd >= 0 ? 1 : 0);
 	}
 	cursor = 0;
 	while ((row = plan_next(plan, IPC_PLAN_CERTIFICATE_INTERNAL, &cursor)))
 		child_send(vault, IPC_MESSAGE_leaf_wanted,
-			   &(struct ipc_leaf_wanted){ .change = change, .id = row->row.id }, row->tail, NULL, 0);
+			   &(struct ipc_leaf_wanted){ .change = change, .id = row->row.id },
+			   row->tail, NULL, 0);
 }
 
 /* True once every internal certificate of the plan has a chain. */
@@ -263,7 +277,8 @@ static bool same_bytes(const struct plan_data *data, struct span text)
 	const void *memory;
 	bool same;
 
-	if (!data || data->data.size != text.len || proc_map_sealed(data->fd, text.len, &memory) < 0)
+	if (!data || data->data.size != text.len ||
+	    proc_map_sealed(data->fd, text.len, &memory) < 0)
 		return false;
 	same = span_equal(span_of(memory, text.len), text);
 	os_memory_unmap((void *)(uintptr_t)memory, text.len); // NOLINT
@@ -274,7 +289,9 @@ void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, 
 {
 	bool is_for_next = supervisor->next && leaf->change == supervisor->next->change;
 	struct plan *plan = is_for_next ? supervisor->next : supervisor->running;
-	struct ipc_data data = { .id = leaf->id, .what = IPC_DATA_CHAIN, .size = (uint32_t)chain.len };
+	struct ipc_data data = { .id = leaf->id,
+				 .what = IPC_DATA_CHAIN,
+				 .size = (uint32_t)chain.len };
 	int fd;
 
 	if (!plan || same_bytes(plan_find_data(plan, IPC_DATA_CHAIN, leaf->id), chain))
@@ -380,7 +397,8 @@ static void on_inputs(struct os_timer *timer)
 void change_watch_inputs(struct supervisor *supervisor)
 {
 	supervisor->inputs.on_due = on_inputs;
-	os_timer_set(supervisor->loop, &supervisor->inputs, os_loop_now_ns(supervisor->loop) + INPUTS_MS * OS_MS);
+	os_timer_set(supervisor->loop, &supervisor->inputs,
+		     os_loop_now_ns(supervisor->loop) + INPUTS_MS * OS_MS);
 }
 
 /* What is wrong with an input stays wrong minute after minute: the operator hears of it once. */
@@ -403,15 +421,19 @@ static void tell_ended(struct supervisor *supervisor, const struct lifecycle_act
 	if (action->request == LIFECYCLE_DATA || (is_inputs && !ok && is_known_trouble(supervisor)))
 		return;
 	if (is_inputs && !ok && trouble.len)
-		supervisor_say(supervisor, "a certificate or another input was not taken over:\n%.*s", SPAN_ARG(trouble));
+		supervisor_say(supervisor,
+			       "a certificate or another input was not taken over:\n%.*s",
+			       SPAN_ARG(trouble));
 	else if (trouble.len)
 		os_err(trouble);
-	if (!is_inputs && !ok && supervisor->running && !lifecycle_is_stopping(supervisor->lifecycle))
+	if (!is_inputs && !ok && supervisor->running &&
+	    !lifecycle_is_stopping(supervisor->lifecycle))
 		supervisor_say(supervisor, "the configuration was not changed");
 	if (is_inputs && ok)
 		supervisor->inputs_trouble = 0;
 	if (is_inputs && ok)
-		supervisor_say(supervisor, "certificates or other inputs have changed and were taken over");
+		supervisor_say(supervisor,
+			       "certificates or other inputs have changed and were taken over");
 }
 
 void change_ended(struct supervisor *supervisor, const struct lifecycle_action *action)

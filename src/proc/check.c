@@ -44,12 +44,14 @@ struct check {
 
 /* ---- Sending: this job may wait, there is nothing else to do ------------------------------------------- */
 
-static int check_send(struct check *check, enum ipc_number number, const void *body, struct span tail, int fd)
+static int check_send(struct check *check, enum ipc_number number, const void *body,
+		      struct span tail, int fd)
 {
 	struct ipc_channel *channel = proc_supervisor(check->self);
 	int outcome;
 
-	while ((outcome = ipc_send(channel, number, body, tail, &fd, fd >= 0 ? 1 : 0)) == IPC_FULL) {
+	while ((outcome = ipc_send(channel, number, body, tail, &fd, fd >= 0 ? 1 : 0)) ==
+	       IPC_FULL) {
 		if (os_wait(channel->watch.fd, OS_WRITABLE, CHECK_WAIT_MS))
 			return -ETIMEDOUT;
 		ipc_channel_flush(channel);
@@ -81,7 +83,9 @@ static int seal_bytes(const char *name, struct span bytes, int *ret_fd)
 static int send_data(struct check *check, enum ipc_data_kind what, uint64_t id, struct span bytes,
 		     const uint8_t *spki_hash)
 {
-	struct ipc_data body = { .change = check->compile.serial, .id = id, .what = what, .size = (uint32_t)bytes.len };
+	struct ipc_data body = {
+		.change = check->compile.serial, .id = id, .what = what, .size = (uint32_t)bytes.len
+	};
 	OS_AUTO_FD fd = -1;
 	int failed = seal_bytes("data", bytes, &fd);
 
@@ -125,11 +129,13 @@ static int on_name(void *owner, const char *name, enum os_file_type type)
 	void *names = listing->names;
 
 	(void)type;
-	if (text.len < listing->prefix.len + listing->suffix.len || !span_starts_with(text, listing->prefix) ||
-	    !span_ends_with(text, listing->suffix) || (name[0] == '.' && !listing->prefix.len))
+	if (text.len < listing->prefix.len + listing->suffix.len ||
+	    !span_starts_with(text, listing->prefix) || !span_ends_with(text, listing->suffix) ||
+	    (name[0] == '.' && !listing->prefix.len))
 		return 0;
 	path = arena_format(listing->arena, "%.*s%s", SPAN_ARG(listing->folder), name);
-	if (!path.ptr || !heap_grow(&names, &listing->capacity, listing->count + 1, sizeof(*listing->names)))
+	if (!path.ptr ||
+	    !heap_grow(&names, &listing->capacity, listing->count + 1, sizeof(*listing->names)))
 		return -ENOMEM;
 	listing->names = names;
 	listing->names[listing->count++] = path;
@@ -149,7 +155,8 @@ static void sort_names(struct span *names, size_t count)
 }
 
 /* A glob has one `*`, in its last part: `sites/(star).conf`. */
-static int on_list(void *owner, struct span pattern, const struct span **ret_names, size_t *ret_count)
+static int on_list(void *owner, struct span pattern, const struct span **ret_names,
+		   size_t *ret_count)
 {
 	struct check *check = owner;
 	struct listing listing = { .arena = &check->arena };
@@ -167,7 +174,8 @@ static int on_list(void *owner, struct span pattern, const struct span **ret_nam
 	listing.prefix = span_first(last, star);
 	listing.suffix = span_skip(last, star + 1);
 	name = arena_cstr(&check->arena, listing.folder.len ? listing.folder : SPAN("."));
-	failed = name ? os_open(OS_FOLDER_CURRENT, name, OS_OPEN_READ | OS_OPEN_FOLDER, 0, &folder) : -ENOMEM;
+	failed = name ? os_open(OS_FOLDER_CURRENT, name, OS_OPEN_READ | OS_OPEN_FOLDER, 0, &folder)
+		      : -ENOMEM;
 	if (failed == -ENOENT) {
 		*ret_count = 0;
 		return 0;
@@ -198,10 +206,9 @@ static bool on_environment(void *owner, struct span name, struct span *ret_value
 
 static int parse_text(struct check *check)
 {
-	struct conf_functions functions = { .owner = check,
-					    .read = on_read,
-					    .list = on_list,
-					    .environment = on_environment };
+	struct conf_functions functions = {
+		.owner = check, .read = on_read, .list = on_list, .environment = on_environment
+	};
 	struct span text;
 	int failed = os_file_read_fd(check->text_fd, CHECK_FILE_MAX, &check->arena, &text);
 
@@ -209,7 +216,8 @@ static int parse_text(struct check *check)
 		return failed;
 	if (check->compile.flags & IPC_COMPILE_BUNDLE)
 		return conf_parse_bundle(&check->arena, text, &check->errors, &check->tree);
-	return conf_parse(&check->arena, span_str(check->path), text, &functions, &check->errors, &check->tree);
+	return conf_parse(&check->arena, span_str(check->path), text, &functions, &check->errors,
+			  &check->tree);
 }
 
 static int compile_text(struct check *check)
@@ -228,12 +236,14 @@ static int compile_text(struct check *check)
 		options.access_log.format = SNAPSHOT_LOG_SHORT;
 		options.events_log.target = SNAPSHOT_LOG_OFF;
 	}
-	failed = os_memory_map(-1, check->compile.size, (void *)(uintptr_t)check->compile.address, // NOLINT
+	failed = os_memory_map(-1, check->compile.size,
+			       (void *)(uintptr_t)check->compile.address, // NOLINT
 			       OS_MAP_WRITE, &check->snapshot_memory);
 	if (failed)
 		return failed;
 	arena_init_fixed(&check->snapshot_arena, check->snapshot_memory, check->compile.size);
-	return snapshot_compile(check->tree, &options, &check->snapshot_arena, &check->errors, &check->snapshot);
+	return snapshot_compile(check->tree, &options, &check->snapshot_arena, &check->errors,
+				&check->snapshot);
 }
 
 /* ---- Opening what it names --------------------------------------------------------------------------------- */
@@ -246,7 +256,8 @@ static struct conf_place place_of(const struct check *check, const struct snapsh
 	uint32_t line = 1, column = 1;
 	struct span text;
 
-	while (found.file + 1 < tree->file_count && !span_equal(tree->files[found.file].name, place->file))
+	while (found.file + 1 < tree->file_count &&
+	       !span_equal(tree->files[found.file].name, place->file))
 		found.file++;
 	if (!tree->file_count)
 		return (struct conf_place){ 0 };
@@ -262,7 +273,8 @@ static struct conf_place place_of(const struct check *check, const struct snapsh
 }
 
 /* The word of the row's statement that names this path: what stands behind its last slash is found in the line. */
-static struct conf_place place_of_path(const struct check *check, const struct snapshot_plan_row *row)
+static struct conf_place place_of_path(const struct check *check,
+				       const struct snapshot_plan_row *row)
 {
 	struct conf_place place = place_of(check, &row->place);
 	struct span text, line, name = row->path;
@@ -278,7 +290,8 @@ static struct conf_place place_of_path(const struct check *check, const struct s
 	at = name.len ? span_find(line, name) : line.len;
 	if (at == line.len)
 		return place;
-	while (at > 0 && line.ptr[at - 1] != ' ' && line.ptr[at - 1] != '\t' && line.ptr[at - 1] != '"')
+	while (at > 0 && line.ptr[at - 1] != ' ' && line.ptr[at - 1] != '\t' &&
+	       line.ptr[at - 1] != '"')
 		at--;
 	place.offset += (uint32_t)at;
 	place.column += (uint32_t)at;
@@ -309,10 +322,11 @@ static const char *why_not(int failed)
 	}
 }
 
-static void tell_unopened(struct check *check, const struct snapshot_plan_row *row, const char *what, int failed)
+static void tell_unopened(struct check *check, const struct snapshot_plan_row *row,
+			  const char *what, int failed)
 {
-	conf_error_add(&check->errors, place_of_path(check, row), "%s %.*s: %s", what, SPAN_ARG(row->path),
-		       why_not(failed));
+	conf_error_add(&check->errors, place_of_path(check, row), "%s %.*s: %s", what,
+		       SPAN_ARG(row->path), why_not(failed));
 }
 
 static int open_path(struct check *check, struct span path, unsigned flags, int *ret_fd)
@@ -322,7 +336,8 @@ static int open_path(struct check *check, struct span path, unsigned flags, int 
 	return name ? os_open(OS_FOLDER_CURRENT, name, flags, 0, ret_fd) : -ENOMEM;
 }
 
-static void open_root(struct check *check, const struct snapshot_plan_row *row, struct opened *opened)
+static void open_root(struct check *check, const struct snapshot_plan_row *row,
+		      struct opened *opened)
 {
 	struct os_file_info info;
 	int failed = open_path(check, row->path, OS_OPEN_HANDLE, &opened->fd);
@@ -335,8 +350,8 @@ static void open_root(struct check *check, const struct snapshot_plan_row *row, 
 		tell_unopened(check, row, "document root", failed);
 }
 
-static void read_text(struct check *check, const struct snapshot_plan_row *row, struct opened *opened,
-		      const char *what)
+static void read_text(struct check *check, const struct snapshot_plan_row *row,
+		      struct opened *opened, const char *what)
 {
 	OS_AUTO_FD fd = -1;
 	int failed = open_path(check, row->path, OS_OPEN_READ, &fd);
@@ -351,11 +366,12 @@ static void read_text(struct check *check, const struct snapshot_plan_row *row, 
 static void read_system_roots(struct check *check, struct opened *opened)
 {
 	/* Without the package of root certificates every https origin is untrusted, and says so. */
-	opened->is_read = os_file_read(OS_FOLDER_CURRENT, system_roots, CHECK_FILE_MAX, &check->arena,
-				       &opened->text) == 0;
+	opened->is_read = os_file_read(OS_FOLDER_CURRENT, system_roots, CHECK_FILE_MAX,
+				       &check->arena, &opened->text) == 0;
 }
 
-static void open_row(struct check *check, const struct snapshot_plan_row *row, struct opened *opened)
+static void open_row(struct check *check, const struct snapshot_plan_row *row,
+		     struct opened *opened)
 {
 	int failed;
 
@@ -372,8 +388,8 @@ static void open_row(struct check *check, const struct snapshot_plan_row *row, s
 		failed = open_path(check, row->path, OS_OPEN_READ, &opened->fd);
 		/* The command may be run by somebody who cannot read keys: then it could not look. */
 		if (failed && (check->compile.flags & IPC_COMPILE_COMMAND) && failed == -EACCES)
-			conf_warning_add(&check->errors, place_of(check, &row->place), "key %.*s: could not look",
-					 SPAN_ARG(row->path));
+			conf_warning_add(&check->errors, place_of(check, &row->place),
+					 "key %.*s: could not look", SPAN_ARG(row->path));
 		else if (failed)
 			tell_unopened(check, row, "key", failed);
 		return;
@@ -403,16 +419,19 @@ static int open_all(struct check *check)
 		open_row(check, &check->snapshot->plan[i], &check->opened[i]);
 	}
 	/* Inputs like any other; a machine may have neither. */
-	if (os_file_read(OS_FOLDER_CURRENT, "/etc/hosts", CHECK_SMALL_MAX, &check->arena, &check->hosts))
+	if (os_file_read(OS_FOLDER_CURRENT, "/etc/hosts", CHECK_SMALL_MAX, &check->arena,
+			 &check->hosts))
 		check->hosts = SPAN_NONE;
-	if (os_file_read(OS_FOLDER_CURRENT, "/etc/resolv.conf", CHECK_SMALL_MAX, &check->arena, &check->resolver))
+	if (os_file_read(OS_FOLDER_CURRENT, "/etc/resolv.conf", CHECK_SMALL_MAX, &check->arena,
+			 &check->resolver))
 		check->resolver = SPAN_NONE;
 	return 0;
 }
 
 /* ---- Reading certificates, in the closed sandbox ------------------------------------------------------------- */
 
-static void check_covered(struct check *check, const struct snapshot_plan_row *row, const struct cert_chain *chain)
+static void check_covered(struct check *check, const struct snapshot_plan_row *row,
+			  const struct cert_chain *chain)
 {
 	for (size_t i = 0; i < check->snapshot->site_count; i++) {
 		const struct snapshot_site *site = &check->snapshot->sites[i];
@@ -422,15 +441,17 @@ static void check_covered(struct check *check, const struct snapshot_plan_row *r
 				continue;
 			for (size_t n = 0; n < site->name_count; n++) {
 				if (!cert_chain_covers(chain, site->names[n]))
-					conf_warning_add(&check->errors, place_of(check, &row->place),
-							 "certificate %.*s does not name %.*s", SPAN_ARG(row->path),
-							 SPAN_ARG(site->names[n]));
+					conf_warning_add(
+						&check->errors, place_of(check, &row->place),
+						"certificate %.*s does not name %.*s",
+						SPAN_ARG(row->path), SPAN_ARG(site->names[n]));
 			}
 		}
 	}
 }
 
-static void parse_chain(struct check *check, const struct snapshot_plan_row *row, struct opened *opened)
+static void parse_chain(struct check *check, const struct snapshot_plan_row *row,
+			struct opened *opened)
 {
 	int64_t now_s = (int64_t)(os_wall_ns() / OS_SECOND);
 	struct conf_place place = place_of_path(check, row);
@@ -439,19 +460,23 @@ static void parse_chain(struct check *check, const struct snapshot_plan_row *row
 	if (!opened->is_read)
 		return;
 	if (cert_chain_parse(&check->arena, opened->text, &opened->chain, &why)) {
-		conf_error_add(&check->errors, place, "certificate %.*s %.*s", SPAN_ARG(row->path), SPAN_ARG(why));
+		conf_error_add(&check->errors, place, "certificate %.*s %.*s", SPAN_ARG(row->path),
+			       SPAN_ARG(why));
 		return;
 	}
 	switch (cert_chain_validity(&opened->chain, now_s)) {
 	case CERT_EXPIRED:
 		/* At a start it serves all the same; nothing that serves is replaced by it. */
 		if (check->compile.flags & IPC_COMPILE_BUNDLE)
-			conf_error_add(&check->errors, place, "certificate %.*s has expired", SPAN_ARG(row->path));
+			conf_error_add(&check->errors, place, "certificate %.*s has expired",
+				       SPAN_ARG(row->path));
 		else
-			conf_warning_add(&check->errors, place, "certificate %.*s has expired", SPAN_ARG(row->path));
+			conf_warning_add(&check->errors, place, "certificate %.*s has expired",
+					 SPAN_ARG(row->path));
 		break;
 	case CERT_NOT_YET_VALID:
-		conf_warning_add(&check->errors, place, "certificate %.*s is not valid yet", SPAN_ARG(row->path));
+		conf_warning_add(&check->errors, place, "certificate %.*s is not valid yet",
+				 SPAN_ARG(row->path));
 		break;
 	case CERT_VALID:
 		break;
@@ -466,11 +491,12 @@ static void parse_all(struct check *check)
 
 		if (row->kind == SNAPSHOT_PLAN_CERTIFICATE)
 			parse_chain(check, row, &check->opened[i]);
-		else if (row->kind == SNAPSHOT_PLAN_CA && row->path.len && check->opened[i].is_read &&
+		else if (row->kind == SNAPSHOT_PLAN_CA && row->path.len &&
+			 check->opened[i].is_read &&
 			 span_find(check->opened[i].text, SPAN("-----BEGIN CERTIFICATE-----")) ==
 				 check->opened[i].text.len)
-			conf_error_add(&check->errors, place_of(check, &row->place), "%.*s holds no certificate",
-				       SPAN_ARG(row->path));
+			conf_error_add(&check->errors, place_of(check, &row->place),
+				       "%.*s holds no certificate", SPAN_ARG(row->path));
 	}
 }
 
@@ -496,7 +522,9 @@ static enum ipc_kind helper_kind(enum snapshot_helper helper)
 static int send_listener(struct check *check, const struct snapshot_plan_row *row)
 {
 	const struct snapshot_listener *listener = snapshot_find_listener(check->snapshot, row->id);
-	struct ipc_plan_row body = { .id = row->id, .what = IPC_PLAN_LISTENER, .line = row->place.line };
+	struct ipc_plan_row body = { .id = row->id,
+				     .what = IPC_PLAN_LISTENER,
+				     .line = row->place.line };
 
 	body.family = row->address.family;
 	body.port = row->address.port;
@@ -512,33 +540,42 @@ static int send_certificate(struct check *check, size_t index)
 {
 	const struct snapshot_plan_row *row = &check->snapshot->plan[index];
 	const struct opened *opened = &check->opened[index];
-	struct ipc_plan_row body = { .id = row->id, .what = IPC_PLAN_CERTIFICATE_FILE, .line = row->place.line };
+	struct ipc_plan_row body = { .id = row->id,
+				     .what = IPC_PLAN_CERTIFICATE_FILE,
+				     .line = row->place.line };
 	char tail[8192];
 	struct writer writer = writer_of(tail, sizeof(tail));
 	struct span key_path = SPAN_NONE;
 	int key_fd = -1, failed;
 
 	for (size_t i = 0; i < check->snapshot->plan_count; i++) {
-		if (check->snapshot->plan[i].kind == SNAPSHOT_PLAN_KEY && check->snapshot->plan[i].id == row->id) {
+		if (check->snapshot->plan[i].kind == SNAPSHOT_PLAN_KEY &&
+		    check->snapshot->plan[i].id == row->id) {
 			key_fd = check->opened[i].fd;
 			key_path = check->snapshot->plan[i].path;
 		}
 	}
 	memcpy(body.spki_hash, opened->chain.spki_hash, sizeof(body.spki_hash));
-	write_format(&writer, "%.*s:%u:%u", SPAN_ARG(row->place.file), row->place.line, row->place.column);
+	write_format(&writer, "%.*s:%u:%u", SPAN_ARG(row->place.file), row->place.line,
+		     row->place.column);
 	write_byte(&writer, '\0');
 	write_span(&writer, row->path);
 	write_byte(&writer, '\0');
 	write_span(&writer, key_path);
 	write_byte(&writer, '\0');
 	failed = check_send(check, IPC_MESSAGE_plan_row, &body, writer_done(&writer), key_fd);
-	return failed ? failed : send_data(check, IPC_DATA_CHAIN, row->id, opened->text, opened->chain.spki_hash);
+	return failed ? failed
+		      : send_data(check, IPC_DATA_CHAIN, row->id, opened->text,
+				  opened->chain.spki_hash);
 }
 
 static int send_internal(struct check *check, const struct snapshot_plan_row *row)
 {
-	const struct snapshot_certificate *certificate = snapshot_find_certificate(check->snapshot, row->id);
-	struct ipc_plan_row body = { .id = row->id, .what = IPC_PLAN_CERTIFICATE_INTERNAL, .line = row->place.line };
+	const struct snapshot_certificate *certificate =
+		snapshot_find_certificate(check->snapshot, row->id);
+	struct ipc_plan_row body = { .id = row->id,
+				     .what = IPC_PLAN_CERTIFICATE_INTERNAL,
+				     .line = row->place.line };
 	char tail[8192];
 	struct writer writer = writer_of(tail, sizeof(tail));
 
@@ -549,10 +586,12 @@ static int send_internal(struct check *check, const struct snapshot_plan_row *ro
 	return check_send(check, IPC_MESSAGE_plan_row, &body, writer_done(&writer), -1);
 }
 
-static int send_simple(struct check *check, const struct snapshot_plan_row *row, enum ipc_plan_kind what,
-		       uint32_t index, int fd)
+static int send_simple(struct check *check, const struct snapshot_plan_row *row,
+		       enum ipc_plan_kind what, uint32_t index, int fd)
 {
-	struct ipc_plan_row body = { .id = row->id, .what = what, .index = index, .line = row->place.line };
+	struct ipc_plan_row body = {
+		.id = row->id, .what = what, .index = index, .line = row->place.line
+	};
 
 	return check_send(check, IPC_MESSAGE_plan_row, &body, row->path, fd);
 }
@@ -586,12 +625,14 @@ static int send_row(struct check *check, size_t index)
 
 static int send_logs(struct check *check)
 {
-	const struct snapshot_log *logs[] = { &check->snapshot->access_log, &check->snapshot->events_log };
+	const struct snapshot_log *logs[] = { &check->snapshot->access_log,
+					      &check->snapshot->events_log };
 
 	for (uint32_t i = 0; i < ARRAY_LEN(logs); i++) {
 		struct ipc_plan_row body = { .what = IPC_PLAN_LOG,
 					     .index = i,
-					     .flags = (uint32_t)logs[i]->target | (uint32_t)logs[i]->format << 8,
+					     .flags = (uint32_t)logs[i]->target |
+						      (uint32_t)logs[i]->format << 8,
 					     .line = logs[i]->place.line };
 		int failed = check_send(check, IPC_MESSAGE_plan_row, &body, logs[i]->path, -1);
 
@@ -619,8 +660,9 @@ static int send_diagnostics(struct check *check)
 {
 	char *text = heap_alloc(64 * CHECK_MESSAGE_MAX);
 	struct writer writer = writer_of(text, text ? 64 * CHECK_MESSAGE_MAX : 0);
-	struct ipc_diagnostic body = { .is_error = check->errors.error_count ? IPC_DIAGNOSTIC_ERROR
-									    : IPC_DIAGNOSTIC_WARNING };
+	struct ipc_diagnostic body = { .is_error = check->errors.error_count
+							   ? IPC_DIAGNOSTIC_ERROR
+							   : IPC_DIAGNOSTIC_WARNING };
 	struct span rest;
 	int failed = 0;
 
@@ -632,8 +674,10 @@ static int send_diagnostics(struct check *check)
 		body.is_error = IPC_DIAGNOSTIC_USAGE;
 	if (check->errors.count)
 		body.line = check->errors.list[0].place.line;
-	for (rest = writer_done(&writer); rest.len && !failed; rest = span_skip(rest, CHECK_MESSAGE_MAX))
-		failed = check_send(check, IPC_MESSAGE_diagnostic, &body, span_first(rest, CHECK_MESSAGE_MAX), -1);
+	for (rest = writer_done(&writer); rest.len && !failed;
+	     rest = span_skip(rest, CHECK_MESSAGE_MAX))
+		failed = check_send(check, IPC_MESSAGE_diagnostic, &body,
+				    span_first(rest, CHECK_MESSAGE_MAX), -1);
 	heap_free(text);
 	return failed;
 }

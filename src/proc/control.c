@@ -9,18 +9,20 @@ static void command_drop(struct command *command)
 	command->is_dead = true;
 }
 
-static void answer_send(struct command *command, enum ipc_number number, const void *body, struct span tail,
-		 const int *descriptors, int count)
+static void answer_send(struct command *command, enum ipc_number number, const void *body,
+			struct span tail, const int *descriptors, int count)
 {
 	/* Who asks and does not read gets no more. */
-	if (!command->is_dead && ipc_send(&command->channel, number, body, tail, descriptors, count) != 0)
+	if (!command->is_dead &&
+	    ipc_send(&command->channel, number, body, tail, descriptors, count) != 0)
 		command_drop(command);
 }
 
 static void end(struct command *command, uint32_t exit_code, struct span text)
 {
-	answer_send(command, IPC_MESSAGE_answer_end, &(struct ipc_answer_end){ .exit_code = exit_code },
-	     span_first(text, 4096), NULL, 0);
+	answer_send(command, IPC_MESSAGE_answer_end,
+		    &(struct ipc_answer_end){ .exit_code = exit_code }, span_first(text, 4096),
+		    NULL, 0);
 }
 
 /* ---- status ---------------------------------------------------------------------------------------- */
@@ -80,7 +82,8 @@ static void send_status(struct supervisor *supervisor, struct command *command)
 
 	if (os_process_usage(os_pid(), &usage) == 0)
 		own.rss_bytes = usage.memory_bytes;
-	answer_send(command, IPC_MESSAGE_status_row, &own, span_str(supervisor->state_path), NULL, 0);
+	answer_send(command, IPC_MESSAGE_status_row, &own, span_str(supervisor->state_path), NULL,
+		    0);
 	for (uint32_t i = 0; i < supervisor->child_count; i++) {
 		if (lifecycle_process_at(supervisor->lifecycle, i)->state != LIFECYCLE_UNUSED)
 			send_row(supervisor, command, &supervisor->children[i]);
@@ -90,7 +93,8 @@ static void send_status(struct supervisor *supervisor, struct command *command)
 
 /* ---- connect --------------------------------------------------------------------------------------- */
 
-static void connect_to(struct supervisor *supervisor, struct command *command, const struct ipc_connect *wanted)
+static void connect_to(struct supervisor *supervisor, struct command *command,
+		       const struct ipc_connect *wanted)
 {
 	struct child *child = NULL;
 	int ends[2];
@@ -102,9 +106,10 @@ static void connect_to(struct supervisor *supervisor, struct command *command, c
 		return;
 	}
 	child_send(child, IPC_MESSAGE_link,
-		   &(struct ipc_link){ .kind = IPC_COMMAND, .slot = ++supervisor->command_serial }, SPAN_NONE, &ends[0],
-		   1);
-	answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ .what = wanted->kind }, SPAN_NONE, &ends[1], 1);
+		   &(struct ipc_link){ .kind = IPC_COMMAND, .slot = ++supervisor->command_serial },
+		   SPAN_NONE, &ends[0], 1);
+	answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ .what = wanted->kind },
+		    SPAN_NONE, &ends[1], 1);
 	os_close(ends[0]);
 	os_close(ends[1]);
 	end(command, 0, SPAN_NONE);
@@ -117,7 +122,8 @@ static void move_clocks(struct supervisor *supervisor, const struct ipc_clock_mo
 {
 	os_clock_move(move->monotonic_ns, move->wall_ns);
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
-		child_send(&supervisor->children[i], IPC_MESSAGE_clock_move, move, SPAN_NONE, NULL, 0);
+		child_send(&supervisor->children[i], IPC_MESSAGE_clock_move, move, SPAN_NONE, NULL,
+			   0);
 }
 #endif
 
@@ -140,8 +146,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_stop:
 		/* Its answer is the end of the channel: then nobody is left. */
-		supervisor_stop(supervisor,
-				((const struct ipc_stop *)message->body)->now ? 0 : SUPERVISOR_DRAIN_MS);
+		supervisor_stop(supervisor, ((const struct ipc_stop *)message->body)->now
+						    ? 0
+						    : SUPERVISOR_DRAIN_MS);
 		return;
 	case IPC_MESSAGE_status:
 		send_status(supervisor, command);
@@ -175,13 +182,15 @@ static void take(struct supervisor *supervisor, int fd)
 	uint32_t uid;
 	int pid;
 
-	if (!command || os_socket_credentials(fd, &pid, &uid) < 0 || (uid != os_uid() && uid != 0)) {
+	if (!command || os_socket_credentials(fd, &pid, &uid) < 0 ||
+	    (uid != os_uid() && uid != 0)) {
 		heap_free(command);
 		os_close(fd);
 		return;
 	}
 	command->supervisor = supervisor;
-	if (ipc_channel_open(&command->channel, supervisor->loop, fd, IPC_SUPERVISOR, IPC_COMMAND) < 0) {
+	if (ipc_channel_open(&command->channel, supervisor->loop, fd, IPC_SUPERVISOR, IPC_COMMAND) <
+	    0) {
 		heap_free(command);
 		return;
 	}
@@ -192,11 +201,25 @@ static void take(struct supervisor *supervisor, int fd)
 static void on_connection(struct os_watch *watch, unsigned now)
 {
 	struct supervisor *supervisor = CONTAINER_OF(watch, struct supervisor, control_watch);
-	int fd;
+	int fd, err;
 
 	(void)now;
-	while (os_accept(watch->fd, &fd, NULL) == 0)
+	while ((err = os_accept(watch->fd, &fd, NULL)) == 0)
 		take(supervisor, fd);
+	/* No descriptor left: what waits goes on waiting, and must not turn the loop meanwhile. */
+	if (err != -EAGAIN)
+		os_watch_remove(watch);
+}
+
+bool control_listen(struct supervisor *supervisor)
+{
+	struct os_watch *watch = &supervisor->control_watch;
+
+	if (supervisor->control_listener_fd < 0 || os_watch_is_added(watch))
+		return true;
+	watch->on_ready = on_connection;
+	return os_watch_add(supervisor->loop, watch, supervisor->control_listener_fd,
+			    OS_WATCH_LEVEL_READ) == 0;
 }
 
 /* ---- For the others -------------------------------------------------------------------------------- */
@@ -208,15 +231,13 @@ int control_open(struct supervisor *supervisor)
 
 	if (err < 0)
 		return err;
-	supervisor->control_watch.on_ready = on_connection;
-	return os_watch_add(supervisor->loop, &supervisor->control_watch, supervisor->control_listener_fd,
-			    OS_WATCH_LEVEL_READ);
+	return control_listen(supervisor) ? 0 : -ENOMEM;
 }
 
 void control_close(struct supervisor *supervisor)
 {
 	os_watch_remove(&supervisor->control_watch);
-	os_close(supervisor->control_listener_fd);
+	os_close(TAKE_FD(supervisor->control_listener_fd));
 	LIST_EACH(&supervisor->commands, node) {
 		struct command *command = LIST_ITEM(node, struct command, link);
 
@@ -248,7 +269,7 @@ void control_change_ended(struct supervisor *supervisor, uint64_t change, bool o
 		command->waits = false;
 		if (trouble.len)
 			answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ 0 },
-			     span_first(trouble, IPC_TAIL_MAX), NULL, 0);
+				    span_first(trouble, IPC_TAIL_MAX), NULL, 0);
 		end(command, ok ? 0 : 1, SPAN_NONE);
 	}
 }

@@ -11,7 +11,7 @@ enum {
 
 struct dialer {
 	struct dial *dial;
-	bool has_origins; /* a newborn may be asked before its first change */
+	bool has_origins;             /* a newborn may be asked before its first change */
 	const struct snapshot *fresh; /* of the change under way */
 	struct list channels;
 };
@@ -141,7 +141,8 @@ static void on_done(void *owner, struct dial_attempt *attempt, const struct dial
 
 	(void)attempt;
 	if (result->status) {
-		answer_failed(channel, question->name, result->status, result->error_number, result->detail);
+		answer_failed(channel, question->name, result->status, result->error_number,
+			      result->detail);
 	} else {
 		answer_dialed(channel, question->name, result);
 		os_close(result->fd);
@@ -154,11 +155,13 @@ static void question_start(struct dialer *dialer, struct dialer_question *questi
 	if (dial_start(dialer->dial, question->origin, question->timeout_ms, on_done, question,
 		       &question->attempt) == 0)
 		return;
-	answer_failed(question->channel->channel, question->name, IPC_DIAL_FAILED, ENOMEM, SPAN("out of memory"));
+	answer_failed(question->channel->channel, question->name, IPC_DIAL_FAILED, ENOMEM,
+		      SPAN("out of memory"));
 	question_free(question);
 }
 
-static void on_dial(struct dialer *dialer, struct dialer_channel *channel, const struct ipc_dial *dial)
+static void on_dial(struct dialer *dialer, struct dialer_channel *channel,
+		    const struct ipc_dial *dial)
 {
 	struct dialer_question *question = NULL;
 
@@ -174,7 +177,8 @@ static void on_dial(struct dialer *dialer, struct dialer_channel *channel, const
 	list_push_back(&channel->questions, &question->link);
 	channel->count++;
 	question->origin = dial->origin;
-	question->timeout_ms = dial->timeout_ms < TIMEOUT_MAX_MS ? dial->timeout_ms : TIMEOUT_MAX_MS;
+	question->timeout_ms =
+		dial->timeout_ms < TIMEOUT_MAX_MS ? dial->timeout_ms : TIMEOUT_MAX_MS;
 	if (dialer->has_origins)
 		question_start(dialer, question);
 }
@@ -203,7 +207,8 @@ static void on_cancel(struct dialer_channel *channel, const struct ipc_cancel *c
 	}
 }
 
-static void on_message(void *state, struct proc_self *self, struct ipc_channel *ipc, struct ipc_message *message)
+static void on_message(void *state, struct proc_self *self, struct ipc_channel *ipc,
+		       struct ipc_message *message)
 {
 	struct dialer *dialer = state;
 	struct dialer_channel *channel;
@@ -235,9 +240,11 @@ static void add_origins(const struct snapshot *snapshot, struct dial_origin *ori
 	}
 }
 
-static int set_origins(struct dialer *dialer, const struct snapshot *first, const struct snapshot *second)
+static int set_origins(struct dialer *dialer, const struct snapshot *first,
+		       const struct snapshot *second)
 {
-	size_t count = (first ? first->origin_count : 0) + (second ? second->origin_count : 0), used = 0;
+	size_t count = (first ? first->origin_count : 0) + (second ? second->origin_count : 0),
+	       used = 0;
 	struct dial_origin *origins = heap_alloc((count + 1) * sizeof(*origins));
 	int failed;
 

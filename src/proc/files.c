@@ -8,7 +8,8 @@ struct files_process {
 	char *buf;
 };
 
-static int on_grant(void *state, struct proc_self *self, const struct ipc_grant *grant, struct ipc_message *message)
+static int on_grant(void *state, struct proc_self *self, const struct ipc_grant *grant,
+		    struct ipc_message *message)
 {
 	struct files_process *files = state;
 	int folder;
@@ -35,8 +36,8 @@ static int on_sandboxed(void *state, struct proc_self *self)
 	return files->opener ? 0 : files_opener_new(&files->opener);
 }
 
-static void answer_open(struct files_process *files, struct ipc_channel *channel, const struct ipc_open *open,
-			struct span path)
+static void answer_open(struct files_process *files, struct ipc_channel *channel,
+			const struct ipc_open *open, struct span path)
 {
 	char tail[FILES_INLINE_MAX + 256];
 	struct writer writer = writer_of(tail, sizeof(tail));
@@ -69,7 +70,8 @@ static void answer_warm(struct ipc_channel *channel, const struct ipc_warm *warm
 		ipc_channel_flush(channel);
 }
 
-static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel, struct ipc_message *message)
+static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel,
+		       struct ipc_message *message)
 {
 	struct files_process *files = state;
 

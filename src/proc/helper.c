@@ -7,8 +7,9 @@
 
 enum {
 	BIRTH_TIMEOUT_MS = 20000,
-	BEAT_MS = 500,		     /* the supervisor calls 2 s of silence a hang */
-	ORPHAN_DRAIN_MS = 600 * 1000, /* of a worker whose successor serves: long transfers end well */
+	BEAT_MS = 500, /* the supervisor calls 2 s of silence a hang */
+	ORPHAN_DRAIN_MS =
+		600 * 1000, /* of a worker whose successor serves: long transfers end well */
 	NAME_MAX_LEN = 32,
 };
 
@@ -132,7 +133,8 @@ static void on_link_closed(void *owner, struct ipc_channel *channel, const char 
 	check_idle(self);
 }
 
-static const struct ipc_handlers link_handlers = { .on_message = on_link_message, .on_closed = on_link_closed };
+static const struct ipc_handlers link_handlers = { .on_message = on_link_message,
+						   .on_closed = on_link_closed };
 
 static int link_add(struct proc_self *self, struct ipc_message *message)
 {
@@ -212,14 +214,16 @@ static void look_for_successor(struct proc_self *self)
 
 	if (!self->is_orphan || self->is_draining)
 		return;
-	if (os_lock_is_held(self->lock_fd, 0) != 1 && (os_file_info(self->lock_fd, &info) || info.size))
+	if (os_lock_is_held(self->lock_fd, 0) != 1 &&
+	    (os_file_info(self->lock_fd, &info) || info.size))
 		return;
 	drain(self, self->row->kind == IPC_WORKER ? ORPHAN_DRAIN_MS : UINT32_MAX);
 }
 
 /* ---- The supervisor -------------------------------------------------------------------------------- */
 
-static void on_supervisor_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
+static void on_supervisor_message(void *owner, struct ipc_channel *channel,
+				  struct ipc_message *message)
 {
 	struct proc_self *self = owner;
 
@@ -269,7 +273,7 @@ static void on_supervisor_closed(void *owner, struct ipc_channel *channel, const
 }
 
 static const struct ipc_handlers supervisor_handlers = { .on_message = on_supervisor_message,
-							  .on_closed = on_supervisor_closed };
+							 .on_closed = on_supervisor_closed };
 
 /* ---- The loop -------------------------------------------------------------------------------------- */
 
@@ -373,7 +377,8 @@ static void drop_paths(struct proc_self *self)
 	self->path_count = 0;
 }
 
-static int enter_sandbox(struct proc_self *self, bool is_closed, struct os_sandbox_report *ret_report)
+static int enter_sandbox(struct proc_self *self, bool is_closed,
+			 struct os_sandbox_report *ret_report)
 {
 	struct os_limit_value limits[ARRAY_LEN(self->row->limits)];
 	struct os_sandbox sandbox = {
@@ -497,8 +502,8 @@ int proc_helper_main(struct span role)
 	self->state = heap_alloc(self->kind->state_size ? self->kind->state_size : 1);
 	err = self->state ? os_loop_new(&self->loop) : -ENOMEM;
 	if (!err)
-		err = ipc_channel_open(&self->supervisor, self->loop, PROC_CHANNEL_FD, self->row->kind,
-				       IPC_SUPERVISOR);
+		err = ipc_channel_open(&self->supervisor, self->loop, PROC_CHANNEL_FD,
+				       self->row->kind, IPC_SUPERVISOR);
 	if (!err)
 		err = endow(self);
 	if (err < 0)

@@ -25,14 +25,16 @@ int proc_map_sealed(int fd, size_t size, const void **ret_memory)
 
 /* ---- Data sets ------------------------------------------------------------------------------------- */
 
-const struct proc_data *proc_data_find(const struct proc_self *self, enum ipc_data_kind what, uint64_t id)
+const struct proc_data *proc_data_find(const struct proc_self *self, enum ipc_data_kind what,
+				       uint64_t id)
 {
 	const struct proc_holding *found = NULL;
 
 	for (size_t i = 0; i < self->holding_count; i++) {
 		const struct proc_holding *holding = &self->holdings[i];
 
-		if (holding->data.what == what && holding->data.id == id && (!found || holding->is_pending))
+		if (holding->data.what == what && holding->data.id == id &&
+		    (!found || holding->is_pending))
 			found = holding;
 	}
 	return found ? &found->data : NULL;
@@ -71,7 +73,8 @@ void proc_holding_data(struct proc_self *self, struct ipc_message *message)
 		    self->holdings[i].data.id == body->id)
 			holding_remove(self, i);
 	}
-	if (message->descriptor_count != 1 || proc_map_sealed(message->descriptors[0], body->size, &memory) < 0 ||
+	if (message->descriptor_count != 1 ||
+	    proc_map_sealed(message->descriptors[0], body->size, &memory) < 0 ||
 	    !heap_grow((void **)&self->holdings, &self->holding_capacity, self->holding_count + 1,
 		       sizeof(*self->holdings))) {
 		/* Without it the change would be half: the next life gets everything again. */
@@ -158,7 +161,10 @@ const struct snapshot *proc_snapshot_wanted(const struct proc_self *self)
 {
 	if (self->waiting_fd < 0)
 		return NULL;
-	return self->places[(self->waiting.address - self->birth.snapshot_base) / PROC_SNAPSHOT_PLACE_SIZE].snapshot;
+	return self
+		->places[(self->waiting.address - self->birth.snapshot_base) /
+			 PROC_SNAPSHOT_PLACE_SIZE]
+		.snapshot;
 }
 
 static int map_snapshot(struct proc_self *self, struct proc_place *place)
@@ -169,19 +175,23 @@ static int map_snapshot(struct proc_self *self, struct proc_place *place)
 
 	if (err < 0)
 		return err;
-	if (os_memory_is_sealed(self->waiting_fd, OS_SEAL_ALL) != 1 || self->waiting.size > info.size ||
-	    !self->waiting.size || self->waiting.size > PROC_SNAPSHOT_PLACE_SIZE)
+	if (os_memory_is_sealed(self->waiting_fd, OS_SEAL_ALL) != 1 ||
+	    self->waiting.size > info.size || !self->waiting.size ||
+	    self->waiting.size > PROC_SNAPSHOT_PLACE_SIZE)
 		return -EBADMSG;
 	err = os_memory_map(self->waiting_fd, self->waiting.size, at, OS_MAP_RESERVED, &memory);
 	if (err < 0)
 		return err;
-	*place = (struct proc_place){ .snapshot = memory, .size = self->waiting.size, .references = 1 };
+	*place = (struct proc_place){ .snapshot = memory,
+				      .size = self->waiting.size,
+				      .references = 1 };
 	return snapshot_verify(memory, self->waiting.size);
 }
 
 /* ---- Prepare, commit, abandon ---------------------------------------------------------------------- */
 
-static void answer(struct proc_self *self, enum ipc_number number, const void *body, struct span tail)
+static void answer(struct proc_self *self, enum ipc_number number, const void *body,
+		   struct span tail)
 {
 	if (self->is_orphan)
 		return;

@@ -4,7 +4,12 @@
 
 #include <string.h>
 
-enum { BACKLOG = 4096, RESCUE_TIMEOUT_MS = 5000, ORPHANS_WAIT_MS = 60 * 1000, ORPHANS_STEP_MS = 200 };
+enum {
+	BACKLOG = 4096,
+	RESCUE_TIMEOUT_MS = 5000,
+	ORPHANS_WAIT_MS = 60 * 1000,
+	ORPHANS_STEP_MS = 200
+};
 
 static struct listener *listener_find(struct supervisor *supervisor, uint64_t id)
 {
@@ -40,8 +45,9 @@ static int kept_take(struct supervisor *supervisor, const char *name, uint32_t s
 	for (size_t i = 0; i < supervisor->kept_count; i++) {
 		struct kept *kept = &supervisor->kept[i];
 
-		if (kept->fd >= 0 && kept->keep.what == IPC_KEEP_LISTENER && kept->keep.slot == slot &&
-		    strcmp(kept->name, name) == 0 && os_is_listening(kept->fd))
+		if (kept->fd >= 0 && kept->keep.what == IPC_KEEP_LISTENER &&
+		    kept->keep.slot == slot && strcmp(kept->name, name) == 0 &&
+		    os_is_listening(kept->fd))
 			return TAKE_FD(kept->fd);
 	}
 	return -1;
@@ -62,8 +68,8 @@ static int kept_add(struct supervisor *supervisor, struct ipc_message *message)
 
 	if (message->descriptor_count != 1 || message->tail.len >= sizeof(kept.name))
 		return 0;
-	if (!heap_grow((void **)&supervisor->kept, &supervisor->kept_capacity, supervisor->kept_count + 1,
-		       sizeof(*supervisor->kept)))
+	if (!heap_grow((void **)&supervisor->kept, &supervisor->kept_capacity,
+		       supervisor->kept_count + 1, sizeof(*supervisor->kept)))
 		return -ENOMEM;
 	if (message->tail.len)
 		memcpy(kept.name, message->tail.ptr, message->tail.len);
@@ -114,7 +120,8 @@ static bool overlaps_ours(struct supervisor *supervisor, const struct os_address
 	return false;
 }
 
-static void tell_taken(struct supervisor *supervisor, const struct listener *listener, const char *name, int err)
+static void tell_taken(struct supervisor *supervisor, const struct listener *listener,
+		       const char *name, int err)
 {
 	struct os_port_holder holder = { 0 };
 	char text[512];
@@ -124,8 +131,9 @@ static void tell_taken(struct supervisor *supervisor, const struct listener *lis
 	if (err == -EADDRINUSE && os_port_holder(&listener->address, &holder) == 0) {
 		write_str(&out, " is in use by ");
 		if (holder.pid)
-			write_format(&out, "%s (pid %d, uid %u)", holder.program[0] ? holder.program : "a program",
-				     holder.pid, holder.uid);
+			write_format(&out, "%s (pid %d, uid %u)",
+				     holder.program[0] ? holder.program : "a program", holder.pid,
+				     holder.uid);
 		else
 			write_format(&out, "a program of uid %u", holder.uid);
 	} else if (err == -EADDRINUSE) {
@@ -156,14 +164,16 @@ static int bind_slots(struct supervisor *supervisor, struct listener *listener, 
 		err = os_listen_probe(&listener->address);
 	for (uint32_t slot = 0; slot < supervisor->slot_count && !err; slot++) {
 		if (listener->fds[slot] < 0)
-			err = os_listen(&listener->address, OS_LISTEN_REUSEPORT, BACKLOG, &listener->fds[slot]);
+			err = os_listen(&listener->address, OS_LISTEN_REUSEPORT, BACKLOG,
+					&listener->fds[slot]);
 	}
 	return err;
 }
 
 /* An earlier service was killed and its vault too: its workers hold the address until they see that somebody
  * serves. Byte 0 tells them. */
-static int wait_for_orphans(struct supervisor *supervisor, struct listener *listener, const char *name)
+static int wait_for_orphans(struct supervisor *supervisor, struct listener *listener,
+			    const char *name)
 {
 	struct os_file_info info;
 	int err = -EADDRINUSE;
@@ -172,8 +182,11 @@ static int wait_for_orphans(struct supervisor *supervisor, struct listener *list
 		return err;
 	if (os_lock_take(supervisor->lock_fd, 0) < 0)
 		return err;
-	supervisor_say(supervisor, "%s is held by an earlier service that was killed: waiting for it to drain", name);
-	for (int waited_ms = 0; waited_ms < ORPHANS_WAIT_MS && err == -EADDRINUSE; waited_ms += ORPHANS_STEP_MS) {
+	supervisor_say(supervisor,
+		       "%s is held by an earlier service that was killed: waiting for it to drain",
+		       name);
+	for (int waited_ms = 0; waited_ms < ORPHANS_WAIT_MS && err == -EADDRINUSE;
+	     waited_ms += ORPHANS_STEP_MS) {
 		os_sleep_ms(ORPHANS_STEP_MS);
 		err = bind_slots(supervisor, listener, name);
 	}
@@ -182,7 +195,8 @@ static int wait_for_orphans(struct supervisor *supervisor, struct listener *list
 
 static int bind_row(struct supervisor *supervisor, const struct ipc_plan_row *row)
 {
-	struct listener *listener = heap_alloc(sizeof(*listener) + supervisor->slot_count * sizeof(int));
+	struct listener *listener =
+		heap_alloc(sizeof(*listener) + supervisor->slot_count * sizeof(int));
 	char name[OS_ADDRESS_TEXT_MAX];
 	int err;
 
@@ -260,12 +274,13 @@ void listeners_give(struct supervisor *supervisor, struct child *worker, bool on
 			continue;
 		for (uint32_t slot = 0; slot < supervisor->slot_count; slot++)
 			child_send(worker, IPC_MESSAGE_listener,
-				   &(struct ipc_listener){ .id = listener->id, .slot = slot }, SPAN_NONE,
-				   &listener->fds[slot], 1);
+				   &(struct ipc_listener){ .id = listener->id, .slot = slot },
+				   SPAN_NONE, &listener->fds[slot], 1);
 	}
 }
 
-static void keep_one(struct supervisor *supervisor, struct child *vault, struct listener *listener, bool forget)
+static void keep_one(struct supervisor *supervisor, struct child *vault, struct listener *listener,
+		     bool forget)
 {
 	char name[OS_ADDRESS_TEXT_MAX];
 
@@ -311,9 +326,11 @@ static bool plan_has(const struct plan *plan, uint64_t id)
 static void give_to_workers(struct supervisor *supervisor)
 {
 	for (uint32_t i = 0; i < supervisor->child_count; i++) {
-		const struct lifecycle_process *process = lifecycle_process_at(supervisor->lifecycle, i);
+		const struct lifecycle_process *process =
+			lifecycle_process_at(supervisor->lifecycle, i);
 
-		if (process->kind == IPC_WORKER && process->state == LIFECYCLE_READY && process->is_welcomed)
+		if (process->kind == IPC_WORKER && process->state == LIFECYCLE_READY &&
+		    process->is_welcomed)
 			listeners_give(supervisor, &supervisor->children[i], true);
 	}
 }
@@ -321,7 +338,8 @@ static void give_to_workers(struct supervisor *supervisor)
 static void take_from_workers(struct supervisor *supervisor, uint64_t id)
 {
 	for (uint32_t i = 0; i < supervisor->child_count; i++) {
-		const struct lifecycle_process *process = lifecycle_process_at(supervisor->lifecycle, i);
+		const struct lifecycle_process *process =
+			lifecycle_process_at(supervisor->lifecycle, i);
 
 		if (process->kind == IPC_WORKER && process->state == LIFECYCLE_READY)
 			child_send(&supervisor->children[i], IPC_MESSAGE_listener_gone,

@@ -14,8 +14,8 @@ enum {
 	LINES_PER_TURN = 512, /* of one ring: a writer may write as fast as it is read */
 	FINAL_TURNS = 64,     /* of a ring (1 MiB) whose writer has ended */
 	LINGER_MS = 5,
-	RETRY_MS = 20,	      /* of a full disk, of a pipe whose reader is slow */
-	LOOK_MS = 100,	      /* between two looks at a file's name */
+	RETRY_MS = 20, /* of a full disk, of a pipe whose reader is slow */
+	LOOK_MS = 100, /* between two looks at a file's name */
 	REPORT_SECONDS = 10,
 	STANDARD_OUTPUT = 1,
 };
@@ -36,7 +36,7 @@ struct log_process {
 	struct os_timer timer;
 	char *line;
 	bool is_woken;
-	uint64_t dropped; /* not reported yet */
+	uint64_t dropped;       /* not reported yet */
 	uint32_t quiet_seconds; /* until drops are reported again */
 };
 
@@ -85,7 +85,9 @@ static size_t ring_read(struct log_process *log, struct log_ring *ring, uint64_t
 		if (outcome == TELEMETRY_RING_BROKEN)
 			log->targets[EVENTS].dropped++;
 		else
-			log_target_add(&log->targets[kind == TELEMETRY_RING_ACCESS ? ACCESS : EVENTS], line);
+			log_target_add(
+				&log->targets[kind == TELEMETRY_RING_ACCESS ? ACCESS : EVENTS],
+				line);
 	}
 	return count;
 }
@@ -128,8 +130,8 @@ static int ring_add(struct log_process *log, uint32_t index, struct ipc_message 
 
 	if (message->descriptor_count != 2)
 		return -EBADMSG;
-	failed = os_memory_map(message->descriptors[0], sizeof(struct telemetry_ring), NULL, OS_MAP_WRITE,
-			       &memory);
+	failed = os_memory_map(message->descriptors[0], sizeof(struct telemetry_ring), NULL,
+			       OS_MAP_WRITE, &memory);
 	if (failed)
 		return failed;
 	ring = heap_alloc(sizeof(*ring));
@@ -251,7 +253,8 @@ static void count_drops(struct log_process *log)
 	struct telemetry_counters *counters = (void *)proc_range(log->self)->counters;
 
 	for (size_t i = 0; i < TARGET_COUNT; i++) {
-		telemetry_count_add(counters, TELEMETRY_COUNTER_LINES_DROPPED, log->targets[i].dropped);
+		telemetry_count_add(counters, TELEMETRY_COUNTER_LINES_DROPPED,
+				    log->targets[i].dropped);
 		log->dropped += log->targets[i].dropped;
 		log->targets[i].dropped = 0;
 	}
@@ -304,7 +307,8 @@ static void on_second(void *state, struct proc_self *self)
 
 /* ---- Messages ------------------------------------------------------------------------------------------ */
 
-static int on_grant(void *state, struct proc_self *self, const struct ipc_grant *grant, struct ipc_message *message)
+static int on_grant(void *state, struct proc_self *self, const struct ipc_grant *grant,
+		    struct ipc_message *message)
 {
 	struct log_process *log = state;
 	int failed = log_init(log, self);
@@ -331,12 +335,14 @@ static int on_sandboxed(void *state, struct proc_self *self)
 }
 
 /* syslog is not written to yet (it needs a datagram socket that the starter connects): as `off`. */
-static void take_file(struct log_process *log, const struct ipc_log_file *file, struct ipc_message *message)
+static void take_file(struct log_process *log, const struct ipc_log_file *file,
+		      struct ipc_message *message)
 {
 	int fd = message->descriptor_count > 0 ? TAKE_FD(message->descriptors[0]) : -1;
 	int folder = message->descriptor_count > 1 ? TAKE_FD(message->descriptors[1]) : -1;
 	bool has_place = file->target == SNAPSHOT_LOG_FILE || file->target == SNAPSHOT_LOG_STDOUT;
-	enum snapshot_log_target kind = has_place ? (enum snapshot_log_target)file->target : SNAPSHOT_LOG_OFF;
+	enum snapshot_log_target kind =
+		has_place ? (enum snapshot_log_target)file->target : SNAPSHOT_LOG_OFF;
 
 	/* Standard output was inherited. */
 	if (file->target == SNAPSHOT_LOG_STDOUT && fd < 0 && os_duplicate(STANDARD_OUTPUT, &fd))
@@ -359,14 +365,16 @@ static void take_line(struct log_process *log, struct span text)
 	if (span_ends_with(text, SPAN("\n")))
 		text.len--;
 	for (size_t i = 0; i < text.len; i++)
-		write_byte(&writer, (uint8_t)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f ? '?' : text.ptr[i]);
+		write_byte(&writer,
+			   (uint8_t)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f ? '?' : text.ptr[i]);
 	write_byte(&writer, '\n');
 	log_target_add(&log->targets[EVENTS], writer_done(&writer));
 	log_target_write(&log->targets[EVENTS], os_loop_now_ns(proc_loop(log->self)));
 	log->is_woken = true;
 }
 
-static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel, struct ipc_message *message)
+static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel,
+		       struct ipc_message *message)
 {
 	struct log_process *log = state;
 	const struct ipc_grant *grant = message->body;
@@ -377,7 +385,8 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 	case IPC_MESSAGE_grant: /* of a process that was started later than we */
 		if (grant->what != IPC_GRANT_RING)
 			return;
-		if (ring_add(log, grant->index, message) || ring_watch(log, ring_find(log, grant->index)))
+		if (ring_add(log, grant->index, message) ||
+		    ring_watch(log, ring_find(log, grant->index)))
 			proc_exit(self, PROC_EXIT_FAULT);
 		return;
 	case IPC_MESSAGE_log_file:

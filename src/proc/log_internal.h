@@ -14,13 +14,13 @@ enum { LOG_BUFFER_SIZE = 1024 * 1024, LOG_NAME_MAX = 255 };
 
 struct log_target {
 	enum snapshot_log_target kind;
-	bool is_set;	 /* before that, lines wait in their rings */
+	bool is_set;     /* before that, lines wait in their rings */
 	bool is_regular; /* a file on a disk: never -EAGAIN, and it may be renamed */
-	bool is_stuck;	 /* the last write did not take everything */
-	int fd, folder;	 /* folder: of a file, else -1 */
+	bool is_stuck;   /* the last write did not take everything */
+	int fd, folder;  /* folder: of a file, else -1 */
 	char name[LOG_NAME_MAX + 1];
 	char *buf;
-	size_t len, done; /* bytes in it, and how many of them are written */
+	size_t len, done;  /* bytes in it, and how many of them are written */
 	uint64_t moved_ns; /* when it last took a byte, or had nothing to take */
 	uint64_t dropped;  /* lines, since the owner last set it to 0 */
 };

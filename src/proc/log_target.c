@@ -53,7 +53,8 @@ static ssize_t write_some(const struct log_target *target, size_t until)
 		return os_write(target->fd, target->buf + target->done, len);
 	if (os_wait(target->fd, OS_WRITABLE, 0))
 		return -EAGAIN;
-	return os_write(target->fd, target->buf + target->done, len < PIPE_CHUNK ? len : PIPE_CHUNK);
+	return os_write(target->fd, target->buf + target->done,
+			len < PIPE_CHUNK ? len : PIPE_CHUNK);
 }
 
 /* Up to there, or as far as it goes. */
@@ -119,7 +120,8 @@ void log_target_set(struct log_target *target, enum snapshot_log_target kind, in
 	target->kind = kind;
 	target->is_set = true;
 	target->is_stuck = false;
-	target->is_regular = fd >= 0 && os_file_info(fd, &info) == 0 && info.type == OS_FILE_REGULAR;
+	target->is_regular =
+		fd >= 0 && os_file_info(fd, &info) == 0 && info.type == OS_FILE_REGULAR;
 	/* A name that is cut would be somebody else's. */
 	if (!name.len || name.len > LOG_NAME_MAX || span_find_byte(name, '/') < name.len)
 		name = SPAN_NONE;
@@ -127,7 +129,8 @@ void log_target_set(struct log_target *target, enum snapshot_log_target kind, in
 		memcpy(target->name, name.ptr, name.len);
 	target->name[name.len] = '\0';
 	if (kind == SNAPSHOT_LOG_OFF) {
-		target->dropped += lines_in(span_of(target->buf + target->done, target->len - target->done));
+		target->dropped +=
+			lines_in(span_of(target->buf + target->done, target->len - target->done));
 		target->len = target->done = 0;
 	}
 }

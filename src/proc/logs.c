@@ -10,7 +10,8 @@ static bool is_ours_alone(int folder)
 {
 	struct os_file_info info;
 
-	return os_file_info(folder, &info) == 0 && (info.uid == 0 || info.uid == os_uid()) && !(info.mode & 0022);
+	return os_file_info(folder, &info) == 0 && (info.uid == 0 || info.uid == os_uid()) &&
+	       !(info.mode & 0022);
 }
 
 /* To the log's own user, where it is ours; a device or another's file stays whose it is. */
@@ -36,7 +37,8 @@ static int open_folder(struct supervisor *supervisor, const char *folder, int *r
 		return err;
 	err = os_folder_make(OS_FOLDER_CURRENT, folder, 0750);
 	if (!err)
-		err = os_open(OS_FOLDER_CURRENT, folder, OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW, 0, ret_folder);
+		err = os_open(OS_FOLDER_CURRENT, folder, OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW, 0,
+			      ret_folder);
 	return err ? err : give_away(supervisor, *ret_folder, OS_FILE_FOLDER);
 }
 
@@ -94,7 +96,8 @@ static void give(struct supervisor *supervisor, struct child *log, const struct 
 	err = open_log(supervisor, row->tail.ptr, &descriptors[0], &folder, &name);
 	descriptors[1] = folder;
 	if (err < 0)
-		supervisor_say(supervisor, "log file %.*s: %s", SPAN_ARG(row->tail), strerror(-err));
+		supervisor_say(supervisor, "log file %.*s: %s", SPAN_ARG(row->tail),
+			       strerror(-err));
 	else
 		child_send(log, IPC_MESSAGE_log_file, &file, span_str(name), descriptors, 2);
 	os_close(descriptors[0]);

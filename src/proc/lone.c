@@ -38,7 +38,8 @@ static int send_birth(struct ipc_channel *channel, const struct ipc_birth *birth
 
 	err = os_memory_new("range", IPC_RANGE_SIZE, &range);
 	if (!err && folder < 0)
-		err = os_memory_new("lock", 0, &lock); /* nobody's: this vault holds nothing to fight over */
+		err = os_memory_new("lock", 0,
+				    &lock); /* nobody's: this vault holds nothing to fight over */
 	else if (!err)
 		err = os_open(state_fd, "lock", OS_OPEN_READ | OS_OPEN_NO_FOLLOW, 0, &lock);
 	if (err < 0)
@@ -47,8 +48,9 @@ static int send_birth(struct ipc_channel *channel, const struct ipc_birth *birth
 	descriptors[1] = lock;
 	err = ipc_send(channel, IPC_MESSAGE_birth, birth, SPAN_NONE, descriptors, 2);
 	if (!err && folder >= 0)
-		err = ipc_send(channel, IPC_MESSAGE_grant, &(struct ipc_grant){ .what = IPC_GRANT_KEY_FOLDER },
-			       SPAN_NONE, &folder, 1);
+		err = ipc_send(channel, IPC_MESSAGE_grant,
+			       &(struct ipc_grant){ .what = IPC_GRANT_KEY_FOLDER }, SPAN_NONE,
+			       &folder, 1);
 	if (!err)
 		err = IPC_SEND(channel, born, { 0 });
 	return err;
@@ -110,7 +112,8 @@ int proc_keys_start(struct proc_child *ret_child)
 	if (!err && os_uid() == 0)
 		birth.uid = birth.gid = proc_row_uid(proc_row_find(IPC_VAULT));
 	if (!err)
-		err = child_start(proc_row_find(IPC_VAULT), 0, NULL, &ret_child->process, &ret_child->channel);
+		err = child_start(proc_row_find(IPC_VAULT), 0, NULL, &ret_child->process,
+				  &ret_child->channel);
 	if (err < 0)
 		return err;
 	err = send_birth(&ret_child->channel, &birth, -1, -1);

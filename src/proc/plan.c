@@ -43,14 +43,16 @@ int plan_add_row(struct plan *plan, const struct ipc_plan_row *row, struct span 
 	}
 	if (tail.len)
 		memcpy(copy, tail.ptr, tail.len);
-	plan->rows[plan->row_count] = (struct plan_row){ .row = *row, .tail = span_of(copy, tail.len), .fd = fd };
+	plan->rows[plan->row_count] =
+		(struct plan_row){ .row = *row, .tail = span_of(copy, tail.len), .fd = fd };
 	if (fd >= 0 && os_file_info(fd, &info) == 0)
 		plan->rows[plan->row_count].key_mtime_ns = info.mtime_ns;
 	plan->row_count++;
 	return 0;
 }
 
-const struct plan_data *plan_find_data(const struct plan *plan, enum ipc_data_kind what, uint64_t id)
+const struct plan_data *plan_find_data(const struct plan *plan, enum ipc_data_kind what,
+				       uint64_t id)
 {
 	for (size_t i = 0; i < plan->data_count; i++) {
 		if (plan->data[i].data.what == what && plan->data[i].data.id == id)
@@ -69,7 +71,8 @@ int plan_add_data(struct plan *plan, const struct ipc_data *data, int fd)
 		*old = (struct plan_data){ *data, fd };
 		return 0;
 	}
-	if (!heap_grow((void **)&plan->data, &plan->data_capacity, plan->data_count + 1, sizeof(*plan->data))) {
+	if (!heap_grow((void **)&plan->data, &plan->data_capacity, plan->data_count + 1,
+		       sizeof(*plan->data))) {
 		os_close(fd);
 		return -ENOMEM;
 	}
@@ -162,8 +165,9 @@ static bool same_file(int a, int b)
 
 	if (a < 0 || b < 0)
 		return a < 0 && b < 0;
-	return os_file_info(a, &one) == 0 && os_file_info(b, &other) == 0 && one.inode == other.inode &&
-	       one.device == other.device && one.mtime_ns == other.mtime_ns && one.size == other.size;
+	return os_file_info(a, &one) == 0 && os_file_info(b, &other) == 0 &&
+	       one.inode == other.inode && one.device == other.device &&
+	       one.mtime_ns == other.mtime_ns && one.size == other.size;
 }
 
 static bool same_data(const struct plan_data *a, const struct plan_data *b)
@@ -190,11 +194,13 @@ bool plan_has_same_inputs(const struct plan *plan, const struct plan *running)
 	for (size_t i = 0; i < plan->data_count; i++) {
 		const struct plan_data *data = &plan->data[i];
 
-		if (!same_data(data, plan_find_data(running, (enum ipc_data_kind)data->data.what, data->data.id)))
+		if (!same_data(data, plan_find_data(running, (enum ipc_data_kind)data->data.what,
+						    data->data.id)))
 			return false;
 	}
 	while ((row = plan_next(plan, IPC_PLAN_CERTIFICATE_FILE, &cursor))) {
-		const struct plan_row *old = find_row(running, IPC_PLAN_CERTIFICATE_FILE, row->row.id);
+		const struct plan_row *old =
+			find_row(running, IPC_PLAN_CERTIFICATE_FILE, row->row.id);
 
 		/* A key that was written in place is another one although its descriptor is the same file's. */
 		if (!old || !same_file(row->fd, old->fd) || row->key_mtime_ns != old->key_mtime_ns)

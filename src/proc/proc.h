@@ -82,7 +82,9 @@ struct proc_kind {
 	void (*commit)(void *state, struct proc_self *self, uint64_t change);
 	void (*abandon)(void *state, struct proc_self *self, uint64_t change);
 
-	void (*turn)(void *state, struct proc_self *self);   /* end of each loop turn; channels are flushed after */
+	void (*turn)(
+		void *state,
+		struct proc_self *self); /* end of each loop turn; channels are flushed after */
 	void (*second)(void *state, struct proc_self *self); /* once a second */
 	/* Stop taking new work; call proc_exit() when done. At the deadline main ends the process. Without this
 	 * handler it ends when its last link is closed. deadline_ms UINT32_MAX: none. */
@@ -91,22 +93,22 @@ struct proc_kind {
 	void (*orphaned)(void *state, struct proc_self *self);
 };
 
-extern const struct proc_kind proc_worker, proc_keyholder, proc_vault, proc_files, proc_dialer, proc_log,
-	proc_check;
+extern const struct proc_kind proc_worker, proc_keyholder, proc_vault, proc_files, proc_dialer,
+	proc_log, proc_check;
 
 /* ---- The process table ------------------------------------------------------------------------------ */
 
 struct proc_row {
 	enum ipc_kind kind;
 	const char *name;
-	bool per_slot;    /* one for each slot, else one */
-	bool is_job;      /* ends by itself */
-	bool is_member;   /* holds a snapshot, answers prepare and commit */
+	bool per_slot;  /* one for each slot, else one */
+	bool is_job;    /* ends by itself */
+	bool is_member; /* holds a snapshot, answers prepare and commit */
 	/* Woken by its worker, it lets that end the turn. Else the first question of a turn takes the core
 	 * from the worker before the second is sent, and each costs two switches. */
 	bool is_patient;
 	bool starts_crypto; /* crypto_start() before the sandbox; the keyholder does it itself, on its heap */
-	uint32_t links;   /* kinds that it asks, bits IPC_TO_*; the supervisor makes the channels */
+	uint32_t links; /* kinds that it asks, bits IPC_TO_*; the supervisor makes the channels */
 	/* The sandbox. */
 	const char *const *calls; /* os_sandbox.calls */
 	/* A job with a second, empty sandbox (proc_sandbox) keeps the starter's user in the first. */
@@ -114,7 +116,8 @@ struct proc_row {
 	/* OS_ACCESS_* below the descriptors of a grant of this kind. */
 	unsigned access[IPC_GRANT_STATE_FOLDER + 1];
 	bool may_connect;
-	struct os_limit_value limits[8]; /* a value of 0 with limit OS_LIMIT_OPEN_FILES: what birth says */
+	struct os_limit_value
+		limits[8]; /* a value of 0 with limit OS_LIMIT_OPEN_FILES: what birth says */
 	size_t limit_count;
 	const struct proc_kind *handlers;
 };
@@ -135,14 +138,17 @@ struct ipc_range *proc_range(struct proc_self *self);
 /* The committed snapshot, NULL before the first commit. What pins one past its change holds a reference. */
 const struct snapshot *proc_snapshot(const struct proc_self *self);
 void proc_snapshot_ref(struct proc_self *self, const struct snapshot *snapshot);
-void proc_snapshot_unref(struct proc_self *self, const struct snapshot *snapshot); /* may unmap it */
+void proc_snapshot_unref(struct proc_self *self,
+			 const struct snapshot *snapshot); /* may unmap it */
 /* A prepare waits for a place that this old snapshot occupies; NULL: none waits. The worker interrupts its
  * users after the limit `snapshot-wait`. */
 const struct snapshot *proc_snapshot_wanted(const struct proc_self *self);
 
 /* Between `data` and commit or abandon the new one, else the committed one. NULL: absent. */
-const struct proc_data *proc_data_find(const struct proc_self *self, enum ipc_data_kind what, uint64_t id);
-const struct proc_data *proc_data_next(const struct proc_self *self, size_t *cursor); /* all; starts at 0 */
+const struct proc_data *proc_data_find(const struct proc_self *self, enum ipc_data_kind what,
+				       uint64_t id);
+const struct proc_data *proc_data_next(const struct proc_self *self,
+				       size_t *cursor); /* all; starts at 0 */
 
 void proc_prepared(struct proc_self *self);
 void proc_refuse(struct proc_self *self, uint32_t line, struct span why);
@@ -162,12 +168,12 @@ int proc_helper_main(struct span role);
 
 /* The service. */
 struct proc_supervisor_options {
-	const char *config_path;   /* NULL: text is given */
-	struct span text;          /* of `proxy` and `files`; name for messages is config_name */
+	const char *config_path; /* NULL: text is given */
+	struct span text;        /* of `proxy` and `files`; name for messages is config_name */
 	const char *config_name;
-	const char *state_path;    /* NULL: the text's, the environment's, the default */
-	bool is_short_log;         /* a terminal: one short line a request */
-	struct span hints;         /* for standard error once it serves: what a newcomer does next */
+	const char *state_path; /* NULL: the text's, the environment's, the default */
+	bool is_short_log;      /* a terminal: one short line a request */
+	struct span hints;      /* for standard error once it serves: what a newcomer does next */
 };
 int proc_supervisor_main(const struct proc_supervisor_options *options);
 
@@ -188,7 +194,8 @@ int proc_check_start(int text_fd, const char *name, struct proc_child *ret_child
 void proc_child_end(struct proc_child *child); /* and waits for its end */
 /* For `ca`: a vault of this command alone, while no service runs. The caller holds byte 1 of the state folder's
  * lock. A vault that cannot begin closes the channel. 0 or -errno. */
-int proc_vault_start(int state_fd, struct proc_child *ret_child, struct ipc_channel *ret_channel) MUST_CHECK;
+int proc_vault_start(int state_fd, struct proc_child *ret_child,
+		     struct ipc_channel *ret_channel) MUST_CHECK;
 /* For `check`: a vault without a folder, that compares keys with certificates (key_file, then `prepare` of that
  * change is answered) on its supervisor channel. proc_child_end() ends it. 0 or -errno. */
 int proc_keys_start(struct proc_child *ret_child) MUST_CHECK;

@@ -39,7 +39,8 @@ int children_init(struct supervisor *supervisor)
 	if (!supervisor->children)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
-		supervisor->children[i] = (struct child){ .range_fd = -1, .ring_fd = -1, .ring_event = -1 };
+		supervisor->children[i] =
+			(struct child){ .range_fd = -1, .ring_fd = -1, .ring_event = -1 };
 	for (uint32_t i = 0; i < supervisor->child_count; i++) {
 		int err = child_init(supervisor, &supervisor->children[i], i);
 
@@ -67,7 +68,8 @@ struct child *child_find(struct supervisor *supervisor, enum ipc_kind kind, uint
 {
 	int index = lifecycle_find(supervisor->lifecycle, kind, slot);
 
-	return index < 0 || !supervisor->children[index].process.pid ? NULL : &supervisor->children[index];
+	return index < 0 || !supervisor->children[index].process.pid ? NULL
+								     : &supervisor->children[index];
 }
 
 uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row)
@@ -77,8 +79,8 @@ uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row
 
 /* ---- Sending ---------------------------------------------------------------------------------------- */
 
-void child_send(struct child *child, enum ipc_number number, const void *body,
-		struct span tail, const int *descriptors, int descriptor_count)
+void child_send(struct child *child, enum ipc_number number, const void *body, struct span tail,
+		const int *descriptors, int descriptor_count)
 {
 	int outcome;
 
@@ -87,11 +89,12 @@ void child_send(struct child *child, enum ipc_number number, const void *body,
 	outcome = ipc_send(&child->channel, number, body, tail, descriptors, descriptor_count);
 	if (outcome != 0 && outcome != IPC_CLOSED)
 		lifecycle_condemn(child->supervisor->lifecycle, child->index,
-				  outcome == IPC_FULL ? "does not read its channel" : "could not be sent to");
+				  outcome == IPC_FULL ? "does not read its channel"
+						      : "could not be sent to");
 }
 
-static void grant(struct child *child, const struct ipc_grant *grant,
-		  struct span tail, const int *descriptors, int count)
+static void grant(struct child *child, const struct ipc_grant *grant, struct span tail,
+		  const int *descriptors, int count)
 {
 	if (descriptors[0] >= 0)
 		child_send(child, IPC_MESSAGE_grant, grant, tail, descriptors, count);
@@ -106,8 +109,8 @@ static void grant_ring(struct child *child, const struct child *writer)
 {
 	int descriptors[2] = { writer->ring_fd, writer->ring_event };
 
-	grant(child, &(struct ipc_grant){ .what = IPC_GRANT_RING, .index = writer->index }, SPAN_NONE,
-	      descriptors, 2);
+	grant(child, &(struct ipc_grant){ .what = IPC_GRANT_RING, .index = writer->index },
+	      SPAN_NONE, descriptors, 2);
 }
 
 static void grant_roots(struct supervisor *supervisor, struct child *child)
@@ -120,8 +123,8 @@ static void grant_roots(struct supervisor *supervisor, struct child *child)
 	    supervisor->running->files_version == supervisor_process(supervisor, child)->version)
 		plan = supervisor->running;
 	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT, &cursor)))
-		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT, .id = row->row.id }, row->tail,
-		      &row->fd, 1);
+		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT, .id = row->row.id },
+		      row->tail, &row->fd, 1);
 }
 
 static void grant_read_only(struct child *child, enum ipc_grant_kind what, int fd)
@@ -162,7 +165,8 @@ static void endow(struct supervisor *supervisor, struct child *child, const stru
 	}
 }
 
-static void send_birth(struct supervisor *supervisor, struct child *child, const struct proc_row *row)
+static void send_birth(struct supervisor *supervisor, struct child *child,
+		       const struct proc_row *row)
 {
 	const struct lifecycle_process *process = supervisor_process(supervisor, child);
 	struct ipc_birth birth = {
@@ -192,22 +196,24 @@ static void send_birth(struct supervisor *supervisor, struct child *child, const
 
 /* ---- Events of a child ----------------------------------------------------------------------------- */
 
-static void on_broken(struct supervisor *supervisor, struct child *child, const struct ipc_broken *broken,
-		      struct span why)
+static void on_broken(struct supervisor *supervisor, struct child *child,
+		      const struct ipc_broken *broken, struct span why)
 {
-	struct child *guilty = broken->kind < IPC_KIND_COUNT
-				       ? child_find(supervisor, (enum ipc_kind)broken->kind, broken->slot)
-				       : NULL;
+	struct child *guilty =
+		broken->kind < IPC_KIND_COUNT
+			? child_find(supervisor, (enum ipc_kind)broken->kind, broken->slot)
+			: NULL;
 
 	(void)child;
 	supervisor_say(supervisor, "%s %u broke the rules of its channel: %.*s",
 		       ipc_kind_name((enum ipc_kind)broken->kind), broken->slot, SPAN_ARG(why));
 	if (guilty)
-		lifecycle_condemn(supervisor->lifecycle, guilty->index, "broke the rules of a channel");
+		lifecycle_condemn(supervisor->lifecycle, guilty->index,
+				  "broke the rules of a channel");
 }
 
-static void on_refused(struct supervisor *supervisor, struct child *child, const struct ipc_refused *refused,
-		       struct span why)
+static void on_refused(struct supervisor *supervisor, struct child *child,
+		       const struct ipc_refused *refused, struct span why)
 {
 	struct span told = writer_done(&supervisor->trouble);
 
@@ -258,7 +264,8 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		supervisor_say(supervisor, "%.*s", SPAN_ARG(message->tail));
 		return;
 	case IPC_MESSAGE_log_reopen:
-		logs_reopen(supervisor, child, ((const struct ipc_log_reopen *)message->body)->which);
+		logs_reopen(supervisor, child,
+			    ((const struct ipc_log_reopen *)message->body)->which);
 		return;
 	default:
 		return;
@@ -280,11 +287,12 @@ static const struct ipc_handlers handlers = { .on_message = on_message, .on_clos
 
 static bool is_crash(int number)
 {
-	return number == SIGSEGV || number == SIGBUS || number == SIGILL || number == SIGFPE || number == SIGTRAP ||
-	       number == SIGABRT || number == SIGSYS;
+	return number == SIGSEGV || number == SIGBUS || number == SIGILL || number == SIGFPE ||
+	       number == SIGTRAP || number == SIGABRT || number == SIGSYS;
 }
 
-static void report_end(struct supervisor *supervisor, struct child *child, const struct os_process_end *end)
+static void report_end(struct supervisor *supervisor, struct child *child,
+		       const struct os_process_end *end)
 {
 	const struct lifecycle_process *process = supervisor_process(supervisor, child);
 	struct child *vault = child_find(supervisor, IPC_VAULT, 0);
@@ -294,16 +302,20 @@ static void report_end(struct supervisor *supervisor, struct child *child, const
 	supervisor_child_name(supervisor, child, &name);
 	if (process->kind == IPC_WORKER && is_crash(end->signal) && vault)
 		child_send(vault, IPC_MESSAGE_tickets_spoiled,
-			   &(struct ipc_tickets_spoiled){ process->slot, (uint32_t)end->signal }, SPAN_NONE, NULL, 0);
+			   &(struct ipc_tickets_spoiled){ process->slot, (uint32_t)end->signal },
+			   SPAN_NONE, NULL, 0);
 	if (process->is_retired || lifecycle_is_stopping(supervisor->lifecycle))
 		return;
 	if (end->signal)
-		supervisor_say(supervisor, "%.*s (pid %d) was ended by signal %d (%s)", SPAN_ARG(writer_done(&name)),
-			       child->process.pid, end->signal, strsignal(end->signal));
+		supervisor_say(supervisor, "%.*s (pid %d) was ended by signal %d (%s)",
+			       SPAN_ARG(writer_done(&name)), child->process.pid, end->signal,
+			       strsignal(end->signal));
 	else
-		supervisor_say(supervisor, "%.*s (pid %d) ended with code %d%s", SPAN_ARG(writer_done(&name)),
-			       child->process.pid, end->exit_code,
-			       end->exit_code == PROC_EXIT_SANDBOX ? " (its sandbox could not be made)" : "");
+		supervisor_say(supervisor, "%.*s (pid %d) ended with code %d%s",
+			       SPAN_ARG(writer_done(&name)), child->process.pid, end->exit_code,
+			       end->exit_code == PROC_EXIT_SANDBOX
+				       ? " (its sandbox could not be made)"
+				       : "");
 }
 
 static void on_end(struct os_watch *watch, unsigned now)
@@ -349,10 +361,12 @@ void child_spawn(struct supervisor *supervisor, struct child *child)
 	err = child_start(row, process->slot, supervisor->loop, &child->process, &child->channel);
 	if (!err) {
 		child->watch = (struct os_watch){ .on_ready = on_end };
-		err = os_watch_add(supervisor->loop, &child->watch, child->process.fd, OS_WATCH_EDGE);
+		err = os_watch_add(supervisor->loop, &child->watch, child->process.fd,
+				   OS_WATCH_EDGE);
 	}
 	if (err < 0) {
-		supervisor_say(supervisor, "%s could not be started: %s", row->name, strerror(-err));
+		supervisor_say(supervisor, "%s could not be started: %s", row->name,
+			       strerror(-err));
 		child->process.pid = 0;
 		lifecycle_on_exited(supervisor->lifecycle, child->index);
 		return;
@@ -371,8 +385,8 @@ void child_kill(struct supervisor *supervisor, struct child *child, const char *
 		return;
 	supervisor_child_name(supervisor, child, &name);
 	if (!process->is_retired && !lifecycle_is_stopping(supervisor->lifecycle))
-		supervisor_say(supervisor, "%.*s (pid %d) is ended: %s", SPAN_ARG(writer_done(&name)),
-			       child->process.pid, why);
+		supervisor_say(supervisor, "%.*s (pid %d) is ended: %s",
+			       SPAN_ARG(writer_done(&name)), child->process.pid, why);
 	os_process_signal(child->process.fd, SIGKILL);
 }
 
@@ -410,12 +424,14 @@ void child_link(struct supervisor *supervisor, struct child *child, struct child
 	int ends[2];
 
 	if (os_packet_pair(ends) < 0) {
-		lifecycle_condemn(supervisor->lifecycle, child->index, "no descriptor is left for its channel");
+		lifecycle_condemn(supervisor->lifecycle, child->index,
+				  "no descriptor is left for its channel");
 		return;
 	}
 	child_send(child, IPC_MESSAGE_link,
-		   &(struct ipc_link){ other->kind, proc_row_find(other->kind)->per_slot ? other->slot : 0 }, SPAN_NONE,
-		   &ends[0], 1);
+		   &(struct ipc_link){ other->kind,
+				       proc_row_find(other->kind)->per_slot ? other->slot : 0 },
+		   SPAN_NONE, &ends[0], 1);
 	child_send(peer, IPC_MESSAGE_link, &(struct ipc_link){ one->kind, one->slot }, SPAN_NONE,
 		   &ends[1], 1);
 	os_close(ends[0]);

@@ -3,7 +3,13 @@
 
 #include <string.h>
 
-enum { SERVING_BYTE = 0, CHANGING_BYTE = 1, LOCK_WAIT_MS = 30 * 1000, LOCK_STEP_MS = 100, PATH_MAX_LEN = 4096 };
+enum {
+	SERVING_BYTE = 0,
+	CHANGING_BYTE = 1,
+	LOCK_WAIT_MS = 30 * 1000,
+	LOCK_STEP_MS = 100,
+	PATH_MAX_LEN = 4096
+};
 
 static bool join(struct arena *arena, const char *folder, const char *rest, struct span *ret_path)
 {
@@ -11,7 +17,8 @@ static bool join(struct arena *arena, const char *folder, const char *rest, stru
 	return ret_path->ptr != NULL;
 }
 
-int proc_state_path(struct span statement, struct arena *arena, struct span *ret_state, struct span *ret_control)
+int proc_state_path(struct span statement, struct arena *arena, struct span *ret_state,
+		    struct span *ret_control)
 {
 	const char *named = os_environment("PORTCULLIS_STATE");
 	const char *home = os_environment("XDG_STATE_HOME");
@@ -30,7 +37,8 @@ int proc_state_path(struct span statement, struct arena *arena, struct span *ret
 	} else if (home && *home) {
 		ok = join(arena, home, "/portcullis", ret_state);
 	} else if (os_user_home(os_uid(), arena, &user_home) == 0) {
-		*ret_state = arena_format(arena, "%.*s/.local/state/portcullis", SPAN_ARG(user_home));
+		*ret_state =
+			arena_format(arena, "%.*s/.local/state/portcullis", SPAN_ARG(user_home));
 		ok = ret_state->ptr != NULL;
 	} else {
 		return -ENOENT;
@@ -73,7 +81,8 @@ static int lock_take(struct supervisor *supervisor)
 				       supervisor->state_path);
 		os_sleep_ms(LOCK_STEP_MS);
 	}
-	supervisor_fault(supervisor, "%s is held by a command or another start\n", supervisor->state_path);
+	supervisor_fault(supervisor, "%s is held by a command or another start\n",
+			 supervisor->state_path);
 	return -EBUSY;
 }
 
@@ -88,7 +97,8 @@ int state_serve(struct supervisor *supervisor)
 		return err;
 	if (os_process_usage(os_pid(), &usage) < 0)
 		usage.started_ticks = 0;
-	write_format(&out, "pid %d\nstarted %llu\n", os_pid(), (unsigned long long)usage.started_ticks);
+	write_format(&out, "pid %d\nstarted %llu\n", os_pid(),
+		     (unsigned long long)usage.started_ticks);
 	LIST_EACH(&supervisor->listeners, node) {
 		write_str(&out, "address ");
 		os_address_write(&LIST_ITEM(node, struct listener, link)->address, &out);
@@ -119,8 +129,10 @@ static int open_folder(struct supervisor *supervisor, const char *path, int *ret
 		err = os_file_info(*ret_fd, &info);
 	/* Whoever may write in it has our sockets, keys and lock. */
 	if (!err && ((info.uid != 0 && info.uid != os_uid()) || info.mode & 0022)) {
-		supervisor_fault(supervisor, "state folder %s: others may write in it (it is uid %u's, mode %03o)\n", path,
-				 info.uid, info.mode & 0777);
+		supervisor_fault(
+			supervisor,
+			"state folder %s: others may write in it (it is uid %u's, mode %03o)\n",
+			path, info.uid, info.mode & 0777);
 		return -EPERM;
 	}
 	if (err < 0)
@@ -135,14 +147,17 @@ static int open_key_folder(struct supervisor *supervisor)
 	int err = os_folder_make(supervisor->state_fd, "keys", 0700);
 
 	if (!err)
-		err = os_open(supervisor->state_fd, "keys", OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW, 0, &folder);
+		err = os_open(supervisor->state_fd, "keys", OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW, 0,
+			      &folder);
 	if (!err && supervisor->is_root)
 		err = os_file_owner(folder, uid, uid);
 	if (!err)
-		err = os_open(supervisor->state_fd, "keys", OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW | OS_OPEN_HANDLE, 0,
+		err = os_open(supervisor->state_fd, "keys",
+			      OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW | OS_OPEN_HANDLE, 0,
 			      &supervisor->key_folder_fd);
 	if (err < 0)
-		supervisor_fault(supervisor, "key folder %s/keys: %s\n", supervisor->state_path, strerror(-err));
+		supervisor_fault(supervisor, "key folder %s/keys: %s\n", supervisor->state_path,
+				 strerror(-err));
 	return err;
 }
 
@@ -198,13 +213,16 @@ int state_open(struct supervisor *supervisor, struct span statement)
 	if (!err)
 		err = open_folder(supervisor, supervisor->state_path, &supervisor->state_fd);
 	if (!err)
-		err = open_folder(supervisor, supervisor->control_path, &supervisor->control_folder_fd);
+		err = open_folder(supervisor, supervisor->control_path,
+				  &supervisor->control_folder_fd);
 	if (err < 0)
 		return err;
-	err = os_open(supervisor->state_fd, "lock", OS_OPEN_READ_WRITE | OS_OPEN_CREATE | OS_OPEN_NO_FOLLOW, 0600,
+	err = os_open(supervisor->state_fd, "lock",
+		      OS_OPEN_READ_WRITE | OS_OPEN_CREATE | OS_OPEN_NO_FOLLOW, 0600,
 		      &supervisor->lock_fd);
 	if (err < 0) {
-		supervisor_fault(supervisor, "%s/lock: %s\n", supervisor->state_path, strerror(-err));
+		supervisor_fault(supervisor, "%s/lock: %s\n", supervisor->state_path,
+				 strerror(-err));
 		return err;
 	}
 	err = lock_take(supervisor);
@@ -213,11 +231,13 @@ int state_open(struct supervisor *supervisor, struct span statement)
 	if (!err)
 		err = listeners_rescue(supervisor);
 	if (!err)
-		err = os_listen_packets(supervisor->state_fd, "rescue.sock", 0600, &supervisor->rescue_listener_fd);
+		err = os_listen_packets(supervisor->state_fd, "rescue.sock", 0600,
+					&supervisor->rescue_listener_fd);
 	if (!err)
 		err = control_open(supervisor);
 	if (err < 0 && err != -EBUSY)
-		supervisor_fault(supervisor, "state folder %s: %s\n", supervisor->state_path, strerror(-err));
+		supervisor_fault(supervisor, "state folder %s: %s\n", supervisor->state_path,
+				 strerror(-err));
 	return err;
 }
 

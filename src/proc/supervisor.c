@@ -34,8 +34,8 @@ static void log_event(struct supervisor *supervisor, struct span message)
 
 	telemetry_write_event(&out, &event);
 	if (log && out.ok)
-		child_send(log, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } }, writer_done(&out),
-			   NULL, 0);
+		child_send(log, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } },
+			   writer_done(&out), NULL, 0);
 }
 
 void supervisor_say(struct supervisor *supervisor, const char *format, ...)
@@ -68,8 +68,9 @@ void supervisor_fault(struct supervisor *supervisor, const char *format, ...)
 	len = vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
 	if (len > 0)
-		write_span(&supervisor->trouble,
-			   span_of(text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1));
+		write_span(
+			&supervisor->trouble,
+			span_of(text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1));
 }
 
 void supervisor_now(struct supervisor *supervisor)
@@ -77,12 +78,14 @@ void supervisor_now(struct supervisor *supervisor)
 	lifecycle_tick(supervisor->lifecycle, os_loop_now_ns(supervisor->loop));
 }
 
-const struct lifecycle_process *supervisor_process(const struct supervisor *supervisor, const struct child *child)
+const struct lifecycle_process *supervisor_process(const struct supervisor *supervisor,
+						   const struct child *child)
 {
 	return lifecycle_process_at(supervisor->lifecycle, child->index);
 }
 
-void supervisor_child_name(const struct supervisor *supervisor, const struct child *child, struct writer *out)
+void supervisor_child_name(const struct supervisor *supervisor, const struct child *child,
+			   struct writer *out)
 {
 	const struct lifecycle_process *process = supervisor_process(supervisor, child);
 
@@ -97,8 +100,8 @@ void supervisor_child_name(const struct supervisor *supervisor, const struct chi
 
 static void adopt(struct child *child, const struct lifecycle_action *action)
 {
-	child_send(child, IPC_MESSAGE_adopt, &(struct ipc_adopt){ action->slot, action->on }, SPAN_NONE,
-		   NULL, 0);
+	child_send(child, IPC_MESSAGE_adopt, &(struct ipc_adopt){ action->slot, action->on },
+		   SPAN_NONE, NULL, 0);
 	ipc_channel_flush(&child->channel);
 }
 
@@ -116,7 +119,8 @@ static void abandon(struct child *child, uint64_t change)
 
 static void drain(struct child *child, uint32_t deadline_ms)
 {
-	child_send(child, IPC_MESSAGE_drain, &(struct ipc_drain){ deadline_ms, 0 }, SPAN_NONE, NULL, 0);
+	child_send(child, IPC_MESSAGE_drain, &(struct ipc_drain){ deadline_ms, 0 }, SPAN_NONE, NULL,
+		   0);
 }
 
 static void report_loop(struct supervisor *supervisor, const struct child *child)
@@ -224,7 +228,9 @@ static void on_tick(struct os_timer *timer)
 
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
 		lifecycle_on_heartbeat(supervisor->lifecycle, i,
-				       __atomic_load_n(&supervisor->children[i].range->heartbeat, __ATOMIC_RELAXED));
+				       __atomic_load_n(&supervisor->children[i].range->heartbeat,
+						       __ATOMIC_RELAXED));
+	control_listen(supervisor); /* or at the next tick */
 }
 
 void supervisor_stop(struct supervisor *supervisor, uint32_t drain_ms)
@@ -268,9 +274,10 @@ static void make_rules(struct supervisor *supervisor)
 		const struct proc_row *row = proc_row_find((enum ipc_kind)kind);
 
 		if (row)
-			supervisor->rules[kind] = (struct lifecycle_rule){ .per_slot = row->per_slot,
-									   .is_member = row->is_member,
-									   .links = row->links };
+			supervisor->rules[kind] =
+				(struct lifecycle_rule){ .per_slot = row->per_slot,
+							 .is_member = row->is_member,
+							 .links = row->links };
 	}
 }
 
@@ -286,23 +293,27 @@ static int start(struct supervisor *supervisor)
 	supervisor->nofile = os_limit_raise(OS_LIMIT_OPEN_FILES, NOFILE_WANTED);
 	os_random(&step, sizeof(step));
 	os_random(&supervisor->gateway_id, sizeof(supervisor->gateway_id));
-	supervisor->snapshot_base =
-		PROC_SNAPSHOT_BASE + step % SNAPSHOT_STEPS * PROC_SNAPSHOT_PLACES * PROC_SNAPSHOT_PLACE_SIZE;
+	supervisor->snapshot_base = PROC_SNAPSHOT_BASE + step % SNAPSHOT_STEPS *
+								 PROC_SNAPSHOT_PLACES *
+								 PROC_SNAPSHOT_PLACE_SIZE;
 	make_rules(supervisor);
 	err = os_loop_new(&supervisor->loop);
 	if (!err)
-		err = lifecycle_new(supervisor->rules, supervisor->slot_count, os_now_ns(), &supervisor->lifecycle);
+		err = lifecycle_new(supervisor->rules, supervisor->slot_count, os_now_ns(),
+				    &supervisor->lifecycle);
 	if (!err)
 		err = children_init(supervisor);
 	if (!err)
-		err = os_memory_new("tickets", sizeof(struct tls_ticket_keys), &supervisor->tickets_fd);
+		err = os_memory_new("tickets", sizeof(struct tls_ticket_keys),
+				    &supervisor->tickets_fd);
 	if (!err)
 		err = os_memory_seal(supervisor->tickets_fd, OS_SEAL_SIZE);
 	if (err < 0)
 		return err;
 	supervisor->signals.on_signal = on_signal;
 	supervisor->tick.on_due = on_tick;
-	return os_signals_watch(supervisor->loop, &supervisor->signals, numbers, ARRAY_LEN(numbers));
+	return os_signals_watch(supervisor->loop, &supervisor->signals, numbers,
+				ARRAY_LEN(numbers));
 }
 
 static void finish(struct supervisor *supervisor)

@@ -9,8 +9,8 @@
 
 struct plan_row {
 	struct ipc_plan_row row;
-	struct span tail; /* own copy */
-	int fd;           /* or -1 */
+	struct span tail;     /* own copy */
+	int fd;               /* or -1 */
 	int64_t key_mtime_ns; /* when it was opened: the file behind the descriptor may change */
 };
 
@@ -33,10 +33,12 @@ struct plan {
 
 int plan_new(uint64_t change, struct plan **ret_plan) MUST_CHECK;
 void plan_free(struct plan *plan);
-int plan_add_row(struct plan *plan, const struct ipc_plan_row *row, struct span tail, int fd) MUST_CHECK;
+int plan_add_row(struct plan *plan, const struct ipc_plan_row *row, struct span tail,
+		 int fd) MUST_CHECK;
 /* fd is taken; replaces the one of the same kind and id. */
 int plan_add_data(struct plan *plan, const struct ipc_data *data, int fd) MUST_CHECK;
-const struct plan_data *plan_find_data(const struct plan *plan, enum ipc_data_kind what, uint64_t id);
+const struct plan_data *plan_find_data(const struct plan *plan, enum ipc_data_kind what,
+				       uint64_t id);
 /* The next row of that kind behind *cursor (starts at 0), or NULL. */
 const struct plan_row *plan_next(const struct plan *plan, enum ipc_plan_kind what, size_t *cursor);
 void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants);
@@ -56,7 +58,7 @@ struct listener {
 	uint32_t flags; /* enum ipc_plan_listener_flag */
 	bool is_new;    /* of the plan under way: not given to anybody yet */
 	bool was_handed_back;
-	int fds[];      /* one per slot */
+	int fds[]; /* one per slot */
 };
 
 /* What the vault of the supervisor before us handed back. */
@@ -127,13 +129,14 @@ struct supervisor {
 	struct ipc_channel job_channel;
 	bool job_done;
 	enum lifecycle_request job_request;
-	struct os_timer inputs; /* the next look at certificates, hosts, resolv.conf */
+	struct os_timer inputs;  /* the next look at certificates, hosts, resolv.conf */
 	uint64_t inputs_trouble; /* hash of what was last wrong with them: it is said once */
-	uint64_t data_serial; /* of data sets, in the order in which they came */
+	uint64_t data_serial;    /* of data sets, in the order in which they came */
 	uint32_t command_serial;
 
 	struct list commands;
-	struct writer trouble; /* what is wrong with the change under way, for whoever asked for it */
+	struct writer
+		trouble; /* what is wrong with the change under way, for whoever asked for it */
 	char trouble_text[32 * 1024];
 	int exit_code;
 };
@@ -147,29 +150,30 @@ void supervisor_say(struct supervisor *supervisor, const char *format, ...) PRIN
 /* Adds to what is wrong with the change under way. */
 void supervisor_fault(struct supervisor *supervisor, const char *format, ...) PRINTF_LIKE(2, 3);
 void supervisor_now(struct supervisor *supervisor); /* lifecycle's clock */
-const struct lifecycle_process *supervisor_process(const struct supervisor *supervisor, const struct child *child);
-void supervisor_child_name(const struct supervisor *supervisor, const struct child *child, struct writer *out);
+const struct lifecycle_process *supervisor_process(const struct supervisor *supervisor,
+						   const struct child *child);
+void supervisor_child_name(const struct supervisor *supervisor, const struct child *child,
+			   struct writer *out);
 
 /* spawn.c */
 int children_init(struct supervisor *supervisor) MUST_CHECK;
 void children_fini(struct supervisor *supervisor);
 /* A process of the table: channel is ours, `process` its own. slot is only used for its command line. */
-int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop, struct os_process *ret_process,
-		struct ipc_channel *ret_channel) MUST_CHECK;
+int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop,
+		struct os_process *ret_process, struct ipc_channel *ret_channel) MUST_CHECK;
 /* The whole endowment of a check job, and its order. */
-int child_send_check(struct ipc_channel *channel, const struct ipc_birth *birth, const struct ipc_compile *compile,
-		     int text_fd, const char *name) MUST_CHECK;
+int child_send_check(struct ipc_channel *channel, const struct ipc_birth *birth,
+		     const struct ipc_compile *compile, int text_fd, const char *name) MUST_CHECK;
 bool child_is_unprivileged(void); /* may not bind port 443 */
 void child_spawn(struct supervisor *supervisor, struct child *child);
 void child_kill(struct supervisor *supervisor, struct child *child, const char *why);
 void child_welcome(struct supervisor *supervisor, struct child *child);
 void child_link(struct supervisor *supervisor, struct child *child, struct child *peer);
 /* Sends; a process that does not read its channel is ended. */
-void child_send(struct child *child, enum ipc_number number, const void *body,
-		struct span tail, const int *descriptors, int descriptor_count);
+void child_send(struct child *child, enum ipc_number number, const void *body, struct span tail,
+		const int *descriptors, int descriptor_count);
 struct child *child_find(struct supervisor *supervisor, enum ipc_kind kind, uint32_t slot);
 uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row);
-
 
 /* change.c */
 void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecycle_request request);
@@ -197,13 +201,15 @@ void listeners_close_all(struct supervisor *supervisor);
 /* Opens the state folder, takes the lock. 0, or a fault was told. */
 int state_open(struct supervisor *supervisor, struct span statement) MUST_CHECK;
 int state_serve(struct supervisor *supervisor) MUST_CHECK; /* byte 0 and the lock file's text */
-void state_close(struct supervisor *supervisor); /* a clean stop empties the file */
+void state_close(struct supervisor *supervisor);           /* a clean stop empties the file */
 int state_lock_reader(struct supervisor *supervisor, int *ret_fd) MUST_CHECK;
 bool state_is_same(const struct supervisor *supervisor, struct span statement);
 
 /* control.c */
 int control_open(struct supervisor *supervisor) MUST_CHECK;
 void control_close(struct supervisor *supervisor);
+bool control_listen(
+	struct supervisor *supervisor); /* (again, after it had to rest); false: it cannot now */
 void control_change_begun(struct supervisor *supervisor, uint64_t change);
 void control_change_ended(struct supervisor *supervisor, uint64_t change, bool ok);
 void control_turn(struct supervisor *supervisor);

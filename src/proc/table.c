@@ -4,16 +4,26 @@
 /* Groups of system calls are in os/linux/calls.c; "@base" is always in. */
 static const char *const worker_calls[] = { "@accept", NULL };
 static const char *const keyholder_calls[] = { "@secret", NULL };
-static const char *const vault_calls[] = { "@read-files", "@write-files", "@accept", "@memory", NULL };
+static const char *const vault_calls[] = { "@read-files", "@write-files", "@accept", "@memory",
+					   NULL };
 static const char *const files_calls[] = { "@read-files", NULL };
 static const char *const dialer_calls[] = { "@connect", NULL };
 static const char *const log_calls[] = { "newfstatat", "fsync", "socket", "connect", NULL };
 static const char *const check_calls[] = { "@read-files", "@memory", "@sandbox", NULL };
 static const char *const check_closed_calls[] = { "@memory", NULL };
 
-#define NO_CORE { OS_LIMIT_CORE_BYTES, 0 }
-#define NO_CHILDREN { OS_LIMIT_PROCESSES, 0 }
-#define AS_BORN { OS_LIMIT_OPEN_FILES, 0 }
+#define NO_CORE \
+	{ \
+		OS_LIMIT_CORE_BYTES, 0 \
+	}
+#define NO_CHILDREN \
+	{ \
+		OS_LIMIT_PROCESSES, 0 \
+	}
+#define AS_BORN \
+	{ \
+		OS_LIMIT_OPEN_FILES, 0 \
+	}
 
 static const struct proc_row rows[] = {
 	{

@@ -20,7 +20,8 @@ static int map_grant(struct ipc_message *message, size_t size, unsigned flags, v
 	return os_memory_map(message->descriptors[0], size, NULL, flags, ret_memory);
 }
 
-static int on_grant(void *state, struct proc_self *self, const struct ipc_grant *grant, struct ipc_message *message)
+static int on_grant(void *state, struct proc_self *self, const struct ipc_grant *grant,
+		    struct ipc_message *message)
 {
 	struct worker *worker = state;
 	void *memory;
@@ -95,7 +96,8 @@ static int on_sandboxed(void *state, struct proc_self *self)
 	return 0;
 }
 
-static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel, struct ipc_message *message)
+static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel,
+		       struct ipc_message *message)
 {
 	struct worker *worker = state;
 
@@ -108,12 +110,14 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 		const struct ipc_listener *body = message->body;
 
 		if (message->descriptor_count == 1 &&
-		    edge_listener_add(worker->edge, body->id, body->slot, TAKE_FD(message->descriptors[0])))
+		    edge_listener_add(worker->edge, body->id, body->slot,
+				      TAKE_FD(message->descriptors[0])))
 			proc_exit(self, PROC_EXIT_FAULT);
 		return;
 	}
 	case IPC_MESSAGE_listener_gone:
-		edge_listener_remove(worker->edge, ((const struct ipc_listener_gone *)message->body)->id);
+		edge_listener_remove(worker->edge,
+				     ((const struct ipc_listener_gone *)message->body)->id);
 		return;
 	case IPC_MESSAGE_adopt: {
 		const struct ipc_adopt *body = message->body;
@@ -161,7 +165,8 @@ static enum proc_prepare_result on_prepare(void *state, struct proc_self *self, 
 	if (!failed)
 		failed = edge_prepare(worker->edge, snapshot);
 	if (failed) {
-		proc_refuse(self, 0, SPAN("a worker could not take over certificates or TLS settings"));
+		proc_refuse(self, 0,
+			    SPAN("a worker could not take over certificates or TLS settings"));
 		return PROC_PREPARE_REFUSED;
 	}
 	if (snapshot)
@@ -205,14 +210,16 @@ static void on_second(void *state, struct proc_self *self)
 	if (wanted != worker->wanted)
 		worker->wanted_since_ns = now_ns;
 	worker->wanted = wanted;
-	if (wanted && now_ns - worker->wanted_since_ns >= telemetry_limits[TELEMETRY_LIMIT_SNAPSHOT_WAIT].value)
+	if (wanted && now_ns - worker->wanted_since_ns >=
+			      telemetry_limits[TELEMETRY_LIMIT_SNAPSHOT_WAIT].value)
 		edge_interrupt_snapshot(worker->edge, wanted);
 }
 
 static void on_drain(void *state, struct proc_self *self, uint32_t deadline_ms)
 {
 	struct worker *worker = state;
-	uint64_t wait_ns = deadline_ms == UINT32_MAX ? 3600 * OS_SECOND : deadline_ms * (uint64_t)OS_MS;
+	uint64_t wait_ns =
+		deadline_ms == UINT32_MAX ? 3600 * OS_SECOND : deadline_ms * (uint64_t)OS_MS;
 
 	/* As an orphan there is a successor and time: a kept-alive connection is told with its next answer, so
 	 * that no request meets a closing one. */

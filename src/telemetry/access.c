@@ -83,7 +83,8 @@ static void write_quoted(struct writer *out, struct span text, size_t out_max)
 {
 	char *start = out->at;
 
-	for (size_t i = 0; i < text.len && (size_t)(out->at - start) + 4 <= out_max && out->ok; i++) {
+	for (size_t i = 0; i < text.len && (size_t)(out->at - start) + 4 <= out_max && out->ok;
+	     i++) {
 		char c = text.ptr[i];
 
 		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
@@ -108,8 +109,8 @@ static void write_combined_time(struct writer *out, uint64_t wall_ns)
 	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 	struct record_date date = record_date_of(wall_ns);
 
-	write_format(out, "%02u/%.3s/%04u:%02u:%02u:%02u +0000", date.day, months + 3 * (date.month - 1),
-		     date.year, date.hour, date.minute, date.second);
+	write_format(out, "%02u/%.3s/%04u:%02u:%02u:%02u +0000", date.day,
+		     months + 3 * (date.month - 1), date.year, date.hour, date.minute, date.second);
 }
 
 void telemetry_write_access_combined(struct writer *out, const struct telemetry_access *access)
@@ -181,7 +182,8 @@ static void write_duration(struct writer *out, uint64_t duration_ns)
 	unsigned long long ms = duration_ns / 1000000;
 
 	if (ms < 10)
-		write_format(out, "%llu.%llu ms", ms, (unsigned long long)(duration_ns / 100000 % 10));
+		write_format(out, "%llu.%llu ms", ms,
+			     (unsigned long long)(duration_ns / 100000 % 10));
 	else if (ms < 10000)
 		write_format(out, "%llu ms", ms);
 	else

@@ -11,7 +11,8 @@ _Static_assert(TELEMETRY_COUNTER_COUNT <= CELLS(((struct telemetry_counters *)0)
 /* It lies in shared memory of fixed size, behind the header of a process's range. */
 _Static_assert(sizeof(struct telemetry_counters) <= 12 * 1024, "counters fit a range");
 
-void telemetry_count_end(struct telemetry_counters *counters, enum telemetry_end end, uint16_t status)
+void telemetry_count_end(struct telemetry_counters *counters, enum telemetry_end end,
+			 uint16_t status)
 {
 	MUST(end < TELEMETRY_END_COUNT);
 	telemetry_add(&counters->ends[end], 1);
@@ -46,13 +47,13 @@ void telemetry_sum(struct telemetry_counters *sum, const struct telemetry_counte
 
 static void write_counter(struct writer *out, const char *name, const char *help, uint64_t value)
 {
-	write_format(out, "# HELP portcullis_%s_total %s\n# TYPE portcullis_%s_total counter\n", name,
-		     help, name);
+	write_format(out, "# HELP portcullis_%s_total %s\n# TYPE portcullis_%s_total counter\n",
+		     name, help, name);
 	write_format(out, "portcullis_%s_total %llu\n", name, (unsigned long long)value);
 }
 
-static void write_labelled(struct writer *out, const char *name, const char *label, const char *value,
-			   uint64_t count)
+static void write_labelled(struct writer *out, const char *name, const char *label,
+			   const char *value, uint64_t count)
 {
 	write_format(out, "portcullis_%s_total{%s=\"%s\"} %llu\n", name, label, value,
 		     (unsigned long long)count);
@@ -70,7 +71,8 @@ static void write_histogram(struct writer *out, const char *name, const char *he
 {
 	uint64_t count = 0;
 
-	write_format(out, "# HELP portcullis_%s_seconds %s\n# TYPE portcullis_%s_seconds histogram\n",
+	write_format(out,
+		     "# HELP portcullis_%s_seconds %s\n# TYPE portcullis_%s_seconds histogram\n",
 		     name, help, name);
 	for (size_t i = 0; i < TELEMETRY_BUCKETS; i++) {
 		if (__builtin_add_overflow(count, buckets->counts[i], &count))
@@ -100,13 +102,15 @@ void telemetry_write_metrics(struct writer *out, const struct telemetry_counters
 		       "# TYPE portcullis_limits_total counter\n");
 	for (size_t i = 0; i < TELEMETRY_LIMIT_COUNT; i++)
 		write_labelled(out, "limits", "limit", telemetry_limits[i].name, sum->limits[i]);
-	write_str(out, "# HELP portcullis_responses_total responses by the first digit of their status\n"
-		       "# TYPE portcullis_responses_total counter\n");
+	write_str(out,
+		  "# HELP portcullis_responses_total responses by the first digit of their status\n"
+		  "# TYPE portcullis_responses_total counter\n");
 	for (size_t i = 1; i < 6; i++)
 		write_labelled(out, "responses", "status",
 			       (const char *const[]){ "", "1xx", "2xx", "3xx", "4xx", "5xx" }[i],
 			       sum->statuses[i]);
-#define X(id, name, help) write_histogram(out, name, help, &sum->histograms[TELEMETRY_HISTOGRAM_##id]);
+#define X(id, name, help) \
+	write_histogram(out, name, help, &sum->histograms[TELEMETRY_HISTOGRAM_##id]);
 	TELEMETRY_HISTOGRAMS(X)
 #undef X
 }

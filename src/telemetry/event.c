@@ -1,7 +1,8 @@
 #include "telemetry/record_internal.h"
 
 enum { TEXT_MESSAGE = 4096, TEXT_PAIR = 2048, TEXT_SHORT = 256 };
-_Static_assert(TEXT_MESSAGE + TELEMETRY_PAIRS_MAX * (TEXT_PAIR + 64) + 8 * TEXT_SHORT < TELEMETRY_LINE_MAX,
+_Static_assert(TEXT_MESSAGE + TELEMETRY_PAIRS_MAX * (TEXT_PAIR + 64) + 8 * TEXT_SHORT <
+		       TELEMETRY_LINE_MAX,
 	       "an event fits its line");
 
 static const char *const type_names[TELEMETRY_EVENT_COUNT] = {

@@ -8,8 +8,10 @@ struct record_date record_date_of(uint64_t wall_ns)
 	uint32_t second_of_day = (uint32_t)(seconds % 86400);
 	uint32_t days = (uint32_t)(seconds / 86400) + 719468; /* since 0000-03-01 */
 	uint32_t era = days / 146097, day_of_era = days % 146097;
-	uint32_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-	uint32_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+	uint32_t year_of_era =
+		(day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+	uint32_t day_of_year =
+		day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
 	uint32_t month = (5 * day_of_year + 2) / 153; /* 0: March */
 
 	return (struct record_date){

@@ -9,7 +9,8 @@ enum {
 	WORD_MAGIC = 0x7063, /* catches a consumer that lost its place */
 	RING_MASK = TELEMETRY_RING_BYTES - 1,
 };
-_Static_assert((TELEMETRY_RING_BYTES & RING_MASK) == 0 && TELEMETRY_LINE_MAX < TELEMETRY_RING_BYTES / 4,
+_Static_assert((TELEMETRY_RING_BYTES & RING_MASK) == 0 &&
+		       TELEMETRY_LINE_MAX < TELEMETRY_RING_BYTES / 4,
 	       "positions are masked");
 
 static uint64_t word_of(enum telemetry_ring_kind kind, size_t len)
@@ -46,7 +47,8 @@ static void copy_out(const struct telemetry_ring *ring, uint64_t position, char 
 	memcpy(buf + first, ring->bytes, len - first);
 }
 
-int telemetry_ring_write(struct telemetry_ring *ring, enum telemetry_ring_kind kind, struct span line)
+int telemetry_ring_write(struct telemetry_ring *ring, enum telemetry_ring_kind kind,
+			 struct span line)
 {
 	uint64_t head = __atomic_load_n(&ring->head, __ATOMIC_RELAXED) & ~UINT64_C(7);
 	uint64_t used = head - __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);

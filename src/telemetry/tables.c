@@ -2,9 +2,12 @@
 
 const struct telemetry_limit_row telemetry_limits[TELEMETRY_LIMIT_COUNT] = {
 #define ROW(id, name_, unit_, number, suffix, status_, help_, settable) \
-	[TELEMETRY_LIMIT_##id] = { .name = (name_), .text = #number #suffix, .help = (help_), \
-				   .value = (number) * TELEMETRY_UNIT_##suffix, \
-				   .unit = TELEMETRY_##unit_, .status = (status_), \
+	[TELEMETRY_LIMIT_##id] = { .name = (name_), \
+				   .text = #number #suffix, \
+				   .help = (help_), \
+				   .value = (number)*TELEMETRY_UNIT_##suffix, \
+				   .unit = TELEMETRY_##unit_, \
+				   .status = (status_), \
 				   .is_settable = (settable) },
 #define X(id, name, unit, number, suffix, status, help) \
 	ROW(id, name, unit, number, suffix, status, help, true)
@@ -12,7 +15,7 @@ const struct telemetry_limit_row telemetry_limits[TELEMETRY_LIMIT_COUNT] = {
 #undef X
 #define X(id, name, unit, number, suffix, status, help) \
 	ROW(id, name, unit, number, suffix, status, help, false)
-	TELEMETRY_LIMITS_FIXED(X)
+		TELEMETRY_LIMITS_FIXED(X)
 #undef X
 #undef ROW
 };

@@ -97,7 +97,7 @@ enum telemetry_limit {
 #define X(id, name, unit, number, suffix, status, help) TELEMETRY_LIMIT_##id,
 	TELEMETRY_LIMITS(X)
 #undef X
-	TELEMETRY_LIMIT_COUNT,
+		TELEMETRY_LIMIT_COUNT,
 };
 
 enum telemetry_unit { TELEMETRY_SIZE, TELEMETRY_TIME, TELEMETRY_COUNT };
@@ -152,7 +152,7 @@ enum telemetry_end {
 #define X(id, word, status, help) TELEMETRY_END_##id,
 	TELEMETRY_ENDS(X)
 #undef X
-	TELEMETRY_END_COUNT,
+		TELEMETRY_END_COUNT,
 };
 
 /* Details of `client-tls` and `origin-tls`: row: word, what it means. */
@@ -227,13 +227,13 @@ enum telemetry_counter {
 #define X(id, name, help) TELEMETRY_COUNTER_##id,
 	TELEMETRY_COUNTERS(X)
 #undef X
-	TELEMETRY_COUNTER_COUNT,
+		TELEMETRY_COUNTER_COUNT,
 };
 enum telemetry_histogram {
 #define X(id, name, help) TELEMETRY_HISTOGRAM_##id,
 	TELEMETRY_HISTOGRAMS(X)
 #undef X
-	TELEMETRY_HISTOGRAM_COUNT,
+		TELEMETRY_HISTOGRAM_COUNT,
 };
 
 enum { TELEMETRY_BUCKETS = 31 };
@@ -257,20 +257,23 @@ static inline void telemetry_add(uint64_t *cell, uint64_t amount)
 {
 	__atomic_store_n(cell, *cell + amount, __ATOMIC_RELAXED);
 }
-static inline void telemetry_count(struct telemetry_counters *counters, enum telemetry_counter which)
+static inline void telemetry_count(struct telemetry_counters *counters,
+				   enum telemetry_counter which)
 {
 	telemetry_add(&counters->counters[which], 1);
 }
-static inline void telemetry_count_add(struct telemetry_counters *counters, enum telemetry_counter which,
-				       uint64_t amount)
+static inline void telemetry_count_add(struct telemetry_counters *counters,
+				       enum telemetry_counter which, uint64_t amount)
 {
 	telemetry_add(&counters->counters[which], amount);
 }
-static inline void telemetry_count_limit(struct telemetry_counters *counters, enum telemetry_limit which)
+static inline void telemetry_count_limit(struct telemetry_counters *counters,
+					 enum telemetry_limit which)
 {
 	telemetry_add(&counters->limits[which], 1);
 }
-void telemetry_count_end(struct telemetry_counters *counters, enum telemetry_end end, uint16_t status);
+void telemetry_count_end(struct telemetry_counters *counters, enum telemetry_end end,
+			 uint16_t status);
 void telemetry_observe(struct telemetry_counters *counters, enum telemetry_histogram which,
 		       uint64_t duration_ns);
 /* Adds a process's range, which may be written meanwhile and hold anything, to `sum`; cells stop at
@@ -296,8 +299,8 @@ struct telemetry_access {
 	uint16_t status; /* 0: no answer was sent */
 	struct span method, host, path, query, protocol /* "HTTP/1.1" */;
 	uint64_t bytes_in, bytes_out; /* heads and bodies, without TLS */
-	struct span upstream;         /* address of the origin that answered, or its text; empty: none */
-	uint64_t upstream_ns;         /* from sending to its head; 0: no answer */
+	struct span upstream; /* address of the origin that answered, or its text; empty: none */
+	uint64_t upstream_ns; /* from sending to its head; 0: no answer */
 	struct span tls_version, tls_group, tls_cipher, ja4; /* empty: no TLS */
 	bool tls_resumed;
 	struct span user_agent, referer;
@@ -315,13 +318,14 @@ void telemetry_write_access_short(struct writer *out, const struct telemetry_acc
 
 /* Row: id, name; as in Suricata's EVE. */
 #define TELEMETRY_EVENTS(X) \
-	X(ALERT, "alert") X(TLS, "tls") X(HTTP, "http") X(ANOMALY, "anomaly") X(BAN, "ban") \
-	X(CERTIFICATE, "certificate") X(UPDATE, "update") X(FLOW, "flow")
+	X(ALERT, "alert") \
+	X(TLS, "tls") X(HTTP, "http") X(ANOMALY, "anomaly") X(BAN, "ban") \
+		X(CERTIFICATE, "certificate") X(UPDATE, "update") X(FLOW, "flow")
 enum telemetry_event_type {
 #define X(id, name) TELEMETRY_EVENT_##id,
 	TELEMETRY_EVENTS(X)
 #undef X
-	TELEMETRY_EVENT_COUNT,
+		TELEMETRY_EVENT_COUNT,
 };
 
 /* One member of the object that has the event type's name: {"tls":{"sni":"…"}}. */
@@ -361,7 +365,8 @@ struct telemetry_ring {
 	_Alignas(64) uint64_t tail;
 	uint32_t sleeps;
 	uint32_t broken; /* how often it was emptied because it made no sense */
-	uint64_t reported; /* of `dropped`: what a consumer has told somebody; the next one continues */
+	uint64_t
+		reported; /* of `dropped`: what a consumer has told somebody; the next one continues */
 	_Alignas(4096) char bytes[TELEMETRY_RING_BYTES];
 };
 

@@ -149,7 +149,8 @@ void upstream_dialed(struct upstream_connection *connection, int fd, uint32_t co
 	connection->phase = UPSTREAM_PHASE_HANDSHAKE;
 	/* What connecting left of its time is the handshake's. */
 	limit_ms = connection->fetch->request->limits.connect_ms;
-	upstream_deadline_in(connection, connect_us / 1000 < limit_ms ? limit_ms - connect_us / 1000 : 1);
+	upstream_deadline_in(connection,
+			     connect_us / 1000 < limit_ms ? limit_ms - connect_us / 1000 : 1);
 	handshake_run(connection);
 }
 
@@ -213,7 +214,8 @@ static void busy_due(struct upstream_connection *connection)
 		if (quiet_ms >= fetch->request->limits.tunnel_ms)
 			upstream_fetch_fail(fetch, TELEMETRY_END_TUNNEL_TIMEOUT, SPAN_NONE);
 		else
-			upstream_deadline_in(connection, fetch->request->limits.tunnel_ms - quiet_ms);
+			upstream_deadline_in(connection,
+					     fetch->request->limits.tunnel_ms - quiet_ms);
 	} else if (fetch->state == UPSTREAM_WORKING) {
 		upstream_fetch_fail(fetch,
 				    connection->head_begun

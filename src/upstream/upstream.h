@@ -60,9 +60,11 @@ void upstream_turn_end(struct upstream *upstream);
 /* What is (still) wanted for this connection: the worker asks its dialer again when that was replaced. */
 void upstream_dial_wanted(const struct upstream_connection *connection, uint64_t *ret_origin_id,
 			  uint32_t *ret_timeout_ms);
-void upstream_dialed(struct upstream_connection *connection, int fd /* taken */, uint32_t connect_us);
+void upstream_dialed(struct upstream_connection *connection, int fd /* taken */,
+		     uint32_t connect_us);
 /* status: enum ipc_dial_status; detail is copied. */
-void upstream_dial_failed(struct upstream_connection *connection, uint32_t status, struct span detail);
+void upstream_dial_failed(struct upstream_connection *connection, uint32_t status,
+			  struct span detail);
 
 /* What is sent. Spans live until the request head was sent (the exchange's arena does). The fields are
  * final: hop-by-hop fields are removed, Host and X-Forwarded-* written by the caller. Framing fields and
@@ -87,12 +89,12 @@ struct upstream_request {
 };
 
 enum upstream_state {
-	UPSTREAM_IDLE,      /* not started */
-	UPSTREAM_WORKING,   /* dialing, handshaking, sending, waiting for the head */
-	UPSTREAM_INTERIM,   /* a 1xx other than 101 stands in `interim`: upstream_fetch_interim_done goes on */
-	UPSTREAM_HEAD,      /* the final head stands in `response`; the body can be read */
-	UPSTREAM_DONE,      /* the answer was read to its end; the connection is back in its pool or closed */
-	UPSTREAM_FAILED,    /* `failure` says why */
+	UPSTREAM_IDLE,    /* not started */
+	UPSTREAM_WORKING, /* dialing, handshaking, sending, waiting for the head */
+	UPSTREAM_INTERIM, /* a 1xx other than 101 stands in `interim`: upstream_fetch_interim_done goes on */
+	UPSTREAM_HEAD, /* the final head stands in `response`; the body can be read */
+	UPSTREAM_DONE, /* the answer was read to its end; the connection is back in its pool or closed */
+	UPSTREAM_FAILED, /* `failure` says why */
 };
 
 struct upstream_failure {
@@ -107,13 +109,13 @@ struct upstream_fetch {
 	struct http_response response; /* in state HEAD and later; spans in the arena */
 	struct http_response interim;
 	struct upstream_failure failure;
-	bool is_tunnel;      /* a 101 was answered: read and write are raw from now on */
+	bool is_tunnel;       /* a 101 was answered: read and write are raw from now on */
 	bool origin_continue; /* a 100 came: the owner may pull the body */
 	bool was_reused, was_retried;
 	uint32_t connect_us;
-	uint64_t first_byte_ns;   /* when the final head's first byte came, 0 before */
-	uint64_t sent, received;  /* body bytes */
-	char address_text[64];    /* of the connected peer, NUL-terminated, for the log */
+	uint64_t first_byte_ns;  /* when the final head's first byte came, 0 before */
+	uint64_t sent, received; /* body bytes */
+	char address_text[64];   /* of the connected peer, NUL-terminated, for the log */
 	/* ---- upstream's own ---- */
 	struct upstream_connection *connection;
 	struct upstream *upstream;
@@ -127,21 +129,24 @@ struct upstream_fetch {
  * connections-per-origin is used up (503 queue-full). */
 enum upstream_outcome {
 	UPSTREAM_NO_ROOM = 1,
-	UPSTREAM_MORE,    /* nothing now: wake comes */
-	UPSTREAM_END,     /* the body ended (cleanly) */
-	UPSTREAM_BROKEN,  /* failed: see failure */
+	UPSTREAM_MORE,   /* nothing now: wake comes */
+	UPSTREAM_END,    /* the body ended (cleanly) */
+	UPSTREAM_BROKEN, /* failed: see failure */
 };
 int upstream_fetch_start(struct upstream *upstream, struct upstream_fetch *fetch,
-			 const struct upstream_request *request, struct arena *arena, void *owner) MUST_CHECK;
+			 const struct upstream_request *request, struct arena *arena,
+			 void *owner) MUST_CHECK;
 /* Hands body bytes on: as many as the socket takes now go out (no copy for a plain origin); *ret_taken
  * says how many. UPSTREAM_MORE when less than all was taken: wake comes when there is room again. `last`
  * with all bytes taken ends the request (an empty span with last is fine). Before the connection stands
  * it takes nothing. After a write error the response is read first: it then takes everything and drops it. */
-int upstream_fetch_write(struct upstream_fetch *fetch, struct span bytes, bool last, size_t *ret_taken) MUST_CHECK;
+int upstream_fetch_write(struct upstream_fetch *fetch, struct span bytes, bool last,
+			 size_t *ret_taken) MUST_CHECK;
 /* The next body bytes, at most `room`, as a view of the worker's receive buffer: valid until the next
  * call of upstream or the end of the turn, and the owner has to take all of it. 0 with ret_bytes,
  * UPSTREAM_MORE, UPSTREAM_END, UPSTREAM_BROKEN. */
-int upstream_fetch_read(struct upstream_fetch *fetch, size_t room, struct span *ret_bytes) MUST_CHECK;
+int upstream_fetch_read(struct upstream_fetch *fetch, size_t room,
+			struct span *ret_bytes) MUST_CHECK;
 void upstream_fetch_interim_done(struct upstream_fetch *fetch);
 /* Ends it in any state, also when idle or done: an unfinished one closes its connection. The owner may
  * free it afterwards; no wake comes any more. */

@@ -24,7 +24,8 @@ struct landlock_path {
 #define FILE_READ BIT(2)
 #define FOLDER_READ BIT(3)
 #define FOLDER_WRITE \
-	(BIT(4) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(12)) /* remove, make: no devices, FIFOs \
+	(BIT(4) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | \
+	 BIT(12)) /* remove, make: no devices, FIFOs \
 								*/
 #define ALL_OF_ABI_1 (BIT(13) - 1)
 #define REFER BIT(13)     /* ABI 2 */

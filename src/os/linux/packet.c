@@ -111,7 +111,8 @@ static void packet_take(struct msghdr *message, size_t len, struct os_packet_in 
 	packet->is_truncated = (message->msg_flags & MSG_TRUNC) != 0;
 	take_descriptors(message, packet);
 	/* Fewer than there is room for: we have no descriptor left, which is not the sender's fault. */
-	if (message->msg_flags & MSG_CTRUNC && packet->descriptor_count >= OS_PACKET_DESCRIPTORS_MAX)
+	if (message->msg_flags & MSG_CTRUNC &&
+	    packet->descriptor_count >= OS_PACKET_DESCRIPTORS_MAX)
 		packet->is_truncated = true;
 }
 

@@ -61,8 +61,9 @@ static void test_hexadecimal(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(hexadecimal); i++) {
 		uint64_t value = 0;
 
-		assert_int_equal(parse_hex_u64(span_str(hexadecimal[i].text), hexadecimal[i].max, &value),
-				 hexadecimal[i].ok);
+		assert_int_equal(
+			parse_hex_u64(span_str(hexadecimal[i].text), hexadecimal[i].max, &value),
+			hexadecimal[i].ok);
 		assert_true(value == hexadecimal[i].value);
 	}
 }

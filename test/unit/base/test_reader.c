@@ -10,7 +10,7 @@
 static void test_values(void **state)
 {
 	struct reader reader = reader_of(SPAN("\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a"
-					       "\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8xyz"));
+					      "\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8xyz"));
 
 	(void)state;
 	assert_int_equal(read_u8(&reader), 1);

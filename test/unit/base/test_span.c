@@ -12,14 +12,10 @@ static const struct {
 	int order;
 	bool equal_nocase;
 } pairs[] = {
-	{ SPAN_NONE, SPAN_NONE, 0, true },
-	{ SPAN_NONE, { "", 0 }, 0, true },
-	{ SPAN_NONE, { "a", 1 }, -1, false },
-	{ { "a", 1 }, { "A", 1 }, 1, true },
-	{ { "ab", 2 }, { "a", 1 }, 1, false },
-	{ { "a\xff", 2 }, { "a\x01", 2 }, 1, false },
-	{ { "[", 1 }, { "{", 1 }, -1, false },
-	{ { "Host", 4 }, { "hOST", 4 }, -1, true },
+	{ SPAN_NONE, SPAN_NONE, 0, true },     { SPAN_NONE, { "", 0 }, 0, true },
+	{ SPAN_NONE, { "a", 1 }, -1, false },  { { "a", 1 }, { "A", 1 }, 1, true },
+	{ { "ab", 2 }, { "a", 1 }, 1, false }, { { "a\xff", 2 }, { "a\x01", 2 }, 1, false },
+	{ { "[", 1 }, { "{", 1 }, -1, false }, { { "Host", 4 }, { "hOST", 4 }, -1, true },
 };
 
 static int sign(int value)
@@ -80,12 +76,8 @@ static const struct {
 	struct span text;
 	const char *parts;
 } cuts[] = {
-	{ SPAN_NONE, "" },
-	{ { "", 0 }, "|" },
-	{ { "a", 1 }, "a|" },
-	{ { "a,b", 3 }, "a|b|" },
-	{ { "a,", 2 }, "a||" },
-	{ { ",", 1 }, "||" },
+	{ SPAN_NONE, "" },        { { "", 0 }, "|" },     { { "a", 1 }, "a|" },
+	{ { "a,b", 3 }, "a|b|" }, { { "a,", 2 }, "a||" }, { { ",", 1 }, "||" },
 	{ { ",,b", 3 }, "||b|" },
 };
 
@@ -125,8 +117,8 @@ static void test_hex_value(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_compare), cmocka_unit_test(test_find),
-		cmocka_unit_test(test_parts),   cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_compare),   cmocka_unit_test(test_find),
+		cmocka_unit_test(test_parts),     cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_hex_value),
 	};
 

@@ -99,7 +99,8 @@ static const struct {
 	{ { "plain", 5 }, "\"plain\"" },
 	{ { "a\"b\\c/<", 7 }, "\"a\\\"b\\\\c/<\"" },
 	{ { "\n\r\t\0\x1b\x7f", 6 }, "\"\\n\\r\\t\\u0000\\u001b\\u007f\"" },
-	{ { "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", 9 }, "\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"" },
+	{ { "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", 9 },
+	  "\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"" },
 	{ { "\xc2\x80\xc2\x85\xc2\x9f\xc2\xa0", 8 }, "\"\\u0080\\u0085\\u009f\xc2\xa0\"" },
 	{ { "\xe2\x80\xa8\xe2\x80\xa9", 6 }, "\"\\u2028\\u2029\"" },
 	{ { "\xe2\x80\x8e\xe2\x80\x8f", 6 }, "\"\\u200e\\u200f\"" },
@@ -167,9 +168,9 @@ static void test_json_is_plain(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_values),       cmocka_unit_test(test_big_endian),
-		cmocka_unit_test(test_full),         cmocka_unit_test(test_format_edges),
-		cmocka_unit_test(test_json),         cmocka_unit_test(test_json_is_plain),
+		cmocka_unit_test(test_values), cmocka_unit_test(test_big_endian),
+		cmocka_unit_test(test_full),   cmocka_unit_test(test_format_edges),
+		cmocka_unit_test(test_json),   cmocka_unit_test(test_json_is_plain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,12 +37,15 @@ static void write_address(struct writer *out, struct span name, const char *text
 }
 
 /* Header, question as it came, and what the row says. */
-static struct span answer(const struct name_server_row *row, struct span query, struct span name, unsigned type,
-			  char *buf, size_t size)
+static struct span answer(const struct name_server_row *row, struct span query, struct span name,
+			  unsigned type, char *buf, size_t size)
 {
 	struct writer out = writer_of(buf, size);
 	struct span owner = row && row->alias ? span_str(row->alias) : name;
-	const char *address = !row ? NULL : type == TYPE_A ? row->v4 : type == TYPE_AAAA ? row->v6 : NULL;
+	const char *address = !row                ? NULL
+			      : type == TYPE_A    ? row->v4
+			      : type == TYPE_AAAA ? row->v6
+						  : NULL;
 	bool is_absent = !row || row->manner == NO_SUCH_NAME;
 	unsigned code = row && row->manner == SERVER_FAILURE ? 2 : is_absent ? 3 : 0;
 	uint16_t count = 0;
@@ -103,7 +106,8 @@ static void on_query(struct os_watch *watch, unsigned now)
 	char query[512], name[512], buf[1024];
 	struct sockaddr_storage peer;
 	socklen_t peer_len = sizeof(peer);
-	ssize_t len = recvfrom(watch->fd, query, sizeof(query), 0, (struct sockaddr *)&peer, &peer_len);
+	ssize_t len =
+		recvfrom(watch->fd, query, sizeof(query), 0, (struct sockaddr *)&peer, &peer_len);
 	const struct name_server_row *row;
 	enum name_server_manner manner;
 	struct span text;
@@ -115,7 +119,9 @@ static void on_query(struct os_watch *watch, unsigned now)
 	server->questions++;
 	text = read_question(span_of(query, (size_t)len), name, &type);
 	row = row_find(server, text);
-	manner = !row ? NO_SUCH_NAME : type == TYPE_AAAA && row->v6_manner ? row->v6_manner : row->manner;
+	manner = !row                                  ? NO_SUCH_NAME
+		 : type == TYPE_AAAA && row->v6_manner ? row->v6_manner
+						       : row->manner;
 	if (server->is_silent || manner == SILENT)
 		return;
 	text = answer(row, span_of(query, (size_t)len), text, type, buf, sizeof(buf));
@@ -123,17 +129,21 @@ static void on_query(struct os_watch *watch, unsigned now)
 		memset(buf + 2, 0xa5, text.len - 2);
 	if (manner == CUT_SHORT)
 		text.len -= 5;
-	assert_true(sendto(watch->fd, text.ptr, text.len, 0, (struct sockaddr *)&peer, peer_len) > 0);
+	assert_true(sendto(watch->fd, text.ptr, text.len, 0, (struct sockaddr *)&peer, peer_len) >
+		    0);
 }
 
-void name_server_start(struct name_server *server, struct os_loop *loop, const struct name_server_row *rows,
-		       size_t count)
+void name_server_start(struct name_server *server, struct os_loop *loop,
+		       const struct name_server_row *rows, size_t count)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(address);
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	*server = (struct name_server){ .watch.on_ready = on_query, .rows = rows, .row_count = count };
+	*server = (struct name_server){ .watch.on_ready = on_query,
+					.rows = rows,
+					.row_count = count };
 	assert_true(fd >= 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);

@@ -9,7 +9,7 @@ enum name_server_manner {
 	SERVER_FAILURE,
 	SILENT,
 	GARBAGE,
-	CUT_SHORT, /* a good answer without its last bytes */
+	CUT_SHORT,  /* a good answer without its last bytes */
 	OTHER_NAME, /* an answer to a question that nobody asked */
 };
 
@@ -18,7 +18,8 @@ struct name_server_row {
 	const char *v4, *v6; /* one address each, or NULL: none of that kind */
 	const char *alias;   /* the addresses belong to that name */
 	uint32_t ttl_s;
-	enum name_server_manner manner, v6_manner; /* v6_manner of AAAA alone, where it is not ANSWERS */
+	enum name_server_manner manner,
+		v6_manner; /* v6_manner of AAAA alone, where it is not ANSWERS */
 };
 
 struct name_server {
@@ -29,6 +30,6 @@ struct name_server {
 	bool is_silent;
 };
 
-void name_server_start(struct name_server *server, struct os_loop *loop, const struct name_server_row *rows,
-		       size_t count);
+void name_server_start(struct name_server *server, struct os_loop *loop,
+		       const struct name_server_row *rows, size_t count);
 void name_server_stop(struct name_server *server);

@@ -44,7 +44,7 @@ static const struct {
 	const char *host;
 	int port;
 	enum dial_status status;
-	uint8_t family;	    /* of the peer */
+	uint8_t family;     /* of the peer */
 	const char *detail; /* contained in it */
 	uint32_t max_ms;    /* it must not take longer; 0: the timeout */
 } cases[] = {
@@ -115,8 +115,8 @@ static void set_resolver(struct fixture *fixture, uint16_t first_port, uint16_t 
 {
 	char text[200];
 
-	snprintf(text, sizeof(text), "nameserver 127.0.0.1:%u\n%s127.0.0.1:%u\nsearch corp.test\n", first_port,
-		 second_port ? "nameserver " : "#", second_port);
+	snprintf(text, sizeof(text), "nameserver 127.0.0.1:%u\n%s127.0.0.1:%u\nsearch corp.test\n",
+		 first_port, second_port ? "nameserver " : "#", second_port);
 	assert_int_equal(dial_set_resolver(fixture->dial, span_str(text)), 0);
 }
 
@@ -190,7 +190,8 @@ static uint64_t dial_once(struct fixture *fixture, uint32_t timeout_ms, struct o
 
 	memset(ret_outcome, 0, sizeof(*ret_outcome));
 	assert_int_equal(os_loop_turn(fixture->loop, 0, NULL, NULL), 0);
-	assert_int_equal(dial_start(fixture->dial, 1, timeout_ms, on_done, ret_outcome, &attempt), 0);
+	assert_int_equal(dial_start(fixture->dial, 1, timeout_ms, on_done, ret_outcome, &attempt),
+			 0);
 	assert_false(ret_outcome->is_done);
 	return wait_done(fixture, ret_outcome);
 }
@@ -209,8 +210,9 @@ static void test_cases(void **state)
 		if (outcome.status != cases[i].status || outcome.peer.family != cases[i].family ||
 		    !strstr(outcome.detail, cases[i].detail) ||
 		    took_ms > (cases[i].max_ms ? cases[i].max_ms : 900))
-			fail_msg("%s: status %d family %d \"%s\" after %llu ms", cases[i].host, outcome.status,
-				 outcome.peer.family, outcome.detail, (unsigned long long)took_ms);
+			fail_msg("%s: status %d family %d \"%s\" after %llu ms", cases[i].host,
+				 outcome.status, outcome.peer.family, outcome.detail,
+				 (unsigned long long)took_ms);
 	}
 }
 
@@ -285,7 +287,9 @@ static void test_next_address_after_250_ms(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(fillers); i++)
 		assert_int_equal(os_connect(&first, &fillers[i]), 0);
 	turns(fixture, 20);
-	assert_int_equal(dial_set_hosts(fixture->dial, SPAN("127.0.0.2 slow.test\n127.0.0.3 slow.test\n")), 0);
+	assert_int_equal(
+		dial_set_hosts(fixture->dial, SPAN("127.0.0.2 slow.test\n127.0.0.3 slow.test\n")),
+		0);
 	set_origin(fixture, "slow.test", first.port);
 	took_ms = dial_once(fixture, 2000, &outcome);
 	assert_int_equal(outcome.status, 0);
@@ -326,7 +330,8 @@ static void test_answers_are_kept(void **state)
 
 static void test_last_good_answer_is_kept(void **state)
 {
-	static const struct name_server_row gone[] = { { .name = "brief.test", .manner = NO_SUCH_NAME } };
+	static const struct name_server_row gone[] = { { .name = "brief.test",
+							 .manner = NO_SUCH_NAME } };
 	struct fixture *fixture = *state;
 	struct outcome outcome;
 	uint64_t took_ms;
@@ -397,7 +402,8 @@ static void test_silence_blocks_nobody(void **state)
 
 	assert_int_equal(dial_set_origins(fixture->dial, origins, 2), 0);
 	for (size_t i = 0; i < ARRAY_LEN(silent); i++)
-		assert_int_equal(dial_start(fixture->dial, 2, 400, on_done, &silent[i], &attempt), 0);
+		assert_int_equal(dial_start(fixture->dial, 2, 400, on_done, &silent[i], &attempt),
+				 0);
 	assert_true(dial_once(fixture, 2000, &outcome) < 100);
 	assert_int_equal(outcome.status, 0);
 	for (size_t i = 0; i < ARRAY_LEN(silent); i++) {
@@ -426,8 +432,8 @@ static void test_new_servers_while_asking(void **state)
 /* At every moment: nothing is told afterwards, nothing is left (ASan, LSan). */
 static void test_cancel(void **state)
 {
-	static const char *const hosts[] = { "127.0.0.1", "localhost", "four.test", "silent.test", "half.test",
-					     "absent.test", "a..b" };
+	static const char *const hosts[] = { "127.0.0.1", "localhost",   "four.test", "silent.test",
+					     "half.test", "absent.test", "a..b" };
 	struct fixture *fixture = *state;
 
 	for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
@@ -436,7 +442,8 @@ static void test_cancel(void **state)
 			struct dial_attempt *attempt;
 
 			set_origin(fixture, hosts[i], fixture->port);
-			assert_int_equal(dial_start(fixture->dial, 1, 1000, on_done, &outcome, &attempt), 0);
+			assert_int_equal(
+				dial_start(fixture->dial, 1, 1000, on_done, &outcome, &attempt), 0);
 			for (uint32_t turn = 0; turn < after && !outcome.is_done; turn++)
 				assert_int_equal(os_loop_turn(fixture->loop, 1, NULL, NULL), 0);
 			if (!outcome.is_done) {
@@ -453,7 +460,8 @@ static void test_cancel(void **state)
 
 		outcome.is_done = false;
 		set_origin(fixture, hosts[i], fixture->port);
-		assert_int_equal(dial_start(fixture->dial, 1, 60000, on_done, &outcome, &attempt), 0);
+		assert_int_equal(dial_start(fixture->dial, 1, 60000, on_done, &outcome, &attempt),
+				 0);
 		assert_int_equal(dial_set_origins(fixture->dial, NULL, 0), 0);
 	}
 }

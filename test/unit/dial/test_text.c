@@ -39,7 +39,8 @@ static struct span ips_write(const struct dial_ips *ips, char *buf, size_t size)
 	struct writer out = writer_of(buf, size);
 
 	for (size_t i = 0; i < ips->count; i++) {
-		struct os_address address = { .family = ips->list[i].family, .scope = ips->list[i].scope };
+		struct os_address address = { .family = ips->list[i].family,
+					      .scope = ips->list[i].scope };
 
 		memcpy(address.ip, ips->list[i].ip, sizeof(address.ip));
 		if (i)
@@ -155,9 +156,11 @@ static void test_interleave(void **state)
 	char buf[1024];
 
 	(void)state;
-	dial_hosts_find(SPAN("10.0.0.1 a\n10.0.0.2 a\n10.0.0.3 a\n::1 a\n::2 a\n"), SPAN("a"), &ips);
+	dial_hosts_find(SPAN("10.0.0.1 a\n10.0.0.2 a\n10.0.0.3 a\n::1 a\n::2 a\n"), SPAN("a"),
+			&ips);
 	dial_ips_interleave(&ips, &mixed);
-	assert_true(span_equal(ips_write(&mixed, buf, sizeof(buf)), SPAN("::1 10.0.0.1 ::2 10.0.0.2 10.0.0.3")));
+	assert_true(span_equal(ips_write(&mixed, buf, sizeof(buf)),
+			       SPAN("::1 10.0.0.1 ::2 10.0.0.2 10.0.0.3")));
 	ips.count = 0;
 	dial_ips_interleave(&ips, &mixed);
 	assert_int_equal(mixed.count, 0);

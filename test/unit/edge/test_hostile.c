@@ -42,7 +42,8 @@ static int stop(void **state)
 static void test_linger(void **state)
 {
 	struct worker *worker = *state;
-	const char *request = "POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\nabc";
+	const char *request =
+		"POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\nabc";
 	int fd = worker_connect(worker);
 	char *answer;
 
@@ -80,7 +81,8 @@ static void test_room_of_a_turn(void **state)
 		for (int i = 0; i <= smalls; i++)
 			len += (size_t)snprintf(requests + len, sizeof(requests) - len,
 						"GET /%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n",
-						i < smalls ? "small" : "big", i < smalls ? "" : "Connection: close\r\n");
+						i < smalls ? "small" : "big",
+						i < smalls ? "" : "Connection: close\r\n");
 		answer = worker_talk(worker, fd, requests, len, SIZE_MAX);
 		for (char *at = answer; (at = strstr(at, "\r\n\r\n")); at += 4)
 			body += strspn(at + 4, "sb");
@@ -124,8 +126,9 @@ static void test_chunked_over_the_limit(void **state)
 {
 	struct worker *worker = *state;
 	static char request[40000];
-	size_t len = (size_t)snprintf(request, sizeof(request),
-				      "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5000\r\n");
+	size_t len = (size_t)snprintf(
+		request, sizeof(request),
+		"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5000\r\n");
 	int fd = worker_connect(worker);
 	char *answer, *line;
 

@@ -144,7 +144,8 @@ static void on_helper_closed(void *owner, struct ipc_channel *channel, const cha
 	ipc_channel_close(channel);
 }
 
-static const struct ipc_handlers handlers = { .on_message = on_helper_message, .on_closed = on_helper_closed };
+static const struct ipc_handlers handlers = { .on_message = on_helper_message,
+					      .on_closed = on_helper_closed };
 
 static void link_files(struct played *played)
 {
@@ -153,9 +154,13 @@ static void link_files(struct played *played)
 	ipc_channel_close(&played->link);
 	ipc_channel_close(&played->helper);
 	assert_int_equal(os_packet_pair(fds), 0);
-	assert_int_equal(ipc_channel_open(&played->link, played->worker.loop, fds[0], IPC_WORKER, IPC_FILES), 0);
+	assert_int_equal(
+		ipc_channel_open(&played->link, played->worker.loop, fds[0], IPC_WORKER, IPC_FILES),
+		0);
 	ipc_channel_handle(&played->link, &handlers, played);
-	assert_int_equal(ipc_channel_open(&played->helper, played->worker.loop, fds[1], IPC_FILES, IPC_WORKER), 0);
+	assert_int_equal(ipc_channel_open(&played->helper, played->worker.loop, fds[1], IPC_FILES,
+					  IPC_WORKER),
+			 0);
 	edge_link(played->worker.edge, IPC_FILES, &played->link);
 }
 
@@ -203,7 +208,8 @@ static struct exchange *begin(struct played *played, enum http_method method, co
 	request->version = 20;
 	http_fields_init(&request->fields, &exchange->arena);
 	assert_int_equal(http_target_parse(&exchange->arena, span_str(target), request), 0);
-	assert_int_equal(http_authority_parse(&exchange->arena, SPAN("localhost"), &request->authority), 0);
+	assert_int_equal(
+		http_authority_parse(&exchange->arena, SPAN("localhost"), &request->authority), 0);
 	request->has_body = played->body_len > 0;
 	request->content_length = request->has_body ? (int64_t)played->body_len : -1;
 	exchange_begin(exchange, request);
@@ -234,12 +240,16 @@ static struct ipc_open take_open(struct played *played)
 
 static void answer_open(struct played *played, struct ipc_question question, const char *body)
 {
-	struct ipc_opened opened = { .question = question, .status = IPC_OPEN_DOCUMENT, .size = strlen(body) };
+	struct ipc_opened opened = { .question = question,
+				     .status = IPC_OPEN_DOCUMENT,
+				     .size = strlen(body) };
 	char tail[256];
 	int len = snprintf(tail, sizeof(tail), "a.txt%s", body);
 
 	opened.name_len = 5;
-	assert_int_equal(ipc_send(&played->helper, IPC_MESSAGE_opened, &opened, span_of(tail, (size_t)len), NULL, 0), 0);
+	assert_int_equal(ipc_send(&played->helper, IPC_MESSAGE_opened, &opened,
+				  span_of(tail, (size_t)len), NULL, 0),
+			 0);
 	ipc_channel_flush(&played->helper);
 	turns(played);
 }
@@ -262,7 +272,8 @@ static void test_trail(void **state)
 	begin(played, HTTP_TRACE, "/hello");
 	turns(played);
 	assert_int_equal(played->answer.status, 405);
-	assert_int_equal(played->answer.trail, BIT(HEAD) | BIT(RULES_RESPONSE) | BIT(SEND) | BIT(RECORD));
+	assert_int_equal(played->answer.trail,
+			 BIT(HEAD) | BIT(RULES_RESPONSE) | BIT(SEND) | BIT(RECORD));
 }
 
 static void test_slow_reader(void **state)
@@ -401,7 +412,8 @@ static void test_one_question(void **state)
 	begin(played, HTTP_GET, "/hello");
 	turns(played);
 	answer_open(played, open.question, "late");
-	assert_int_equal(played->worker.edge->counters->counters[TELEMETRY_COUNTER_DOCUMENTS_ASKED], 1);
+	assert_int_equal(played->worker.edge->counters->counters[TELEMETRY_COUNTER_DOCUMENTS_ASKED],
+			 1);
 }
 
 /* A page is cold long after the download began: the wait for it is not the whole download's. */
@@ -420,17 +432,20 @@ static void test_cold_page_late(void **state)
 	exchange = begin(played, HTTP_GET, "/cold.txt");
 	turns(played);
 	opened.question = take_open(played).question;
-	assert_int_equal(ipc_send(&played->helper, IPC_MESSAGE_opened, &opened, SPAN("a.txt"), &fd, 1), 0);
+	assert_int_equal(
+		ipc_send(&played->helper, IPC_MESSAGE_opened, &opened, SPAN("a.txt"), &fd, 1), 0);
 	ipc_channel_flush(&played->helper);
 	exchange->dispatched_ns -= 40 * OS_SECOND;
 	turns(played);
 	assert_int_equal(ipc_wait(&played->helper, 1000, &message), 0);
 	assert_int_equal(message.number, IPC_MESSAGE_warm);
-	warmed = (struct ipc_warmed){ .question = ((const struct ipc_warm *)message.body)->question };
+	warmed = (struct ipc_warmed){ .question =
+					      ((const struct ipc_warm *)message.body)->question };
 	ipc_message_done(&message);
 	turns(played);
 	assert_false(played->answer.finished);
-	assert_int_equal(ipc_send(&played->helper, IPC_MESSAGE_warmed, &warmed, SPAN_NONE, NULL, 0), 0);
+	assert_int_equal(ipc_send(&played->helper, IPC_MESSAGE_warmed, &warmed, SPAN_NONE, NULL, 0),
+			 0);
 	ipc_channel_flush(&played->helper);
 	turns(played);
 	assert_true(played->answer.finished && !played->answer.aborted);

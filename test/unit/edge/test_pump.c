@@ -98,11 +98,13 @@ static int run(struct scene *scene, enum pump_mode mode, size_t hold_limit, bool
 		int outcome = pump_run(&scene->pump, &budget);
 
 		/* A held body becomes one that passes: whichever bound is larger. */
-		assert_true(scene->pump.queue.len <= PUMP_PASS_BLOCKS * BLOCK_SIZE ||
-			    (mode == PUMP_HOLD && scene->pump.queue.len <= hold_limit + BLOCK_SIZE));
+		assert_true(
+			scene->pump.queue.len <= PUMP_PASS_BLOCKS * BLOCK_SIZE ||
+			(mode == PUMP_HOLD && scene->pump.queue.len <= hold_limit + BLOCK_SIZE));
 		/* Nothing leaves that was not inspected; nothing leaves a held body before its time. */
 		assert_true(scene->taken_len <= scene->inspected_len);
-		if (mode == PUMP_HOLD && scene->inspected_len < hold_limit && !scene->inspected_last)
+		if (mode == PUMP_HOLD && scene->inspected_len < hold_limit &&
+		    !scene->inspected_last)
 			assert_int_equal(scene->taken_len, 0);
 		if (outcome != PUMP_WAIT && outcome != PUMP_YIELD)
 			return outcome;

@@ -43,22 +43,35 @@ struct row {
 static const struct row rows[] = {
 	{ "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	  { "HTTP/1.1 200 OK\r\n", "Content-Length: 5\r\n", "\r\n\r\nhello", "Date: " } },
-	{ "HEAD /hello HTTP/1.1\r\nHost: localhost\r\n\r\n", { "HTTP/1.1 200 OK\r\n", "Content-Length: 5\r\n" } },
-	{ "GET /old HTTP/1.1\r\nHost: localhost\r\n\r\n", { "HTTP/1.1 301 ", "Location: /hello\r\n" } },
-	{ "GET /down HTTP/1.1\r\nHost: localhost\r\n\r\n", { "HTTP/1.1 503 ", "Retry-After: 10\r\n" } },
+	{ "HEAD /hello HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	  { "HTTP/1.1 200 OK\r\n", "Content-Length: 5\r\n" } },
+	{ "GET /old HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	  { "HTTP/1.1 301 ", "Location: /hello\r\n" } },
+	{ "GET /down HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	  { "HTTP/1.1 503 ", "Retry-After: 10\r\n" } },
 	{ "GET /empty HTTP/1.1\r\nHost: localhost\r\n\r\n", { "HTTP/1.1 204 " } },
-	{ "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n", { "HTTP/1.1 404 ", "<h1>404 Not Found</h1>" } },
-	{ "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", { "HTTP/1.1 204 ", "Allow: GET, HEAD" } },
-	{ "GET /hello HTTP/1.0\r\n\r\n", { "HTTP/1.1 200 OK\r\n", "Connection: close\r\n", "hello" }, true },
+	{ "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	  { "HTTP/1.1 404 ", "<h1>404 Not Found</h1>" } },
+	{ "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	  { "HTTP/1.1 204 ", "Allow: GET, HEAD" } },
+	{ "GET /hello HTTP/1.0\r\n\r\n",
+	  { "HTTP/1.1 200 OK\r\n", "Connection: close\r\n", "hello" },
+	  true },
 	{ "GET /hello HTTP/1.1\r\n\r\n", { "HTTP/1.1 400 ", "Connection: close\r\n" }, true },
 	{ "CONNECT localhost:1 HTTP/1.1\r\nHost: localhost:1\r\n\r\n", { "HTTP/1.1 405 " } },
-	{ "POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", { "HTTP/1.1 200 OK\r\n", "hello" } },
-	{ "POST /hello HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+	{ "POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc",
 	  { "HTTP/1.1 200 OK\r\n", "hello" } },
-	{ "POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
-	  { "HTTP/1.1 400 " }, true },
-	{ "POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
-	  { "HTTP/1.1 200 OK\r\n", "Connection: close\r\n" }, true },
+	{ "POST /hello HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+	  "chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+	  { "HTTP/1.1 200 OK\r\n", "hello" } },
+	{ "POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: "
+	  "chunked\r\n\r\n",
+	  { "HTTP/1.1 400 " },
+	  true },
+	{ "POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: "
+	  "100-continue\r\n\r\n",
+	  { "HTTP/1.1 200 OK\r\n", "Connection: close\r\n" },
+	  true },
 };
 
 static void check_answer(const struct row *row, const char *answer)
@@ -76,12 +89,14 @@ static void test_rows(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		const struct row *row = &rows[i];
 		int fd = worker_connect(worker);
-		char *answer = worker_talk(worker, fd, row->request, strlen(row->request), row->closes ? SIZE_MAX : 20);
+		char *answer = worker_talk(worker, fd, row->request, strlen(row->request),
+					   row->closes ? SIZE_MAX : 20);
 
 		check_answer(row, answer);
 		if (!row->closes) {
 			/* The connection goes on. */
-			answer = worker_talk(worker, fd, rows[0].request, strlen(rows[0].request), 20);
+			answer = worker_talk(worker, fd, rows[0].request, strlen(rows[0].request),
+					     20);
 			check_answer(&rows[0], answer);
 		}
 		os_close(fd);
@@ -125,7 +140,8 @@ static void test_pipelining(void **state)
 
 	for (int i = 0; i < 16; i++)
 		len += (size_t)snprintf(requests + len, sizeof(requests) - len,
-					"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", i % 2 ? "/old" : "/hello");
+					"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n",
+					i % 2 ? "/old" : "/hello");
 	answer = at = worker_talk(worker, fd, requests, len, 16 * 100);
 	for (int i = 0; i < 16; i++) {
 		at = strstr(at, "HTTP/1.1 ");
@@ -144,7 +160,8 @@ static void test_half_closed(void **state)
 	int fd = worker_connect(worker);
 	char *answer;
 
-	assert_int_equal(os_write(fd, rows[0].request, strlen(rows[0].request)), (ssize_t)strlen(rows[0].request));
+	assert_int_equal(os_write(fd, rows[0].request, strlen(rows[0].request)),
+			 (ssize_t)strlen(rows[0].request));
 	assert_int_equal(os_shutdown(fd, OS_HALF_WRITE), 0);
 	answer = worker_talk(worker, fd, "", 0, SIZE_MAX);
 	check_answer(&rows[0], answer);
@@ -156,7 +173,8 @@ static void test_half_closed(void **state)
 static void test_client_gone(void **state)
 {
 	struct worker *worker = *state;
-	const char *request = "POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc";
+	const char *request =
+		"POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc";
 
 	for (size_t len = 1; len < strlen(request); len++) {
 		int fd = worker_connect(worker);
@@ -174,13 +192,16 @@ static void test_client_gone(void **state)
 static void test_reload_and_drain(void **state)
 {
 	struct worker *worker = *state;
-	struct row new_row = { "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n", { "HTTP/1.1 200 OK\r\n", "again" } };
+	struct row new_row = { "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n",
+			       { "HTTP/1.1 200 OK\r\n", "again" } };
 	int fd = worker_connect(worker);
 
-	check_answer(&rows[0], worker_talk(worker, fd, rows[0].request, strlen(rows[0].request), 20));
+	check_answer(&rows[0],
+		     worker_talk(worker, fd, rows[0].request, strlen(rows[0].request), 20));
 	worker_reload(worker, "site localhost default { respond 200 \"again\" }");
 	assert_int_equal(worker->released, 1);
-	check_answer(&new_row, worker_talk(worker, fd, new_row.request, strlen(new_row.request), 20));
+	check_answer(&new_row,
+		     worker_talk(worker, fd, new_row.request, strlen(new_row.request), 20));
 	edge_drain(worker->edge, os_now_ns() + OS_SECOND, true);
 	worker_talk(worker, fd, "", 0, SIZE_MAX);
 	assert_true(worker->is_drained);
@@ -192,11 +213,14 @@ static void test_requests_of_a_connection(void **state)
 	struct worker *worker = *state;
 	int fd;
 
-	worker_reload(worker, "limits { requests 2 }\nsite localhost default { respond 200 \"hello\" on /hello }");
+	worker_reload(worker, "limits { requests 2 }\nsite localhost default { respond 200 "
+			      "\"hello\" on /hello }");
 	fd = worker_connect(worker);
-	check_answer(&rows[0], worker_talk(worker, fd, rows[0].request, strlen(rows[0].request), 20));
-	assert_non_null(strstr(worker_talk(worker, fd, rows[0].request, strlen(rows[0].request), SIZE_MAX),
-			       "Connection: close\r\n"));
+	check_answer(&rows[0],
+		     worker_talk(worker, fd, rows[0].request, strlen(rows[0].request), 20));
+	assert_non_null(
+		strstr(worker_talk(worker, fd, rows[0].request, strlen(rows[0].request), SIZE_MAX),
+		       "Connection: close\r\n"));
 	os_close(fd);
 }
 

@@ -25,7 +25,8 @@ static void drained(void *host)
 
 static const struct edge_host host = { .release_snapshot = release_snapshot, .drained = drained };
 
-static int no_list(void *owner, struct span pattern, const struct span **ret_names, size_t *ret_count)
+static int no_list(void *owner, struct span pattern, const struct span **ret_names,
+		   size_t *ret_count)
 {
 	(void)owner;
 	(void)pattern;
@@ -38,16 +39,19 @@ static const struct snapshot *compile(struct worker *worker, const char *text)
 {
 	static char whole[65536], messages[8192];
 	struct conf_functions functions = { .list = no_list };
-	struct snapshot_options options = { .serial = 1, .access_log = { .target = SNAPSHOT_LOG_STDOUT } };
+	struct snapshot_options options = { .serial = 1,
+					    .access_log = { .target = SNAPSHOT_LOG_STDOUT } };
 	struct writer out = writer_of(messages, sizeof(messages) - 1);
 	const struct snapshot *snapshot = NULL;
 	struct conf_errors errors;
 	struct conf_tree *tree;
 	int failed;
 
-	snprintf(whole, sizeof(whole), "portcullis 1\nlisten 127.0.0.1:8080 plain serve\n%s\n", text);
+	snprintf(whole, sizeof(whole), "portcullis 1\nlisten 127.0.0.1:8080 plain serve\n%s\n",
+		 text);
 	conf_errors_init(&errors, &worker->arena);
-	failed = conf_parse(&worker->arena, SPAN("test.conf"), span_str(whole), &functions, &errors, &tree);
+	failed = conf_parse(&worker->arena, SPAN("test.conf"), span_str(whole), &functions, &errors,
+			    &tree);
 	if (!failed)
 		failed = snapshot_compile(tree, &options, &worker->arena, &errors, &snapshot);
 	if (failed) {
@@ -86,7 +90,8 @@ void worker_start(struct worker *worker, const char *text)
 	assert_true(os_address_parse(SPAN("127.0.0.1:0"), &worker->address));
 	assert_int_equal(os_listen(&worker->address, 0, 128, &fd), 0);
 	assert_int_equal(os_socket_local(fd, &worker->address), 0);
-	assert_int_equal(edge_listener_add(worker->edge, worker->snapshot->listeners[0].id, 0, fd), 0);
+	assert_int_equal(edge_listener_add(worker->edge, worker->snapshot->listeners[0].id, 0, fd),
+			 0);
 }
 
 void worker_stop(struct worker *worker)

@@ -27,7 +27,8 @@ static void store(struct files_cache *cache, const char *path, uint64_t now_ns, 
 	struct ipc_opened opened = { .size = strlen(text), .name_len = 4, .mtime_ns = 5 };
 	int len = snprintf(tail, sizeof(tail), "name%s", text);
 	struct files_reply reply = { &opened, span_of(tail, (size_t)len), -1 };
-	struct files_document *document = files_cache_store(cache, ROOT, span_str(path), now_ns, &reply);
+	struct files_document *document =
+		files_cache_store(cache, ROOT, span_str(path), now_ns, &reply);
 
 	assert_non_null(document);
 	files_document_unref(document);
@@ -40,7 +41,8 @@ static struct span find(struct files_cache *cache, const char *path, uint64_t no
 	struct files_document *document = NULL;
 	struct writer out = writer_of(buf, 64);
 	bool ask = false;
-	enum files_found found = files_cache_find(cache, ROOT, span_str(path), now_ns, &document, &ask);
+	enum files_found found =
+		files_cache_find(cache, ROOT, span_str(path), now_ns, &document, &ask);
 
 	write_str(&out, words[found]);
 	if (ask)
@@ -58,7 +60,8 @@ static struct span find(struct files_cache *cache, const char *path, uint64_t no
 		char buf_[64]; \
 		struct span got_ = find(cache, path, now_ns, buf_); \
 		if (!span_equal(got_, SPAN(expected))) \
-			fail_msg("%s at %llu: %.*s", path, (unsigned long long)(now_ns), SPAN_ARG(got_)); \
+			fail_msg("%s at %llu: %.*s", path, (unsigned long long)(now_ns), \
+				 SPAN_ARG(got_)); \
 	} while (0)
 
 static void test_ask_once(void **state)
@@ -120,7 +123,8 @@ static void test_roots_and_absences(void **state)
 	bool ask;
 
 	(void)state;
-	document = files_cache_store(cache, 2, SPAN("/a"), 1, &(struct files_reply){ &missing, SPAN_NONE, -1 });
+	document = files_cache_store(cache, 2, SPAN("/a"), 1,
+				     &(struct files_reply){ &missing, SPAN_NONE, -1 });
 	assert_int_equal(document->status, IPC_OPEN_NOT_FOUND);
 	assert_int_equal(files_cache_find(cache, 2, SPAN("/a"), 1, &again, &ask), FILES_FRESH);
 	assert_ptr_equal(document, again);
@@ -153,7 +157,8 @@ static void test_answers_that_make_no_sense(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct files_reply reply = { &cases[i].opened, span_str(cases[i].tail), -1 };
-		struct files_document *document = files_cache_store(cache, ROOT, SPAN("/a"), 1, &reply);
+		struct files_document *document =
+			files_cache_store(cache, ROOT, SPAN("/a"), 1, &reply);
 
 		assert_int_equal(document->status, cases[i].status);
 		assert_true(document->mtime_ns >= 0);
@@ -175,8 +180,9 @@ static void test_read(void **state)
 	(void)state;
 	fputs("0123456789", file);
 	fflush(file);
-	document = files_cache_store(cache, ROOT, SPAN("/a"), 1,
-				     &(struct files_reply){ &opened, SPAN("n"), dup(fileno(file)) });
+	document =
+		files_cache_store(cache, ROOT, SPAN("/a"), 1,
+				  &(struct files_reply){ &opened, SPAN("n"), dup(fileno(file)) });
 	assert_null(document->bytes.ptr);
 	outcome = files_document_read(document, 4, buf, sizeof(buf), false, &len);
 	assert_true(outcome == 0 || outcome == FILES_COLD); /* tmpfs cannot say */
@@ -184,7 +190,8 @@ static void test_read(void **state)
 	assert_int_equal(len, 6);
 	assert_memory_equal(buf, "456789", 6);
 	assert_int_equal(ftruncate(fileno(file), 3), 0);
-	assert_int_equal(files_document_read(document, 4, buf, sizeof(buf), true, &len), FILES_SHRUNK);
+	assert_int_equal(files_document_read(document, 4, buf, sizeof(buf), true, &len),
+			 FILES_SHRUNK);
 	files_document_unref(document);
 	files_cache_free(cache);
 	fclose(file);

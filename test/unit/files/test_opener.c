@@ -35,11 +35,11 @@ static const struct {
 	{ "/absent", IPC_OPEN_NOT_FOUND, "", "" },
 	{ "/exact", IPC_OPEN_DOCUMENT, "exact", "16384" },
 	{ "/big", IPC_OPEN_DOCUMENT, "big", NULL },
-	{ "/in", IPC_OPEN_DOCUMENT, "in", "<p>" },	/* symlinks: to page.html, */
-	{ "/sub/up", IPC_OPEN_DOCUMENT, "up", "<p>" },	/* to ../page.html, */
-	{ "/out", IPC_OPEN_NOT_FOUND, "", "" },		/* to ../secret, */
+	{ "/in", IPC_OPEN_DOCUMENT, "in", "<p>" },         /* symlinks: to page.html, */
+	{ "/sub/up", IPC_OPEN_DOCUMENT, "up", "<p>" },     /* to ../page.html, */
+	{ "/out", IPC_OPEN_NOT_FOUND, "", "" },            /* to ../secret, */
 	{ "/outside/secret", IPC_OPEN_NOT_FOUND, "", "" }, /* to .. */
-	{ "/absolute", IPC_OPEN_NOT_FOUND, "", "" },	/* to /etc/passwd */
+	{ "/absolute", IPC_OPEN_NOT_FOUND, "", "" },       /* to /etc/passwd */
 	{ "/loop", IPC_OPEN_NOT_FOUND, "", "" },
 	{ "/dangling", IPC_OPEN_NOT_FOUND, "", "" },
 	{ "/../secret", IPC_OPEN_NOT_FOUND, "", "" },
@@ -76,7 +76,8 @@ static int setup(void **state)
 	assert_int_equal(chdir(folder), 0);
 	put("secret", "secret", 6);
 	ends = mkdir("root", 0755) | chdir("root") | mkdir("sub", 0755) | mkdir("bare", 0755) |
-	       mkdir("odd", 0755) | mkdir("odd/index.html", 0755) | mkdir(".git", 0755) | mkfifo("fifo", 0644);
+	       mkdir("odd", 0755) | mkdir("odd/index.html", 0755) | mkdir(".git", 0755) |
+	       mkfifo("fifo", 0644);
 	assert_int_equal(ends, 0);
 	put("page.html", "<p>", 3);
 	put("index.html", "index", 5);
@@ -89,8 +90,9 @@ static int setup(void **state)
 	put(".git/config", "x", 1);
 	put("sub/.env", "x", 1);
 	put("name with blank", "blank", 5);
-	ends = symlink("page.html", "in") | symlink("../page.html", "sub/up") | symlink("../secret", "out") |
-	       symlink("..", "outside") | symlink("/etc/passwd", "absolute") | symlink("loop", "loop") |
+	ends = symlink("page.html", "in") | symlink("../page.html", "sub/up") |
+	       symlink("../secret", "out") | symlink("..", "outside") |
+	       symlink("/etc/passwd", "absolute") | symlink("loop", "loop") |
 	       symlink("nowhere", "dangling") | symlink("/dev/zero", "device");
 	assert_int_equal(ends, 0);
 	return 0;
@@ -98,10 +100,28 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	static const char *const names[] = { "page.html", "index.html", "empty", "sub/index.html", "sub/deep.css",
-					     "exact", "big", ".hidden", ".git/config", "sub/.env",
-					     "name with blank", "in", "sub/up", "out", "outside", "absolute",
-					     "loop", "dangling", "device", "fifo", "../secret", "changing" };
+	static const char *const names[] = { "page.html",
+					     "index.html",
+					     "empty",
+					     "sub/index.html",
+					     "sub/deep.css",
+					     "exact",
+					     "big",
+					     ".hidden",
+					     ".git/config",
+					     "sub/.env",
+					     "name with blank",
+					     "in",
+					     "sub/up",
+					     "out",
+					     "outside",
+					     "absolute",
+					     "loop",
+					     "dangling",
+					     "device",
+					     "fifo",
+					     "../secret",
+					     "changing" };
 	static const char *const folders[] = { "sub", "bare", "odd/index.html", "odd", ".git" };
 
 	(void)state;
@@ -124,7 +144,8 @@ static struct files_opener *opener_new(void)
 	int fd;
 
 	assert_int_equal(files_opener_new(&opener), 0);
-	assert_int_equal(os_open(OS_FOLDER_CURRENT, ".", OS_OPEN_HANDLE | OS_OPEN_FOLDER, 0, &fd), 0);
+	assert_int_equal(os_open(OS_FOLDER_CURRENT, ".", OS_OPEN_HANDLE | OS_OPEN_FOLDER, 0, &fd),
+			 0);
 	assert_int_equal(files_opener_add_root(opener, ROOT, fd, SPAN("root")), 0);
 	return opener;
 }
@@ -199,7 +220,8 @@ static void test_roots(void **state)
 	(void)state;
 	files_open(opener, ROOT + 1, SPAN("/page.html"), buf, &answer);
 	assert_int_equal(answer.opened.status, IPC_OPEN_FAILED);
-	assert_int_equal(os_open(OS_FOLDER_CURRENT, "sub", OS_OPEN_HANDLE | OS_OPEN_FOLDER, 0, &fd), 0);
+	assert_int_equal(os_open(OS_FOLDER_CURRENT, "sub", OS_OPEN_HANDLE | OS_OPEN_FOLDER, 0, &fd),
+			 0);
 	assert_int_equal(files_opener_add_root(opener, ROOT, fd, SPAN("sub")), 0);
 	files_open(opener, ROOT, SPAN("/deep.css"), buf, &answer);
 	assert_int_equal(answer.opened.status, IPC_OPEN_DOCUMENT);
@@ -248,8 +270,8 @@ static void test_warm(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cases),	      cmocka_unit_test(test_paths_that_are_no_strings),
-		cmocka_unit_test(test_roots),	      cmocka_unit_test(test_no_permission),
+		cmocka_unit_test(test_cases), cmocka_unit_test(test_paths_that_are_no_strings),
+		cmocka_unit_test(test_roots), cmocka_unit_test(test_no_permission),
 		cmocka_unit_test(test_warm),
 	};
 

@@ -19,7 +19,7 @@ struct end {
 	size_t tail_len;
 	enum ipc_number last;
 	struct ipc_question question;
-	int taken;	   /* a descriptor that was taken out of a message, or -1 */
+	int taken;          /* a descriptor that was taken out of a message, or -1 */
 	bool takes, closes; /* what the handler does */
 };
 
@@ -102,7 +102,7 @@ static void raw_send(int fd, const void *bytes, size_t len, const int *descripto
 struct forged {
 	const char *name;
 	uint32_t number, tail_len; /* as the header says */
-	size_t body_len;	   /* what really comes behind the header, tail included */
+	size_t body_len;           /* what really comes behind the header, tail included */
 	size_t descriptor_count;
 	const char *why; /* NULL: it is fine */
 };
@@ -111,7 +111,8 @@ struct forged {
 static const struct forged forged[] = {
 	{ "right", IPC_MESSAGE_open, 5, sizeof(struct ipc_open) + 5, 0, NULL },
 	{ "right, without a tail", IPC_MESSAGE_open, 0, sizeof(struct ipc_open), 0, NULL },
-	{ "right, the longest tail", IPC_MESSAGE_open, 8192, sizeof(struct ipc_open) + 8192, 0, NULL },
+	{ "right, the longest tail", IPC_MESSAGE_open, 8192, sizeof(struct ipc_open) + 8192, 0,
+	  NULL },
 	{ "right, with a descriptor", IPC_MESSAGE_warm, 0, sizeof(struct ipc_warm), 1, NULL },
 	{ "no such number", 7777, 0, 24, 0, "a message that is not in the table" },
 	{ "a number of no row", 12, 0, 24, 0, "a message that is not in the table" },
@@ -120,16 +121,21 @@ static const struct forged forged[] = {
 	  "a message that this kind may not send" },
 	{ "not this receiver", IPC_MESSAGE_sign13, 0, sizeof(struct ipc_sign13), 0,
 	  "a message that this process does not take" },
-	{ "short", IPC_MESSAGE_open, 5, sizeof(struct ipc_open) + 4, 0, "a message of the wrong length" },
-	{ "long", IPC_MESSAGE_open, 5, sizeof(struct ipc_open) + 6, 0, "a message of the wrong length" },
+	{ "short", IPC_MESSAGE_open, 5, sizeof(struct ipc_open) + 4, 0,
+	  "a message of the wrong length" },
+	{ "long", IPC_MESSAGE_open, 5, sizeof(struct ipc_open) + 6, 0,
+	  "a message of the wrong length" },
 	{ "no body", IPC_MESSAGE_open, 0, 0, 0, "a message of the wrong length" },
 	{ "tail too long", IPC_MESSAGE_open, 8193, sizeof(struct ipc_open) + 8193, 0,
 	  "a tail that is too long" },
 	{ "tail too long for this number", IPC_MESSAGE_warm, 1, sizeof(struct ipc_warm) + 1, 0,
 	  "a tail that is too long" },
-	{ "a tail of 4 GiB", IPC_MESSAGE_open, UINT32_MAX, sizeof(struct ipc_open), 0, "a tail that is too long" },
-	{ "much too long", IPC_MESSAGE_open, 40000, 40000, 0, "a message with more than any may have" },
-	{ "a descriptor too many", IPC_MESSAGE_open, 0, sizeof(struct ipc_open), 1, "too many descriptors" },
+	{ "a tail of 4 GiB", IPC_MESSAGE_open, UINT32_MAX, sizeof(struct ipc_open), 0,
+	  "a tail that is too long" },
+	{ "much too long", IPC_MESSAGE_open, 40000, 40000, 0,
+	  "a message with more than any may have" },
+	{ "a descriptor too many", IPC_MESSAGE_open, 0, sizeof(struct ipc_open), 1,
+	  "too many descriptors" },
 	{ "two for one", IPC_MESSAGE_warm, 0, sizeof(struct ipc_warm), 2, "too many descriptors" },
 	{ "four for one", IPC_MESSAGE_warm, 0, sizeof(struct ipc_warm), 4, "too many descriptors" },
 };
@@ -150,15 +156,17 @@ static void test_forged(void **state)
 		for (size_t k = 0; k < 4; k++)
 			assert_int_equal(os_event_new(&own[k]), 0);
 		memcpy(bytes, &header, sizeof(header));
-		raw_send(pair.raw, bytes, sizeof(header) + row->body_len, own, row->descriptor_count);
+		raw_send(pair.raw, bytes, sizeof(header) + row->body_len, own,
+			 row->descriptor_count);
 		/* And one that is fine behind it: it must not arrive after a breach. */
 		memcpy(bytes, &right, sizeof(right));
 		raw_send(pair.raw, bytes, sizeof(right) + sizeof(struct ipc_cancel), NULL, 0);
 		turns(&pair);
-		if (pair.end.messages != (row->why ? 0 : 2) || pair.end.closed != (row->why ? 1 : 0) ||
+		if (pair.end.messages != (row->why ? 0 : 2) ||
+		    pair.end.closed != (row->why ? 1 : 0) ||
 		    (row->why && strcmp(pair.end.why, row->why) != 0))
-			fail_msg("%s: %d messages, closed %d: %s", row->name, pair.end.messages, pair.end.closed,
-				 pair.end.why);
+			fail_msg("%s: %d messages, closed %d: %s", row->name, pair.end.messages,
+				 pair.end.closed, pair.end.why);
 		for (size_t k = 0; k < 4; k++)
 			os_close(own[k]);
 		pair_close(&pair);
@@ -225,8 +233,11 @@ static void two_open(struct two *two)
 	two->descriptors_before = os_descriptor_count();
 	assert_int_equal(os_loop_new(&two->loop), 0);
 	assert_int_equal(os_packet_pair(fds), 0);
-	assert_int_equal(ipc_channel_open(&two->worker.channel, two->loop, fds[0], IPC_WORKER, IPC_FILES), 0);
-	assert_int_equal(ipc_channel_open(&two->files.channel, two->loop, fds[1], IPC_FILES, IPC_WORKER), 0);
+	assert_int_equal(
+		ipc_channel_open(&two->worker.channel, two->loop, fds[0], IPC_WORKER, IPC_FILES),
+		0);
+	assert_int_equal(
+		ipc_channel_open(&two->files.channel, two->loop, fds[1], IPC_FILES, IPC_WORKER), 0);
 	ipc_channel_handle(&two->worker.channel, &handlers, &two->worker);
 	ipc_channel_handle(&two->files.channel, &handlers, &two->files);
 }
@@ -256,8 +267,8 @@ static void test_there_and_back(void **state)
 	(void)state;
 	two_open(&two);
 	two_turns(&two, 1); /* the first edge: writable */
-	assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_open, &(struct ipc_open){ .root = 3 },
-				  SPAN("/a/b"), NULL, 0),
+	assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_open,
+				  &(struct ipc_open){ .root = 3 }, SPAN("/a/b"), NULL, 0),
 			 0);
 	two_turns(&two, 2);
 	assert_int_equal(two.files.messages, 0); /* nothing leaves before the flush */
@@ -269,7 +280,8 @@ static void test_there_and_back(void **state)
 
 	two.worker.takes = true;
 	assert_int_equal(os_event_new(&event), 0);
-	assert_int_equal(ipc_send(&two.files.channel, IPC_MESSAGE_opened, &opened, SPAN_NONE, &event, 1), 0);
+	assert_int_equal(
+		ipc_send(&two.files.channel, IPC_MESSAGE_opened, &opened, SPAN_NONE, &event, 1), 0);
 	os_close(event);
 	ipc_channel_flush(&two.files.channel);
 	two_turns(&two, 2);
@@ -290,8 +302,8 @@ static void test_full(void **state)
 	(void)state;
 	two_open(&two);
 	for (int i = 0; i < 100000 && !outcome; i++) {
-		outcome = ipc_send(&two.worker.channel, IPC_MESSAGE_open, &(struct ipc_open){ .root = (uint64_t)i },
-				   SPAN("/"), NULL, 0);
+		outcome = ipc_send(&two.worker.channel, IPC_MESSAGE_open,
+				   &(struct ipc_open){ .root = (uint64_t)i }, SPAN("/"), NULL, 0);
 		queued += !outcome;
 		if (i % 64 == 0)
 			ipc_channel_flush(&two.worker.channel);
@@ -302,7 +314,8 @@ static void test_full(void **state)
 	for (int i = 0; i < 2000 && two.files.messages < queued; i++)
 		two_turns(&two, 1);
 	assert_int_equal(two.files.messages, queued);
-	assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_open, &(struct ipc_open){ 0 }, SPAN("/"), NULL, 0),
+	assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_open, &(struct ipc_open){ 0 },
+				  SPAN("/"), NULL, 0),
 			 0);
 	two_close(&two);
 }
@@ -317,8 +330,8 @@ static void test_full_with_descriptors(void **state)
 	two_open(&two);
 	assert_int_equal(os_event_new(&event), 0);
 	for (int i = 0; i < 600 && !outcome; i++)
-		outcome = ipc_send(&two.worker.channel, IPC_MESSAGE_warm, &(struct ipc_warm){ .len = 1 }, SPAN_NONE,
-				   &event, 1);
+		outcome = ipc_send(&two.worker.channel, IPC_MESSAGE_warm,
+				   &(struct ipc_warm){ .len = 1 }, SPAN_NONE, &event, 1);
 	os_close(event);
 	two_close(&two);
 }
@@ -333,7 +346,8 @@ static void test_peer_gone(void **state)
 	two_turns(&two, 2);
 	assert_int_equal(two.worker.closed, 1);
 	assert_string_equal(two.worker.why, "gone");
-	assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_open, &(struct ipc_open){ 0 }, SPAN("/"), NULL, 0),
+	assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_open, &(struct ipc_open){ 0 },
+				  SPAN("/"), NULL, 0),
 			 IPC_CLOSED);
 	two_close(&two);
 }
@@ -349,8 +363,8 @@ static void test_close_in_handler(void **state)
 	two.files.closes = true;
 	assert_int_equal(os_event_new(&event), 0);
 	for (int i = 0; i < 10; i++)
-		assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_warm, &(struct ipc_warm){ .len = 1 },
-					  SPAN_NONE, &event, 1),
+		assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_warm,
+					  &(struct ipc_warm){ .len = 1 }, SPAN_NONE, &event, 1),
 				 0);
 	os_close(event);
 	ipc_channel_flush(&two.worker.channel);

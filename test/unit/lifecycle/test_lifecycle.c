@@ -26,12 +26,23 @@ static const struct lifecycle_rule rules[IPC_KIND_COUNT] = {
 	[IPC_LOG] = { false, true, 0 },
 };
 static const char *const whats[] = {
-	[LIFECYCLE_SPAWN] = "spawn", [LIFECYCLE_KILL] = "kill", [LIFECYCLE_COMPILE] = "compile",
-	[LIFECYCLE_ABORT_COMPILE] = "abort", [LIFECYCLE_GATHER] = "gather", [LIFECYCLE_WELCOME] = "welcome",
-	[LIFECYCLE_LINK] = "link", [LIFECYCLE_PREPARE] = "prepare", [LIFECYCLE_DECIDED] = "decided",
-	[LIFECYCLE_COMMIT] = "commit", [LIFECYCLE_ABANDON] = "abandon", [LIFECYCLE_ADOPT] = "adopt",
-	[LIFECYCLE_DRAIN] = "drain", [LIFECYCLE_CHANGE_DONE] = "done", [LIFECYCLE_CHANGE_FAILED] = "failed",
-	[LIFECYCLE_CRASH_LOOP] = "loop", [LIFECYCLE_EXIT] = "exit",
+	[LIFECYCLE_SPAWN] = "spawn",
+	[LIFECYCLE_KILL] = "kill",
+	[LIFECYCLE_COMPILE] = "compile",
+	[LIFECYCLE_ABORT_COMPILE] = "abort",
+	[LIFECYCLE_GATHER] = "gather",
+	[LIFECYCLE_WELCOME] = "welcome",
+	[LIFECYCLE_LINK] = "link",
+	[LIFECYCLE_PREPARE] = "prepare",
+	[LIFECYCLE_DECIDED] = "decided",
+	[LIFECYCLE_COMMIT] = "commit",
+	[LIFECYCLE_ABANDON] = "abandon",
+	[LIFECYCLE_ADOPT] = "adopt",
+	[LIFECYCLE_DRAIN] = "drain",
+	[LIFECYCLE_CHANGE_DONE] = "done",
+	[LIFECYCLE_CHANGE_FAILED] = "failed",
+	[LIFECYCLE_CRASH_LOOP] = "loop",
+	[LIFECYCLE_EXIT] = "exit",
 };
 
 /* ---- Scripts --------------------------------------------------------------------------------------- */
@@ -111,8 +122,8 @@ static void gather_actions(struct world *world, char *out, size_t size)
 			   action.what == LIFECYCLE_ABANDON || action.what == LIFECYCLE_GATHER) {
 			snprintf(peer, sizeof(peer), ":%d", (int)action.change);
 		}
-		len += (size_t)snprintf(out + len, size - len, "%s%s%s%s", len ? " " : "", whats[action.what],
-					name, peer);
+		len += (size_t)snprintf(out + len, size - len, "%s%s%s%s", len ? " " : "",
+					whats[action.what], name, peer);
 		assert_true(len < size);
 	}
 }
@@ -145,7 +156,8 @@ static void event(struct world *world, const char *line)
 	struct lifecycle_wants wants;
 
 	if (!strncmp(line, "change", 6))
-		lifecycle_change(world->life, !strcmp(rest, "data") ? LIFECYCLE_DATA : LIFECYCLE_COMPILE_FILE);
+		lifecycle_change(world->life,
+				 !strcmp(rest, "data") ? LIFECYCLE_DATA : LIFECYCLE_COMPILE_FILE);
 	else if (!strncmp(line, "compiled", 8))
 		parse_wants(rest, &wants), lifecycle_on_compiled(world->life, true, &wants);
 	else if (!strcmp(line, "broken"))
@@ -183,23 +195,30 @@ static void run(uint32_t slot_count, const struct step *steps)
 		event(&world, steps->event);
 		gather_actions(&world, actions, sizeof(actions));
 		if (strcmp(actions, steps->expected) != 0)
-			fail_msg("%s:\n  is     %s\n  should %s", steps->event, actions, steps->expected);
+			fail_msg("%s:\n  is     %s\n  should %s", steps->event, actions,
+				 steps->expected);
 	}
 	lifecycle_free(world.life);
 }
 
 #define START_ONE \
 	{ "change file", "compile:1" }, { "compiled worker", "spawn:worker0" }, \
-	{ "ready worker0", "welcome:worker0 prepare:worker0:1" }, \
-	{ "prepared worker0 1", "decided:1 commit:worker0:1" }, { "committed worker0 1", "done:1" }
+		{ "ready worker0", "welcome:worker0 prepare:worker0:1" }, \
+		{ "prepared worker0 1", "decided:1 commit:worker0:1" }, \
+	{ \
+		"committed worker0 1", "done:1" \
+	}
 
 #define START_TWO \
 	{ "change file", "compile:1" }, { "compiled worker", "spawn:worker0 spawn:worker1" }, \
-	{ "ready worker0", "welcome:worker0 prepare:worker0:1" }, \
-	{ "ready worker1", "welcome:worker1 prepare:worker1:1" }, { "prepared worker0 1", "" }, \
-	{ "prepared worker1 1", "decided:1 commit:worker0:1 commit:worker1:1" }, \
-	{ "committed worker0 1", "adopt:worker0:1+" }, \
-	{ "committed worker1 1", "adopt:worker0:1- done:1" }
+		{ "ready worker0", "welcome:worker0 prepare:worker0:1" }, \
+		{ "ready worker1", "welcome:worker1 prepare:worker1:1" }, \
+		{ "prepared worker0 1", "" }, \
+		{ "prepared worker1 1", "decided:1 commit:worker0:1 commit:worker1:1" }, \
+		{ "committed worker0 1", "adopt:worker0:1+" }, \
+	{ \
+		"committed worker1 1", "adopt:worker0:1- done:1" \
+	}
 
 static void test_start(void **state)
 {
@@ -211,8 +230,10 @@ static void test_start(void **state)
 
 static void test_start_broken(void **state)
 {
-	static const struct step steps[] = { { "change file", "compile:1" }, { "broken", "failed:1" },
-					     { "stop 0", "exit" }, { NULL, NULL } };
+	static const struct step steps[] = { { "change file", "compile:1" },
+					     { "broken", "failed:1" },
+					     { "stop 0", "exit" },
+					     { NULL, NULL } };
 
 	(void)state;
 	run(1, steps);
@@ -223,7 +244,8 @@ static void test_start_with_helpers(void **state)
 {
 	static const struct step steps[] = {
 		{ "change file", "compile:1" },
-		{ "compiled worker,keyholder,vault!", "spawn:worker0 spawn:keyholder0 spawn:vault0" },
+		{ "compiled worker,keyholder,vault!",
+		  "spawn:worker0 spawn:keyholder0 spawn:vault0" },
 		{ "ready worker0", "welcome:worker0" },
 		{ "ready vault0", "welcome:vault0 gather:vault0:1" },
 		{ "exited vault0", "spawn:vault0" },
@@ -240,8 +262,8 @@ static void test_start_with_helpers(void **state)
 		{ "committed keyholder0 1", "done:1" },
 		/* A new life of either end brings a new channel. */
 		{ "exited keyholder0", "spawn:keyholder0" },
-		{ "ready keyholder0",
-		  "welcome:keyholder0 link:worker0:keyholder0 link:keyholder0:vault0 prepare:keyholder0:1" },
+		{ "ready keyholder0", "welcome:keyholder0 link:worker0:keyholder0 "
+				      "link:keyholder0:vault0 prepare:keyholder0:1" },
 		{ "prepared keyholder0 1", "commit:keyholder0:1" },
 		{ "committed keyholder0 1", "" },
 		{ "exited vault0", "" },
@@ -280,15 +302,26 @@ static void test_hang(void **state)
 {
 	static const struct step steps[] = {
 		START_TWO,
-		{ "wait 500", "" }, { "beat worker0", "" }, { "wait 500", "" }, { "beat worker0", "" },
-		{ "wait 500", "" }, { "beat worker0", "" }, { "wait 499", "" },
+		{ "wait 500", "" },
+		{ "beat worker0", "" },
+		{ "wait 500", "" },
+		{ "beat worker0", "" },
+		{ "wait 500", "" },
+		{ "beat worker0", "" },
+		{ "wait 499", "" },
 		{ "wait 1", "kill:worker1 adopt:worker0:1+" },
 		{ "exited worker1", "spawn:worker1" },
 		/* The supervisor itself was stopped for a minute: nobody else is to blame. */
-		{ "beat worker0", "" }, { "wait 4999", "" }, { "beat worker0", "" },
+		{ "beat worker0", "" },
+		{ "wait 4999", "" },
+		{ "beat worker0", "" },
 		/* And who never gets ready is ended too. */
-		{ "exited worker1", "" }, { "wait 100", "spawn:worker1" }, { "wait 4500", "" },
-		{ "beat worker0", "" }, { "wait 499", "" }, { "wait 1", "kill:worker1" },
+		{ "exited worker1", "" },
+		{ "wait 100", "spawn:worker1" },
+		{ "wait 4500", "" },
+		{ "beat worker0", "" },
+		{ "wait 499", "" },
+		{ "wait 1", "kill:worker1" },
 		{ NULL, NULL },
 	};
 
@@ -301,17 +334,31 @@ static void test_back_off(void **state)
 	static const struct step steps[] = {
 		START_ONE,
 		{ "exited worker0", "spawn:worker0" },
-		{ "exited worker0", "" }, { "wait 99", "" }, { "wait 1", "spawn:worker0" },
-		{ "exited worker0", "" }, { "wait 200", "spawn:worker0" },
-		{ "exited worker0", "" }, { "wait 399", "" }, { "wait 1", "spawn:worker0" },
-		{ "exited worker0", "loop:worker0" }, { "wait 800", "spawn:worker0" },
-		{ "exited worker0", "" }, { "wait 1600", "spawn:worker0" },
-		{ "exited worker0", "" }, { "wait 3200", "spawn:worker0" },
-		{ "exited worker0", "" }, { "wait 6400", "spawn:worker0" },
-		{ "exited worker0", "" }, { "wait 9999", "" }, { "wait 1", "spawn:worker0" },
-		{ "exited worker0", "" }, { "wait 9999", "" }, { "wait 1", "spawn:worker0" },
+		{ "exited worker0", "" },
+		{ "wait 99", "" },
+		{ "wait 1", "spawn:worker0" },
+		{ "exited worker0", "" },
+		{ "wait 200", "spawn:worker0" },
+		{ "exited worker0", "" },
+		{ "wait 399", "" },
+		{ "wait 1", "spawn:worker0" },
+		{ "exited worker0", "loop:worker0" },
+		{ "wait 800", "spawn:worker0" },
+		{ "exited worker0", "" },
+		{ "wait 1600", "spawn:worker0" },
+		{ "exited worker0", "" },
+		{ "wait 3200", "spawn:worker0" },
+		{ "exited worker0", "" },
+		{ "wait 6400", "spawn:worker0" },
+		{ "exited worker0", "" },
+		{ "wait 9999", "" },
+		{ "wait 1", "spawn:worker0" },
+		{ "exited worker0", "" },
+		{ "wait 9999", "" },
+		{ "wait 1", "spawn:worker0" },
 		{ "ready worker0", "welcome:worker0 prepare:worker0:1" },
-		{ "beat worker0", "" }, { "wait 10000", "" },
+		{ "beat worker0", "" },
+		{ "wait 10000", "" },
 		{ "exited worker0", "spawn:worker0" },
 		{ NULL, NULL },
 	};
@@ -347,11 +394,15 @@ static void test_change_latest_wins(void **state)
 	static const struct step steps[] = {
 		START_ONE,
 		{ "change file", "compile:2" },
-		{ "change data", "" }, { "change file", "" }, { "change data", "" },
+		{ "change data", "" },
+		{ "change file", "" },
+		{ "change data", "" },
 		{ "compiled worker", "prepare:worker0:2" },
 		{ "prepared worker0 2", "decided:2 commit:worker0:2" },
 		{ "committed worker0 2", "done:2 compile:3" },
-		{ "wait 500", "" }, { "beat worker0", "" }, { "wait 29500", "abort:3 failed:3" },
+		{ "wait 500", "" },
+		{ "beat worker0", "" },
+		{ "wait 29500", "abort:3 failed:3" },
 		{ NULL, NULL },
 	};
 
@@ -381,7 +432,8 @@ static void test_death_while_changing(void **state)
 		START_ONE,
 		{ "change file", "compile:2" },
 		{ "compiled worker,files", "spawn:files0 prepare:worker0:2" },
-		{ "exited files0", "spawn:files0" }, { "exited files0", "" },
+		{ "exited files0", "spawn:files0" },
+		{ "exited files0", "" },
 		{ "wait 100", "spawn:files0" },
 		{ "exited files0", "abandon:worker0:2 failed:2" },
 		{ NULL, NULL },
@@ -401,8 +453,10 @@ static void test_replaced_helper(void **state)
 		{ "ready worker0", "welcome:worker0 prepare:worker0:1" },
 		{ "ready files0", "welcome:files0 prepare:files0:1" },
 		{ "prepared worker0 1", "" },
-		{ "prepared files0 1", "decided:1 link:worker0:files0 commit:worker0:1 commit:files0:1" },
-		{ "committed worker0 1", "" }, { "committed files0 1", "done:1" },
+		{ "prepared files0 1",
+		  "decided:1 link:worker0:files0 commit:worker0:1 commit:files0:1" },
+		{ "committed worker0 1", "" },
+		{ "committed files0 1", "done:1" },
 		{ "change file", "compile:2" },
 		{ "compiled worker,files:2", "spawn:files0 prepare:worker0:2" },
 		{ "prepared worker0 2", "" },
@@ -425,7 +479,8 @@ static void test_stop(void **state)
 		START_TWO,
 		{ "change file", "compile:2" },
 		{ "stop 30000", "abort:2 failed:2 drain:worker0 drain:worker1" },
-		{ "exited worker0-", "" }, { "exited worker1-", "exit" },
+		{ "exited worker0-", "" },
+		{ "exited worker1-", "exit" },
 		{ NULL, NULL },
 	};
 	static const struct step order[] = {
@@ -497,8 +552,10 @@ static void answer_one(struct random_world *random)
 	size_t at = (size_t)next_random(random, random->count);
 	struct pending pending;
 	const struct lifecycle_process *process;
-	struct lifecycle_wants wants = { .wanted = { [IPC_WORKER] = true, [IPC_KEYHOLDER] = true,
-						     [IPC_VAULT] = true, [IPC_FILES] = true } };
+	struct lifecycle_wants wants = { .wanted = { [IPC_WORKER] = true,
+						     [IPC_KEYHOLDER] = true,
+						     [IPC_VAULT] = true,
+						     [IPC_FILES] = true } };
 
 	for (size_t i = 0; i < at; i++) {
 		if (random->pending[i].action.process == random->pending[at].action.process)
@@ -524,11 +581,14 @@ static void answer_one(struct random_world *random)
 		lifecycle_on_gathered(random->world.life, next_random(random, 8) != 0);
 	else if (pending.action.what == LIFECYCLE_PREPARE && next_random(random, 16) == 0 &&
 		 pending.action.change != lifecycle_running(random->world.life))
-		lifecycle_on_refused(random->world.life, pending.action.process, pending.action.change);
+		lifecycle_on_refused(random->world.life, pending.action.process,
+				     pending.action.change);
 	else if (pending.action.what == LIFECYCLE_PREPARE)
-		lifecycle_on_prepared(random->world.life, pending.action.process, pending.action.change);
+		lifecycle_on_prepared(random->world.life, pending.action.process,
+				      pending.action.change);
 	else if (pending.action.what == LIFECYCLE_COMMIT)
-		lifecycle_on_committed(random->world.life, pending.action.process, pending.action.change);
+		lifecycle_on_committed(random->world.life, pending.action.process,
+				       pending.action.change);
 }
 
 static void beat_all(struct random_world *random)
@@ -570,8 +630,9 @@ static void assert_at_rest(struct random_world *random)
 						  rules[kind].per_slot ? process->slot : 0);
 
 			if (rules[process->kind].links & 1U << kind)
-				assert_int_equal(process->linked[kind],
-						 lifecycle_process_at(life, (uint32_t)peer)->instance);
+				assert_int_equal(
+					process->linked[kind],
+					lifecycle_process_at(life, (uint32_t)peer)->instance);
 		}
 	}
 	assert_int_equal(workers, lifecycle_running(life) ? 3 : 0);
@@ -584,7 +645,8 @@ static void test_random_orders(void **state)
 	for (uint64_t seed = 1; seed <= 300; seed++) {
 		struct random_world random = { .world = { .now_ns = 1000 * MS }, .seed = seed };
 
-		assert_int_equal(lifecycle_new(rules, 3, random.world.now_ns, &random.world.life), 0);
+		assert_int_equal(lifecycle_new(rules, 3, random.world.now_ns, &random.world.life),
+				 0);
 		for (int step = 0; step < 300; step++) {
 			uint32_t victim = (uint32_t)next_random(&random, 20);
 			const struct lifecycle_process *process =
@@ -592,7 +654,8 @@ static void test_random_orders(void **state)
 
 			if (next_random(&random, 40) == 0)
 				lifecycle_change(random.world.life,
-						 lifecycle_running(random.world.life) && next_random(&random, 2)
+						 lifecycle_running(random.world.life) &&
+								 next_random(&random, 2)
 							 ? LIFECYCLE_DATA
 							 : LIFECYCLE_COMPILE_FILE);
 			if (next_random(&random, 30) == 0 && process && lifecycle_is_alive(process))

@@ -146,8 +146,7 @@ static void test_environment_and_signals(void **state)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	said = child_says("exec tr '\\t' ' ' < /proc/self/status", NULL, 0, NULL, buf,
-			  sizeof(buf));
+	said = child_says("exec tr '\\t' ' ' < /proc/self/status", NULL, 0, NULL, buf, sizeof(buf));
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	assert_true(span_find(said, SPAN("SigBlk: 0000000000000000")) < said.len);
 	assert_true(span_find(said, SPAN("SigIgn: 0000000000000000")) < said.len);

@@ -80,10 +80,12 @@ static void turns(struct proc_self *self, uint32_t duration_ms)
 	} while (os_now_ns() < until_ns);
 }
 
-static void deliver(struct proc_self *self, enum ipc_number number, const void *body, struct span tail, int first,
-		    int second)
+static void deliver(struct proc_self *self, enum ipc_number number, const void *body,
+		    struct span tail, int first, int second)
 {
-	struct ipc_message message = { .number = number, .body = body, .tail = tail,
+	struct ipc_message message = { .number = number,
+				       .body = body,
+				       .tail = tail,
 				       .descriptors = { first, second, -1, -1 },
 				       .descriptor_count = (first >= 0) + (second >= 0) };
 
@@ -95,7 +97,8 @@ static int open_append(struct proc_self *self, const char *name)
 {
 	int fd;
 
-	assert_int_equal(os_open(self->folder_fd, name, OS_OPEN_WRITE | OS_OPEN_APPEND | OS_OPEN_CREATE, 0600, &fd),
+	assert_int_equal(os_open(self->folder_fd, name,
+				 OS_OPEN_WRITE | OS_OPEN_APPEND | OS_OPEN_CREATE, 0600, &fd),
 			 0);
 	return fd;
 }
@@ -104,10 +107,12 @@ static void set_file(struct proc_self *self, uint32_t which, const char *name)
 {
 	struct ipc_log_file body = { .which = which, .target = SNAPSHOT_LOG_FILE };
 
-	deliver(self, IPC_MESSAGE_log_file, &body, span_str(name), open_append(self, name), dup(self->folder_fd));
+	deliver(self, IPC_MESSAGE_log_file, &body, span_str(name), open_append(self, name),
+		dup(self->folder_fd));
 }
 
-static void set_target(struct proc_self *self, uint32_t which, enum snapshot_log_target target, int fd)
+static void set_target(struct proc_self *self, uint32_t which, enum snapshot_log_target target,
+		       int fd)
 {
 	struct ipc_log_file body = { .which = which, .target = target };
 
@@ -127,7 +132,8 @@ static bool put_number(struct proc_self *self, enum telemetry_ring_kind kind, un
 {
 	char line[128];
 
-	snprintf(line, sizeof(line), "%u %s\n", number, "a line of about as many bytes as one of the access log");
+	snprintf(line, sizeof(line), "%u %s\n", number,
+		 "a line of about as many bytes as one of the access log");
 	return put(self, kind, line);
 }
 
@@ -149,16 +155,21 @@ static int setup(void **state)
 
 	snprintf(self->folder, sizeof(self->folder), "/tmp/log-test-XXXXXX");
 	assert_non_null(mkdtemp(self->folder));
-	assert_int_equal(os_open(OS_FOLDER_CURRENT, self->folder, OS_OPEN_HANDLE | OS_OPEN_FOLDER, 0,
-				 &self->folder_fd), 0);
+	assert_int_equal(os_open(OS_FOLDER_CURRENT, self->folder, OS_OPEN_HANDLE | OS_OPEN_FOLDER,
+				 0, &self->folder_fd),
+			 0);
 	assert_int_equal(os_loop_new(&self->loop), 0);
 	assert_int_equal(os_packet_pair(pair), 0);
-	assert_int_equal(ipc_channel_open(&self->channel, self->loop, pair[0], IPC_LOG, IPC_SUPERVISOR), 0);
-	assert_int_equal(ipc_channel_open(&self->supervisor, NULL, pair[1], IPC_SUPERVISOR, IPC_LOG), 0);
+	assert_int_equal(
+		ipc_channel_open(&self->channel, self->loop, pair[0], IPC_LOG, IPC_SUPERVISOR), 0);
+	assert_int_equal(
+		ipc_channel_open(&self->supervisor, NULL, pair[1], IPC_SUPERVISOR, IPC_LOG), 0);
 	self->range = calloc(1, IPC_RANGE_SIZE);
 	self->state = calloc(1, proc_log.state_size);
 	assert_int_equal(os_memory_new("ring", sizeof(struct telemetry_ring), &self->ring_fd), 0);
-	assert_int_equal(os_memory_map(self->ring_fd, sizeof(struct telemetry_ring), NULL, OS_MAP_WRITE, &memory), 0);
+	assert_int_equal(os_memory_map(self->ring_fd, sizeof(struct telemetry_ring), NULL,
+				       OS_MAP_WRITE, &memory),
+			 0);
 	self->ring = memory;
 	assert_int_equal(os_event_new(&self->event), 0);
 	message.descriptors[0] = dup(self->ring_fd);
@@ -213,7 +224,8 @@ static size_t count_numbers(struct span text, uint8_t *seen, size_t max)
 		if (!line.len)
 			continue;
 		assert_true(span_ends_with(line, SPAN("bytes as one of the access log")));
-		assert_true(parse_u64(span_first(line, span_find_byte(line, ' ')), max - 1, &number));
+		assert_true(
+			parse_u64(span_first(line, span_find_byte(line, ' ')), max - 1, &number));
 		assert_int_equal(seen[number], 0);
 		seen[number] = 1;
 		count++;
@@ -236,11 +248,14 @@ static void test_each_to_its_target(void **state)
 	put(self, TELEMETRY_RING_EVENT, "event\n");
 	put(self, TELEMETRY_RING_ACCESS, "sec\033ond\n");
 	turns(self, 20);
-	deliver(self, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } }, SPAN("of the\nsupervisor\n"), -1, -1);
-	deliver(self, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } }, SPAN("bare"), -1, -1);
+	deliver(self, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } },
+		SPAN("of the\nsupervisor\n"), -1, -1);
+	deliver(self, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } }, SPAN("bare"), -1,
+		-1);
 	turns(self, 20);
 	assert_true(span_equal(content(self, &arena, "access"), SPAN("first\nsec?ond\n")));
-	assert_true(span_equal(content(self, &arena, "events"), SPAN("event\nof the?supervisor\nbare\n")));
+	assert_true(span_equal(content(self, &arena, "events"),
+			       SPAN("event\nof the?supervisor\nbare\n")));
 	/* Asleep: it must be woken, and is. */
 	turns(self, 50);
 	assert_int_equal(telemetry_ring_write(self->ring, TELEMETRY_RING_ACCESS, SPAN("third\n")),
@@ -277,7 +292,8 @@ static void test_rotation(void **state)
 	while (next < LINES) {
 		struct ipc_message message;
 
-		for (int i = 0; i < 200 && next < LINES && put_number(self, TELEMETRY_RING_ACCESS, next); i++)
+		for (int i = 0;
+		     i < 200 && next < LINES && put_number(self, TELEMETRY_RING_ACCESS, next); i++)
 			next++;
 		turns(self, 0);
 		if (next % 20000 < 200 && files < 3 && next / 20000 == files) {
@@ -288,7 +304,8 @@ static void test_rotation(void **state)
 		}
 		if (ipc_wait(&self->supervisor, 0, &message) == 0) {
 			assert_int_equal(message.number, IPC_MESSAGE_log_reopen);
-			assert_int_equal(((const struct ipc_log_reopen *)message.body)->which, ACCESS);
+			assert_int_equal(((const struct ipc_log_reopen *)message.body)->which,
+					 ACCESS);
 			asked++;
 			ipc_message_done(&message);
 			put_number(self, TELEMETRY_RING_ACCESS, next++);
@@ -443,7 +460,8 @@ static void test_broken_ring_and_new_ring(void **state)
 	deliver(self, IPC_MESSAGE_grant, &grant, SPAN_NONE, dup(self->ring_fd), dup(self->event));
 	put(self, TELEMETRY_RING_ACCESS, "after birth\n");
 	turns(self, 20);
-	assert_true(span_equal(content(self, &arena, "access"), SPAN("after\nbefore birth\nafter birth\n")));
+	assert_true(span_equal(content(self, &arena, "access"),
+			       SPAN("after\nbefore birth\nafter birth\n")));
 	/* A worker's last lines, and nobody wakes the log for them. */
 	put(self, TELEMETRY_RING_ACCESS, "last\n");
 	proc_log.unlinked(self->state, self, IPC_WORKER, 0);
@@ -457,8 +475,9 @@ static void test_broken_ring_and_new_ring(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_each_to_its_target), TEST(test_rotation),   TEST(test_slow_pipe),
-		TEST(test_disk_full),	       TEST(test_begun_line), TEST(test_broken_ring_and_new_ring),
+		TEST(test_each_to_its_target), TEST(test_rotation),
+		TEST(test_slow_pipe),          TEST(test_disk_full),
+		TEST(test_begun_line),         TEST(test_broken_ring_and_new_ring),
 	};
 
 	if (os_start())

@@ -73,8 +73,10 @@ static void test_metrics(void **state)
 	assert_true(out.ok);
 	rest = writer_done(&out);
 	assert_true(span_find(rest, SPAN("\nportcullis_connections_total 1\n")) < rest.len);
-	assert_true(span_find(rest, SPAN("\nportcullis_ends_total{end=\"origin-refused\"} 1\n")) < rest.len);
-	assert_true(span_find(rest, SPAN("\nportcullis_limits_total{limit=\"header\"} 1\n")) < rest.len);
+	assert_true(span_find(rest, SPAN("\nportcullis_ends_total{end=\"origin-refused\"} 1\n")) <
+		    rest.len);
+	assert_true(span_find(rest, SPAN("\nportcullis_limits_total{limit=\"header\"} 1\n")) <
+		    rest.len);
 	assert_true(span_find(rest, SPAN("_seconds_bucket{le=\"0.000004\"} 3\n")) < rest.len);
 	assert_true(span_find(rest, SPAN("portcullis_request_seconds_count 5\n")) < rest.len);
 	while (span_cut(&rest, '\n', &line) && line.len)

@@ -197,12 +197,16 @@ static void test_access_json(void **state)
 	got = parsed(writer_done(&out), parsed_text, sizeof(parsed_text));
 	assert_true(span_equal(
 		got,
-		SPAN("time=2026-01-01T00:00:00.000000Z|client=192.0.2.7|client_port=40000|method=GET|"
-		     "host=localhost|path=/a b\"\n|query=x=1|protocol=HTTP/1.1|status=502|bytes_in=100|"
+		SPAN("time=2026-01-01T00:00:00.000000Z|client=192.0.2.7|client_port=40000|method="
+		     "GET|"
+		     "host=localhost|path=/a "
+		     "b\"\n|query=x=1|protocol=HTTP/1.1|status=502|bytes_in=100|"
 		     "bytes_out=1536|duration_ms=12.345|upstream=127.0.0.1:3000|upstream_ms=0.005|"
-		     "tls_version=TLSv1.3|tls_group=X25519MLKEM768|tls_cipher=TLS_AES_128_GCM_SHA256|"
+		     "tls_version=TLSv1.3|tls_group=X25519MLKEM768|tls_cipher=TLS_AES_128_GCM_"
+		     "SHA256|"
 		     "tls_resumed=true|user_agent=curl\x1b[31m <202e> \xff|referer=-|"
-		     "request_id=00000000000000ab0000000000000001|worker=3|end=origin-tls:expired|")));
+		     "request_id=00000000000000ab0000000000000001|worker=3|end=origin-tls:"
+		     "expired|")));
 
 	access = (struct telemetry_access){ 0 };
 	out = writer_of(line_text, sizeof(line_text));
@@ -299,10 +303,10 @@ static void test_access_combined(void **state)
 
 	(void)state;
 	telemetry_write_access_combined(&out, &access);
-	assert_true(span_equal(
-		writer_done(&out),
-		SPAN("192.0.2.7 - - [01/Jan/2026:00:00:00 +0000] \"GET /a b\\x22\\x0a?x=1 HTTP/1.1\" 502 1536 "
-		     "\"-\" \"curl\\x1b[31m \\xe2\\x80\\xae \\xff\"\n")));
+	assert_true(span_equal(writer_done(&out),
+			       SPAN("192.0.2.7 - - [01/Jan/2026:00:00:00 +0000] \"GET /a "
+				    "b\\x22\\x0a?x=1 HTTP/1.1\" 502 1536 "
+				    "\"-\" \"curl\\x1b[31m \\xe2\\x80\\xae \\xff\"\n")));
 }
 
 static const struct {
@@ -366,11 +370,13 @@ static void test_event(void **state)
 	assert_true(out.ok);
 	assert_true(span_equal(
 		parsed(writer_done(&out), parsed_text, sizeof(parsed_text)),
-		SPAN("timestamp=2026-01-01T00:00:00.000000Z|event_type=tls|src_ip=2001:db8::1|src_port=50000|"
+		SPAN("timestamp=2026-01-01T00:00:00.000000Z|event_type=tls|src_ip=2001:db8::1|src_"
+		     "port=50000|"
 		     "dest_ip=192.0.2.1|dest_port=443|proto=TCP|process=worker 0|"
 		     "message=no site has this \"name\"\r\n|tls=sni=www.example.com|alert=112||")));
 
-	event = (struct telemetry_event){ .type = TELEMETRY_EVENT_UPDATE, .message = SPAN("reloaded") };
+	event = (struct telemetry_event){ .type = TELEMETRY_EVENT_UPDATE,
+					  .message = SPAN("reloaded") };
 	out = writer_of(line_text, sizeof(line_text));
 	telemetry_write_event(&out, &event);
 	assert_true(span_equal(parsed(writer_done(&out), parsed_text, sizeof(parsed_text)),
@@ -384,8 +390,12 @@ static void test_event_long(void **state)
 	struct telemetry_pair pairs[TELEMETRY_PAIRS_MAX + 5];
 	struct span all = span_of(text, sizeof(text));
 	struct telemetry_event event = {
-		.source = all, .destination = all, .process = all, .message = all,
-		.pairs = pairs, .pair_count = ARRAY_LEN(pairs),
+		.source = all,
+		.destination = all,
+		.process = all,
+		.message = all,
+		.pairs = pairs,
+		.pair_count = ARRAY_LEN(pairs),
 	};
 	struct writer out = writer_of(line_text, sizeof(line_text));
 

@@ -59,11 +59,13 @@ static void test_wraps(void **state)
 		uint64_t burst = next_random(&random) % 24;
 
 		while (burst-- && written - read < ARRAY_LEN(lens)) {
-			uint64_t len = 1 + next_random(&random) % (burst % 4 ? 700 : TELEMETRY_LINE_MAX);
+			uint64_t len =
+				1 + next_random(&random) % (burst % 4 ? 700 : TELEMETRY_LINE_MAX);
 
 			memset(text, 'a' + (int)(written % 26), len);
 			text[len - 1] = '\n';
-			if (telemetry_ring_write(ring, TELEMETRY_RING_ACCESS, span_of(text, len)) == 0)
+			if (telemetry_ring_write(ring, TELEMETRY_RING_ACCESS, span_of(text, len)) ==
+			    0)
 				lens[written++ % ARRAY_LEN(lens)] = len;
 		}
 		for (burst = next_random(&random) % 24; burst && read < written; burst--, read++) {
@@ -131,7 +133,8 @@ static void test_hostile_line(void **state)
 	struct span line;
 
 	(void)state;
-	assert_int_equal(telemetry_ring_write(ring, TELEMETRY_RING_ACCESS, SPAN("a\nb\x1b[2J\0c")), 0);
+	assert_int_equal(telemetry_ring_write(ring, TELEMETRY_RING_ACCESS, SPAN("a\nb\x1b[2J\0c")),
+			 0);
 	assert_int_equal(telemetry_ring_read(ring, buf, &kind, &line), 0);
 	assert_true(span_equal(line, SPAN("a?b?[2J?\n")));
 	free(ring);
@@ -142,8 +145,19 @@ static void test_hostile_line(void **state)
 static void test_hostile_positions(void **state)
 {
 	static const uint64_t positions[] = {
-		0, 1, 7, 8, 9, 16, TELEMETRY_RING_BYTES - 8, TELEMETRY_RING_BYTES,
-		TELEMETRY_RING_BYTES + 8, UINT32_MAX, UINT64_MAX - 7, UINT64_MAX, UINT64_MAX / 2,
+		0,
+		1,
+		7,
+		8,
+		9,
+		16,
+		TELEMETRY_RING_BYTES - 8,
+		TELEMETRY_RING_BYTES,
+		TELEMETRY_RING_BYTES + 8,
+		UINT32_MAX,
+		UINT64_MAX - 7,
+		UINT64_MAX,
+		UINT64_MAX / 2,
 	};
 	struct telemetry_ring *ring = ring_new();
 	enum telemetry_ring_kind kind;
@@ -160,7 +174,9 @@ static void test_hostile_positions(void **state)
 			while (telemetry_ring_read(ring, buf, &kind, &line) != TELEMETRY_RING_EMPTY)
 				assert_true(++reads <= TELEMETRY_RING_BYTES / 16 + 1);
 			assert_true(telemetry_ring_is_empty(ring));
-			assert_int_equal(telemetry_ring_write(ring, TELEMETRY_RING_EVENT, SPAN("late\n")), 0);
+			assert_int_equal(
+				telemetry_ring_write(ring, TELEMETRY_RING_EVENT, SPAN("late\n")),
+				0);
 			assert_int_equal(telemetry_ring_read(ring, buf, &kind, &line), 0);
 			assert_true(span_equal(line, SPAN("late\n")));
 		}
@@ -180,7 +196,8 @@ static void test_hostile_noise(void **state)
 		uint64_t *words = (uint64_t *)(void *)ring->bytes;
 		int reads = 0, outcome;
 
-		for (size_t i = 0; i < TELEMETRY_RING_BYTES / 8; i += 1 + next_random(&random) % 64) {
+		for (size_t i = 0; i < TELEMETRY_RING_BYTES / 8;
+		     i += 1 + next_random(&random) % 64) {
 			words[i] = next_random(&random);
 			/* Half of them look right but for one field. */
 			if (words[i] & 1)
@@ -189,7 +206,8 @@ static void test_hostile_noise(void **state)
 		}
 		ring->tail = next_random(&random) & ~UINT64_C(7);
 		ring->head = ring->tail + next_random(&random) % (TELEMETRY_RING_BYTES + 4096);
-		while ((outcome = telemetry_ring_read(ring, buf, &kind, &line)) != TELEMETRY_RING_EMPTY) {
+		while ((outcome = telemetry_ring_read(ring, buf, &kind, &line)) !=
+		       TELEMETRY_RING_EMPTY) {
 			assert_true(++reads <= TELEMETRY_RING_BYTES / 16 + 1);
 			if (outcome == TELEMETRY_RING_BROKEN)
 				continue;
@@ -205,12 +223,9 @@ static void test_hostile_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_empty),
-		cmocka_unit_test(test_wraps),
-		cmocka_unit_test(test_full),
-		cmocka_unit_test(test_sleep),
-		cmocka_unit_test(test_hostile_line),
-		cmocka_unit_test(test_hostile_positions),
+		cmocka_unit_test(test_empty),         cmocka_unit_test(test_wraps),
+		cmocka_unit_test(test_full),          cmocka_unit_test(test_sleep),
+		cmocka_unit_test(test_hostile_line),  cmocka_unit_test(test_hostile_positions),
 		cmocka_unit_test(test_hostile_noise),
 	};
 

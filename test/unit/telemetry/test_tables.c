@@ -29,7 +29,8 @@ static void test_limits(void **state)
 		assert_true(row->status == 0 || (row->status >= 400 && row->status < 600));
 		for (size_t j = 0; j < i; j++)
 			assert_string_not_equal(row->name, telemetry_limits[j].name);
-		assert_true(span_equal(telemetry_limit_name((enum telemetry_limit)i), span_str(row->name)));
+		assert_true(span_equal(telemetry_limit_name((enum telemetry_limit)i),
+				       span_str(row->name)));
 	}
 }
 
