@@ -175,7 +175,8 @@ enum exchange_verdict {
 /* Numbers are those of ARCHITECTURE.md, 1-6 are a connection's. */
 #define EXCHANGE_STAGES(X) \
 	X(HEAD, head) \
-	X(ROUTE, route) X(FIREWALL, firewall) X(AUTH, auth) X(RULES_HEAD, rules_head) \
+	X(ROUTE, route) \
+	X(FIREWALL, firewall) X(AUTH, auth) X(RULES_HEAD, rules_head) \
 		X(REQUEST_PUMP, request_pump) X(DISPATCH, dispatch) \
 			X(RULES_RESPONSE, rules_response) X(SEND, send) X(RECORD, record)
 enum exchange_stage_index {

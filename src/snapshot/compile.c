@@ -223,8 +223,9 @@ static void compile_log(struct compiler *compiler, const struct conf_statement *
 		conf_nearest_offer(&nearest, span_str(names[i]));
 	}
 	if (log->target == SNAPSHOT_LOG_SYSLOG)
-		conf_warning_add(compiler->errors, target->word->place,
-				 "syslog is not written to in this version: nothing is logged here");
+		conf_warning_add(
+			compiler->errors, target->word->place,
+			"syslog is not written to in this version: nothing is logged here");
 	if (log->target == SNAPSHOT_LOG_FILE) {
 		/* A misspelt `stdout` would silently be a file. */
 		if (nearest.best.len)

@@ -319,8 +319,13 @@ void telemetry_write_access_short(struct writer *out, const struct telemetry_acc
 /* Row: id, name; as in Suricata's EVE. */
 #define TELEMETRY_EVENTS(X) \
 	X(ALERT, "alert") \
-	X(TLS, "tls") X(HTTP, "http") X(ANOMALY, "anomaly") X(BAN, "ban") \
-		X(CERTIFICATE, "certificate") X(UPDATE, "update") X(FLOW, "flow")
+	X(TLS, "tls") \
+	X(HTTP, "http") \
+	X(ANOMALY, "anomaly") \
+	X(BAN, "ban") \
+	X(CERTIFICATE, "certificate") \
+	X(UPDATE, "update") \
+	X(FLOW, "flow")
 enum telemetry_event_type {
 #define X(id, name) TELEMETRY_EVENT_##id,
 	TELEMETRY_EVENTS(X)
