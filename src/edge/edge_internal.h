@@ -176,9 +176,14 @@ enum exchange_verdict {
 #define EXCHANGE_STAGES(X) \
 	X(HEAD, head) \
 	X(ROUTE, route) \
-	X(FIREWALL, firewall) X(AUTH, auth) X(RULES_HEAD, rules_head) \
-		X(REQUEST_PUMP, request_pump) X(DISPATCH, dispatch) \
-			X(RULES_RESPONSE, rules_response) X(SEND, send) X(RECORD, record)
+	X(FIREWALL, firewall) \
+	X(AUTH, auth) \
+	X(RULES_HEAD, rules_head) \
+	X(REQUEST_PUMP, request_pump) \
+	X(DISPATCH, dispatch) \
+	X(RULES_RESPONSE, rules_response) \
+	X(SEND, send) \
+	X(RECORD, record)
 enum exchange_stage_index {
 #define X(upper, lower) EXCHANGE_STAGE_##upper,
 	EXCHANGE_STAGES(X)
