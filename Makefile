@@ -25,6 +25,7 @@ run: build ## serve over https://localhost, or with UPSTREAM=127.0.0.1:3000 in f
 
 test: deps-test build asan build-fuzz/configured ## everything that proves it; ends with a count
 	@ninja -C build-fuzz
+	@ninja -C build benchmarks
 	@$(PYTHON) test/run.py
 
 asan: deps build-asan/configured ## the build of the tests: sanitizers on, time can be moved
