@@ -9,6 +9,7 @@ enum {
 	QUEUE_BYTES_MAX = 1 << 20,
 	RECEIVE_BYTES = 128 * 1024, /* of a channel's batch of packets, where more than one fits */
 	BATCHES_PER_TURN = 4,       /* a peer that never stops sending must not hold the loop */
+	REST_MS = 100,
 };
 
 /* A message that waits: header, struct and tail behind one another. */
@@ -31,6 +32,7 @@ struct ipc_queue {
 	bool is_delivering;
 	size_t packet_size, batch;
 	char *buffer; /* batch * packet_size */
+	uint64_t rests_until_ns;
 	uint64_t second;
 	uint32_t counts[IPC_NUMBER_MAX + 1]; /* of this second, of rows with a rate */
 };
@@ -215,10 +217,25 @@ int ipc_send(struct ipc_channel *channel, enum ipc_number number, const void *bo
 	return queue_add(queue, &header, bytes, tail, descriptors, descriptor_count);
 }
 
+/* The kernel has no room for descriptors under way, or no memory. A try that fails tells the loop that the socket is
+ * writable (its buffer was given and taken back), so who tries at each such event would turn for ever. */
+static bool rests(const struct ipc_channel *channel)
+{
+	return channel->loop && os_loop_now_ns(channel->loop) < channel->queue->rests_until_ns;
+}
+
+static void rest(struct ipc_channel *channel)
+{
+	if (channel->loop)
+		channel->queue->rests_until_ns = os_loop_now_ns(channel->loop) + REST_MS * OS_MS;
+}
+
 void ipc_channel_flush(struct ipc_channel *channel)
 {
 	struct ipc_queue *queue = channel->queue;
 
+	if (queue && rests(channel))
+		return;
 	while (queue && !queue->is_gone && !list_is_empty(&queue->waiting)) {
 		struct os_packet_out packets[OS_PACKET_BATCH_MAX];
 		size_t count = 0;
@@ -237,8 +254,12 @@ void ipc_channel_flush(struct ipc_channel *channel)
 			};
 		}
 		sent = os_packet_send_many(queue->fd, packets, count);
-		if (sent == -EAGAIN || sent == -ETOOMANYREFS || sent == -ENOBUFS || sent == -ENOMEM)
+		if (sent == -EAGAIN)
 			break; /* a later flush, or the edge that says writable */
+		if (sent == -ETOOMANYREFS || sent == -ENOBUFS || sent == -ENOMEM) {
+			rest(channel);
+			return;
+		}
 		if (sent <= 0) {
 			queue->is_gone = true;
 			queue_clear(queue);

@@ -435,6 +435,8 @@ struct os_process_usage {
 				   process */
 };
 int os_process_usage(int pid, struct os_process_usage *ret_usage) MUST_CHECK;
+/* It runs, or waits for a core or a disk: it is neither asleep nor stopped. True where that cannot be read. */
+bool os_process_is_busy(int pid);
 int os_process_program_name(int pid, struct writer *out) MUST_CHECK; /* -ENOENT, -EACCES */
 void os_process_set_name(const char *name);   /* at most 15 bytes are shown */
 int os_process_priority(int nice) MUST_CHECK; /* 0..19 */
