@@ -207,6 +207,9 @@ int os_accept(int fd, int *ret_fd, struct os_address *ret_peer) MUST_CHECK;
 int os_connect(const struct os_address *address, int *ret_fd) MUST_CHECK;
 /* -ENOENT, -ECONNREFUSED */
 int os_connect_packets(int folder_fd, const char *name, int *ret_fd) MUST_CHECK;
+/* A unix datagram socket whose other end is `path`, as /dev/log. Each packet that is sent over it is one
+ * datagram; -EAGAIN while the other end's queue is full, -ECONNREFUSED or -ENOTCONN once it is gone. */
+int os_connect_datagrams(const char *path, int *ret_fd) MUST_CHECK;
 int os_socket_error(int fd) MUST_CHECK; /* 0 or -errno; reading clears it */
 int os_socket_local(int fd, struct os_address *ret_address) MUST_CHECK;
 int os_socket_peer(int fd, struct os_address *ret_address) MUST_CHECK;
@@ -325,6 +328,8 @@ int os_file_read_fd(int fd, size_t cap, struct arena *arena, struct span *ret_te
  * the folder. `name` has no slash. */
 int os_file_replace(int folder_fd, const char *name, struct span text, unsigned mode) MUST_CHECK;
 int os_file_truncate(int fd, uint64_t size) MUST_CHECK;
+/* Room on the disk for bytes to come; the size stays. -ENOSPC, -EDQUOT; -EOPNOTSUPP: it cannot say. */
+int os_file_reserve(int fd, uint64_t offset, uint64_t len) MUST_CHECK;
 int os_file_sync(int fd) MUST_CHECK;
 /* UINT32_MAX keeps; works on a handle */
 int os_file_owner(int fd, uint32_t uid, uint32_t gid) MUST_CHECK;

@@ -44,6 +44,8 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 		ok = false;
 	}
 	if (ok)
+		ok = logs_check(supervisor, plan);
+	if (ok)
 		ok = listeners_bind(supervisor, plan) == 0;
 	if (ok)
 		plan_wants(plan, &wants);
@@ -450,6 +452,8 @@ void change_ended(struct supervisor *supervisor, const struct lifecycle_action *
 	tell_ended(supervisor, action);
 	if (ok)
 		begin_serving(supervisor);
+	if (ok && action->request == LIFECYCLE_COMPILE_FILE)
+		origins_look(supervisor);
 	control_change_ended(supervisor, action->change, ok);
 	if (!ok && !supervisor->running && !lifecycle_is_stopping(supervisor->lifecycle)) {
 		if (!supervisor->exit_code)

@@ -634,7 +634,12 @@ static int send_logs(struct check *check)
 					     .flags = (uint32_t)logs[i]->target |
 						      (uint32_t)logs[i]->format << 8,
 					     .line = logs[i]->place.line };
-		int failed = check_send(check, IPC_MESSAGE_plan_row, &body, logs[i]->path, -1);
+		const struct snapshot_place *place = &logs[i]->place;
+		struct span tail =
+			arena_format(&check->arena, "%.*s%c%.*s:%u:%u", SPAN_ARG(logs[i]->path), 0,
+				     SPAN_ARG(place->file), place->line, place->column);
+		int failed = tail.ptr ? check_send(check, IPC_MESSAGE_plan_row, &body, tail, -1)
+				      : -ENOMEM;
 
 		if (failed)
 			return failed;

@@ -274,6 +274,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 	case IPC_MESSAGE_notice:
 		supervisor_say(supervisor, "%.*s", SPAN_ARG(message->tail));
 		return;
+	case IPC_MESSAGE_unanswered:
+		origins_on_unanswered(supervisor, message->body, message->tail);
+		return;
 	case IPC_MESSAGE_log_reopen:
 		logs_reopen(supervisor, child,
 			    ((const struct ipc_log_reopen *)message->body)->which);

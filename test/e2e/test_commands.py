@@ -7,7 +7,8 @@ import subprocess
 import pytest
 
 from client import get
-from gateway import ROOT, Gateway, free_port, is_sanitized, is_test_build, new_folder, program, run_command
+from gateway import ROOT, Gateway, free_port, is_sanitized, is_test_build, new_folder, program, run_command, wait_until
+from origin import Origin
 
 GOOD = 'portcullis 1\nlisten 127.0.0.1:{port} plain serve\nsite localhost { respond 200 "yes" }\n'
 
@@ -188,3 +189,42 @@ def test_port_of_another_program(folder):
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         assert f'pid {os.getpid()}' in run_command('run', '-c', path).stderr
     assert free_port()
+
+
+# ---- origins that are down
+
+def away(gateway, what=''):
+    return [line for line in gateway.stderr if 'nobody answers at' in line and what in line]
+
+
+def test_an_origin_that_is_down_is_a_warning():
+    """After `ready`, once, with its place; the others are not named."""
+    with Origin() as origin, Gateway('listen 127.0.0.1:{port} plain serve\nsite localhost {\n'
+                                     f'\tproxy 127.0.0.1:{origin.port} on /up\n\tproxy 127.0.0.1:{{port2}} unix:/nowhere.sock\n}}') as gateway:
+        down = f'127.0.0.1:{gateway.ports[1]}'
+        wait_until(lambda: len(away(gateway)) == 2, lambda: gateway.stderr)
+        said = away(gateway, down)[0]
+        assert re.search(rf'portcullis\.conf:6:8: warning: nobody answers at {down} \(the connection is refused\)', said), said
+        assert re.search(r'portcullis\.conf:6:\d+: .*unix:/nowhere\.sock', away(gateway, 'unix:')[0]), gateway.stderr
+        wait_until(lambda: any(down in e.get('message', '') for e in gateway.events), 'an event')
+        # A reload looks at what is new, and at nothing else.
+        gateway.reload_well('listen 127.0.0.1:{port} plain serve\nsite localhost { proxy 127.0.0.1:{port2} 127.0.0.1:{port3} }')
+        wait_until(lambda: away(gateway, f'127.0.0.1:{gateway.ports[2]}'), lambda: gateway.stderr)
+        assert len(away(gateway)) == 3
+        assert get(gateway.port).status == 502
+    assert not origin.requests
+
+
+def test_a_newcomer_is_told_that_nobody_is_there():
+    with Gateway(command=['proxy', '127.0.0.1:{port2}', '--listen', '127.0.0.1:{port}']) as gateway:
+        said = wait_until(lambda: away(gateway), lambda: gateway.stderr)
+        assert len(said) == 1 and re.search(rf'nobody answers at 127\.0\.0\.1:{gateway.ports[1]} yet \(the connection is refused\): '
+                                            r'start the application', said[0]), said
+        assert gateway.stdout[0].startswith('ready ')
+
+
+def test_many_origins_that_are_down_do_not_fill_the_screen():
+    names = ' '.join(f'127.0.0.{i}:1' for i in range(1, 31))
+    with Gateway(f'listen 127.0.0.1:{{port}} plain serve\nsite localhost {{ proxy {names} }}') as gateway:
+        wait_until(lambda: any('14 more origins do not answer' in line for line in gateway.stderr), lambda: gateway.stderr)
+        assert len(away(gateway)) == 16
