@@ -9,20 +9,31 @@
 
 /* ---- What stays over restarts ---------------------------------------------------------------------- */
 
+int range_new(int *ret_fd, struct ipc_range **ret_range)
+{
+	OS_AUTO_FD fd = -1;
+	void *range;
+	int err = os_memory_new("range", IPC_RANGE_SIZE, &fd);
+
+	if (!err)
+		err = os_memory_seal(fd, OS_SEAL_SIZE);
+	if (!err)
+		err = os_memory_map(fd, IPC_RANGE_SIZE, NULL, OS_MAP_WRITE, &range);
+	if (err < 0)
+		return err;
+	*ret_range = range;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
 static int child_init(struct supervisor *supervisor, struct child *child, uint32_t index)
 {
-	void *range;
-	int err = os_memory_new("range", IPC_RANGE_SIZE, &child->range_fd);
+	int err = range_new(&child->range_fd, &child->range);
 
 	child->supervisor = supervisor;
 	child->index = index;
-	if (!err)
-		err = os_memory_seal(child->range_fd, OS_SEAL_SIZE);
-	if (!err)
-		err = os_memory_map(child->range_fd, IPC_RANGE_SIZE, NULL, OS_MAP_WRITE, &range);
 	if (err < 0)
 		return err;
-	child->range = range;
 	err = os_memory_new("ring", sizeof(struct telemetry_ring), &child->ring_fd);
 	if (!err)
 		err = os_memory_seal(child->ring_fd, OS_SEAL_SIZE);
@@ -358,9 +369,11 @@ void child_spawn(struct supervisor *supervisor, struct child *child)
 
 	MUST(row && !child->process.pid);
 	clear_range(child->range, process->kind);
+	kept_take_counters(supervisor, child);
 	child->plan_sent = child->plan_committed = child->data_sent = child->data_committed = 0;
 	child->ready = (struct ipc_ready){ 0 };
 	child->started_wall_ns = (int64_t)os_wall_ns();
+	child->busy_ticks = 0;
 	err = child_start(row, process->slot, supervisor->loop, &child->process, &child->channel);
 	if (!err) {
 		child->watch = (struct os_watch){ .on_ready = on_end };
@@ -402,7 +415,7 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 		listeners_give(supervisor, child, false);
 		break;
 	case IPC_VAULT:
-		listeners_keep(supervisor, child);
+		kept_give(supervisor, child);
 		if (supervisor->running)
 			change_send_keys(child, supervisor->running, 0);
 		break;
@@ -418,6 +431,7 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 	case IPC_KIND_COUNT:
 		break;
 	}
+	kept_give_counters(supervisor, child);
 }
 
 void child_link(struct supervisor *supervisor, struct child *child, struct child *peer)

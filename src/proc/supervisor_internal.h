@@ -55,10 +55,10 @@ struct listener {
 	struct list link;
 	uint64_t id;
 	struct os_address address;
-	uint32_t flags; /* enum ipc_plan_listener_flag */
-	bool is_new;    /* of the plan under way: not given to anybody yet */
-	bool was_handed_back;
-	int fds[]; /* one per slot */
+	uint32_t flags;     /* enum ipc_plan_listener_flag */
+	bool is_new;        /* of the plan under way: not given to anybody yet */
+	bool is_held_by_us; /* by an earlier service of ours: that the address is taken is no fault */
+	int fds[];          /* one per slot */
 };
 
 /* What the vault of the supervisor before us handed back. */
@@ -82,6 +82,7 @@ struct child {
 	struct ipc_ready ready;
 	uint64_t plan_sent, plan_committed, data_sent, data_committed; /* change numbers */
 	int64_t started_wall_ns;
+	uint64_t busy_ticks; /* of its birth: at which it ran, or waited for a core or a disk */
 	int range_fd, ring_fd, ring_event;
 	struct ipc_range *range;
 };
@@ -105,6 +106,8 @@ struct supervisor {
 	uint32_t slot_count, child_count;
 	unsigned cpus[OS_CPU_MAX];
 	struct child *children;
+	struct ipc_range *range; /* its own: heartbeat and turns */
+	int range_fd;
 	uint64_t snapshot_base, nofile;
 	uint32_t gateway_id;
 	uint32_t place; /* the next of the snapshot's places */
@@ -158,6 +161,8 @@ void supervisor_child_name(const struct supervisor *supervisor, const struct chi
 			   struct writer *out);
 
 /* spawn.c */
+/* A range of shared memory, which only its process writes. */
+int range_new(int *ret_fd, struct ipc_range **ret_range) MUST_CHECK;
 int children_init(struct supervisor *supervisor) MUST_CHECK;
 void children_fini(struct supervisor *supervisor);
 /* A process of the table: channel is ours, `process` its own. slot is only used for its command line. */
@@ -196,8 +201,17 @@ void listeners_give(struct supervisor *supervisor, struct child *worker, bool on
 void listeners_keep(struct supervisor *supervisor, struct child *vault);
 void listeners_forget(struct supervisor *supervisor); /* the vault's copies */
 void listeners_print_ready(struct supervisor *supervisor);
-int listeners_rescue(struct supervisor *supervisor) MUST_CHECK;
 void listeners_close_all(struct supervisor *supervisor);
+
+/* kept.c: what outlives a supervisor in the vault: listeners, ticket keys, counters. */
+/* From the vault of the supervisor before us, if there is one: into supervisor->kept. */
+int kept_rescue(struct supervisor *supervisor) MUST_CHECK;
+int kept_take_listener(struct supervisor *supervisor, const char *name, uint32_t slot); /* or -1 */
+/* A first life goes on counting where that process of the earlier service was when we took over. */
+void kept_take_counters(struct supervisor *supervisor, struct child *child);
+void kept_drop(struct supervisor *supervisor);                      /* what nobody took */
+void kept_give(struct supervisor *supervisor, struct child *vault); /* all, to a newborn vault */
+void kept_give_counters(struct supervisor *supervisor, const struct child *child);
 
 /* state.c */
 /* Opens the state folder, takes the lock. 0, or a fault was told. */
@@ -205,6 +219,8 @@ int state_open(struct supervisor *supervisor, struct span statement) MUST_CHECK;
 int state_serve(struct supervisor *supervisor) MUST_CHECK; /* byte 0 and the lock file's text */
 void state_close(struct supervisor *supervisor);           /* a clean stop empties the file */
 int state_lock_reader(struct supervisor *supervisor, int *ret_fd) MUST_CHECK;
+/* An earlier service was killed while it served that address (as os_address_write() writes it). */
+bool state_was_served(const struct supervisor *supervisor, struct span address);
 bool state_is_same(const struct supervisor *supervisor, struct span statement);
 
 /* control.c */

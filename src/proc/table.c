@@ -121,3 +121,28 @@ const struct proc_row *proc_row_by_name(struct span name)
 	}
 	return NULL;
 }
+
+struct os_sandbox proc_row_sandbox(const struct proc_row *row, const struct ipc_birth *birth,
+				   bool is_closed, struct os_limit_value limits[PROC_LIMITS_MAX])
+{
+	struct os_sandbox sandbox = {
+		.name = row->name,
+		.uid = birth->uid,
+		.gid = birth->gid,
+		.calls = is_closed ? row->closed_calls : row->calls,
+		.capabilities = is_closed ? 0 : row->capabilities,
+		.may_connect = row->may_connect,
+		.limits = limits,
+		.limit_count = row->limit_count,
+	};
+
+	/* A job with two sandboxes gives up its user with the second. */
+	if (row->closed_calls && !is_closed)
+		sandbox.uid = sandbox.gid = OS_KEEP_ID;
+	for (size_t i = 0; i < row->limit_count; i++) {
+		limits[i] = row->limits[i];
+		if (limits[i].limit == OS_LIMIT_OPEN_FILES && !limits[i].value)
+			limits[i].value = birth->nofile;
+	}
+	return sandbox;
+}

@@ -1,0 +1,257 @@
+"""Isolation, shown on the running program: where no key is, and what each process is and holds."""
+import contextlib
+import glob
+import os
+import pwd
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from client import Client, get, tls_context
+from gateway import SOAK, Gateway, new_folder, program, wait_until
+from origin import Origin
+from keyscan import Key, Scan, scanner, write_pieces
+
+KEYS = [('P-256', 88), ('P-384', 6), ('RSA-2048', 6)] if not SOAK else [('P-256', 50), ('P-384', 10), ('RSA-2048', 40)]
+HIDDEN, LOCKED = 1, 2  # enum os_secret_kind
+
+
+# ---- (a) No key but in vault and keyholder ------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def keys():
+    scanner()
+    folder = new_folder()
+    made = [Key(folder, f'{kind.lower()}-{i}.test', kind) for kind, count in KEYS for i in range(count)]
+    assert len(made) == 100
+    write_pieces(f'{folder}/pieces', made)
+    yield made
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope='module')
+def pieces(keys):
+    return os.path.dirname(keys[0].key) + '/pieces'
+
+
+def sites(keys, handler='respond 200 "here"'):
+    text = 'listen 127.0.0.1:{port}\n'
+    for key in keys:
+        text += f'site {key.name} {{ certificate file {key.certificate} {key.key}; {handler} }}\n'
+    return text
+
+
+def shake_hands(gateway, keys, times=2):
+    """With every key, in both versions of TLS."""
+    contexts = [tls_context(), tls_context()]
+    contexts[1].maximum_version = contexts[1].minimum_version.TLSv1_2
+    for i in range(times):
+        for key in keys:
+            with Client(gateway.port, contexts[i % 2], key.name) as client:
+                assert client.get('/').status == 200
+
+
+def secret_memory(gateway):
+    return {row['secret_memory'] for row in gateway.status() if row['process'] == 'keyholder'}
+
+
+def others(gateway):
+    """Every process that must hold no key, by name."""
+    found = {name: pid for name, pid in gateway.roles().items() if not re.match('vault|keyholder', name)}
+    return {'supervisor': gateway.process.pid, **found}
+
+
+def test_no_key_in_the_memory_of_others(keys, pieces):
+    with Gateway(sites(keys)) as gateway:
+        shake_hands(gateway, keys)
+        assert gateway.counter('signatures') >= 2 * len(keys)
+        scanned = {name: Scan(pieces, pid) for name, pid in others(gateway).items()}
+        assert {'supervisor', 'worker 0', 'files', 'log'} <= set(scanned)
+        for name, scan in scanned.items():
+            assert scan.hits == 0, f'{name}: {scan.text}'
+            assert scan.read > 1 << 20 and scan.refused == 0, f'{name}: {scan.text}'
+            # The heap, the stack and the shared memory are among what was read.
+            assert scan.read_of('[stack]') and scan.read_of('memfd:'), f'{name}: {scan.text}'
+        # Nothing was looked for in vain: the vault has them in ordinary memory, keyholders where nobody reads.
+        vault = Scan(pieces, gateway.pid('vault'))
+        assert vault.hits >= len(keys)
+        for pid in gateway.pids('keyholder'):
+            keyholder = Scan(pieces, pid)
+            if secret_memory(gateway) == {HIDDEN}:
+                assert keyholder.refused > 64 << 10 and keyholder.read > 1 << 20
+
+
+def test_no_key_in_the_check(keys, pieces):
+    """The job that opens the key files: stopped at some instant of each of its lives, and read."""
+    with Gateway(sites(keys)) as gateway:
+        seen = 0
+        for i in range(10):
+            reload = subprocess.Popen([program(), 'reload', '-c', gateway.config], env=gateway.env, stdout=subprocess.DEVNULL)
+            job = wait_until(lambda: [p.pid for p in gateway.children() if p.command.startswith('portcullis check')], 'a check', every=0.001)
+            time.sleep(i * 0.01)
+            with contextlib.suppress(OSError):
+                os.kill(job[0], signal.SIGSTOP)
+                with contextlib.suppress(AssertionError):  # it was over already
+                    scan = Scan(pieces, job[0])
+                    assert scan.hits == 0, scan.text
+                    seen += 1
+                os.kill(job[0], signal.SIGCONT)
+            assert reload.wait(60) == 0
+        assert seen >= 3
+
+
+def test_a_key_in_a_worker_would_be_found(keys, pieces):
+    """The control of the scan: a client sends a key as a body, and the origin does not take it."""
+    held = []
+
+    def behave(exchange):
+        held.append(exchange)
+        time.sleep(60)
+        return False
+
+    with Origin(behave) as origin, Gateway('listen 127.0.0.1:{port}\nsite localhost { proxy 127.0.0.1:%d }\n' % origin.port) as gateway:
+        with Client(gateway.port, tls_context()) as client:
+            client.send(b'POST /held HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n')
+            body = b''.join(key.der for key in keys)
+            client.socket.settimeout(0.5)
+            with contextlib.suppress(OSError):
+                for _ in range(3000000 // len(body)):
+                    client.socket.sendall(body)
+            assert any(Scan(pieces, pid).hits for pid in gateway.pids('worker'))
+            held[0].connection.close()
+
+
+WITHOUT_HIDDEN_MEMORY = '''
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def code(op, jt, jf, k): return struct.pack('=HBBI', op, jt, jf, k)
+program = code(0x20, 0, 0, 0) + code(0x15, 0, 1, 447) + code(6, 0, 0, 0x00050000 | 38) + code(6, 0, 0, 0x7fff0000)
+memory = ctypes.create_string_buffer(program)
+filter = ctypes.create_string_buffer(struct.pack('=HxxxxxxQ', 4, ctypes.addressof(memory)))
+assert libc.prctl(22, 2, filter, 0, 0) == 0, ctypes.get_errno()
+os.execv(sys.argv[1], sys.argv[1:])
+'''
+
+
+def test_a_key_in_locked_memory_would_be_found(keys, pieces):
+    """The other control: a kernel without memfd_secret (a filter says so), where keyholders fall back to mlock."""
+    few = keys[:4] + keys[-2:]
+    with Gateway(sites(few), prefix=[sys.executable, '-c', WITHOUT_HIDDEN_MEMORY]) as gateway:
+        shake_hands(gateway, few, times=6)
+        scans = [Scan(pieces, pid) for pid in gateway.pids('keyholder')]
+        assert secret_memory(gateway) == {LOCKED}
+        assert sum(scan.hits for scan in scans) >= 1 and not any(scan.refused for scan in scans)
+        for name, pid in others(gateway).items():
+            assert Scan(pieces, pid).hits == 0, name
+
+
+def has_core(folder):
+    return [name for name in os.listdir(folder) if name.startswith('core')]
+
+
+def test_no_core_is_written(keys):
+    """Not even where somebody raises the limit: it is not dumpable."""
+    folder = new_folder()
+    control = subprocess.run([sys.executable, '-c', 'import os; os.abort()'], cwd=folder, check=False, capture_output=True,
+                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2))
+    wrote = has_core(folder)
+    shutil.rmtree(folder)
+    assert control.returncode == -signal.SIGABRT
+    if not wrote:
+        pytest.skip('this machine writes no core into the current folder')
+    with Gateway(sites(keys[:2])) as gateway:
+        shake_hands(gateway, keys[:2])
+        for kind in ('worker', 'keyholder', 'vault', 'files', 'log'):
+            pid = gateway.pids(kind)[0]
+            resource.prlimit(pid, resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+            os.kill(pid, signal.SIGABRT)
+            wait_until(lambda k=kind, p=pid: gateway.pids(k) and p not in gateway.pids(k), f'{kind} to be replaced')
+            assert not has_core(gateway.folder) and not has_core(f'/proc/{gateway.process.pid}/cwd/')
+
+
+# ---- What each process is and holds -----------------------------------------------------------------------------
+
+def as_root():
+    return os.geteuid() == 0
+
+
+def status_of(pid):
+    with open(f'/proc/{pid}/status', encoding='utf-8') as file:
+        return dict(line.rstrip('\n').split(':\t', 1) for line in file if ':\t' in line)
+
+
+def sockets(pid):
+    """{inode: what it is} of the process's network namespace."""
+    found = {}
+    with open(f'/proc/{pid}/net/unix', encoding='utf-8') as file:
+        for line in list(file)[1:]:
+            words = line.split()
+            found[words[6]] = {'0005': 'channel'}.get(words[4], 'unix') + (' ' + words[7] if len(words) > 7 else '')
+    for table in ('tcp', 'tcp6'):
+        with contextlib.suppress(OSError), open(f'/proc/{pid}/net/{table}', encoding='utf-8') as file:
+            for line in list(file)[1:]:
+                words = line.split()
+                found[words[9]] = 'listener' if words[3] == '0A' else 'connection'
+    return found
+
+
+def what(pid, gateway):
+    """What the process holds: a sorted list of words. Descriptor 2 is the starter's standard error."""
+    inodes, found = sockets(pid), []
+    for path in glob.glob(f'/proc/{pid}/fd/*'):
+        number = os.path.basename(path)
+        with contextlib.suppress(FileNotFoundError):
+            name = os.readlink(path)
+            if number == '2':
+                continue
+            inode = re.match(r'socket:\[(\d+)\]', name)
+            if inode:
+                found.append(inodes.get(inode[1], 'socket of an unknown kind'))
+            elif name.startswith('/memfd:'):
+                found.append(re.match(r'/(memfd:[^ ]*)', name)[1])
+            else:
+                flags = int(re.search(r'flags:\s+(\d+)', open(f'/proc/{pid}/fdinfo/{number}', encoding='utf-8').read())[1], 8)
+                mode = 'handle ' if flags & os.O_PATH else {os.O_RDONLY: 'read ', os.O_WRONLY: 'write ', os.O_RDWR: ''}[flags & os.O_ACCMODE]
+                found.append(mode + name.replace(gateway.state, 'STATE').replace(gateway.folder, 'FOLDER'))
+    return sorted(found)
+
+
+COMMON = ['/dev/null', 'anon_inode:[eventpoll]', 'anon_inode:[eventfd]', 'channel', 'memfd:range', 'memfd:ring', 'read STATE/lock']
+HOLDS = {
+    'worker': COMMON + ['listener', 'connection', 'memfd:tickets'],
+    'keyholder': COMMON,
+    'vault': COMMON,
+    'files': COMMON,
+    'dialer': COMMON,
+    'log': COMMON,
+}
+TEXT = """listen 127.0.0.1:{port}
+log access {folder}/access.log
+site localhost {
+    files {folder}/root on /files/*
+    proxy 127.0.0.1:%d
+}
+"""
+
+
+def check_processes(gateway, uids):
+    found = {}
+    for name, pid in gateway.roles().items():
+        kind, status = name.split(' ')[0], status_of(pid)
+        assert status['Seccomp'] == '2' and status['NoNewPrivs'] == '1', name
+        for which in ('CapEff', 'CapPrm', 'CapInh', 'CapAmb') + (('CapBnd',) if as_root() else ()):
+            assert int(status[which], 16) == 0, f'{name}: {which} {status[which]}'
+        assert set(status['Uid'].split()) == {str(uids(kind))} and set(status['Gid'].split()) == {str(uids(kind))}, name
+        assert status['Groups'].strip() == '', f'{name}: groups {status["Groups"]}'
+        assert status['Threads'] == '1', name
+        # What is not dumpable belongs to root, and so does its folder of descriptors.
+        assert os.stat(f'/proc/{pid}/fd').st_uid == 0, f'{name} is dumpable'
+        found[name] = what(pid, gateway)
+    return found
