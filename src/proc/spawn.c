@@ -136,6 +136,10 @@ static void grant_roots(struct supervisor *supervisor, struct child *child)
 	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT, &cursor)))
 		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT, .id = row->row.id },
 		      row->tail, &row->fd, 1);
+	cursor = 0;
+	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT_LINK, &cursor)))
+		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT_LINK, .id = row->row.id },
+		      row->tail, &row->fd, 1);
 }
 
 static void grant_read_only(struct child *child, enum ipc_grant_kind what, int fd)
@@ -276,6 +280,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_unanswered:
 		origins_on_unanswered(supervisor, message->body, message->tail);
+		return;
+	case IPC_MESSAGE_root_news:
+		change_on_root_news(supervisor, child, message->body, message->tail);
 		return;
 	case IPC_MESSAGE_log_reopen:
 		logs_reopen(supervisor, child,
