@@ -11,9 +11,9 @@ import time
 import pytest
 
 from client import Client, Load, get, tls_context
-from gateway import Gateway, program, run_command, wait_until
+from gateway import Gateway, run_command, wait_until
+from mounts import Syslog, in_mounts, inside, own_dev
 from origin import Origin
-from syslog_daemon import Syslog, in_mounts, own_dev
 
 SITE = 'listen 127.0.0.1:{port} plain serve\nsite localhost { respond 200 "ok" }\n'
 
@@ -323,12 +323,6 @@ def test_a_start_on_a_full_disk(folder):
         assert any('root.key cannot be written: No space left' in line for line in gateway.stderr), gateway.stderr
 
 
-def inside(gateway, *arguments):
-    """A command where the gateway's mounts are."""
-    return subprocess.run(['nsenter', '-t', str(gateway.process.pid), '-m', program(), *arguments, '-c', gateway.config],
-                          capture_output=True, text=True, timeout=60, check=False, env=gateway.env)
-
-
 def test_a_reload_on_a_full_disk(folder):
     """What runs goes on; a reload works, or says why not and works once there is room."""
     text = 'listen 127.0.0.1:{port}\nsite localhost { respond 200 "%s" }\n'
@@ -337,17 +331,17 @@ def test_a_reload_on_a_full_disk(folder):
         fill(seen + '/filler')
         assert get(gateway.port, tls=tls_context()).text == 'one'
         gateway.write(text % 'two')
-        done = inside(gateway, 'reload')
+        done = inside(gateway, 'reload', '-c', gateway.config)
         assert done.returncode == 0, done
         assert get(gateway.port, tls=tls_context()).text == 'two'
         # A certificate that has to be made needs no room; one whose CA has to be kept does, and that stands.
         gateway.write(text % 'three' + 'site other.test { respond 200 "other" }\n')
-        done = inside(gateway, 'reload')
+        done = inside(gateway, 'reload', '-c', gateway.config)
         assert done.returncode == 0 or 'No space left' in done.stderr, done
         assert get(gateway.port, tls=tls_context()).text == ('two' if done.returncode else 'three')
-        assert inside(gateway, 'status', '--json').returncode == 0
+        assert inside(gateway, 'status', '--json', '-c', gateway.config).returncode == 0
         os.unlink(seen + '/filler')
-        assert inside(gateway, 'reload').returncode == 0
+        assert inside(gateway, 'reload', '-c', gateway.config).returncode == 0
         assert get(gateway.port, tls=tls_context(), name='other.test').text == 'other'
 
 

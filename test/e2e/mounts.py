@@ -1,12 +1,15 @@
-"""A syslog daemon in the place of /dev/log, and mounts of a test's own: the gateway is started in a mount
-namespace, nobody else sees them."""
+"""Mounts of a test's own: the gateway is started in a mount namespace, and nobody else sees them. So the machine's
+/dev/log and certificate store stay as they are."""
 import contextlib
 import os
 import re
 import socket
+import subprocess
 import threading
 
 import pytest
+
+from gateway import program
 
 
 def in_mounts(script):
@@ -22,6 +25,12 @@ def own_dev(folder):
     return in_mounts(f'''cd {folder}/dev
         for one in null zero full random urandom; do touch $one; mount --bind /dev/$one $one; done
         mount --rbind . /dev; cd /''')
+
+
+def inside(gateway, *arguments, executable=None, **environment):
+    """A command where the gateway's mounts are, to its end; this program's unless another is named."""
+    return subprocess.run(['nsenter', '-t', str(gateway.process.pid), '-m', executable or program(), *arguments],
+                          capture_output=True, text=True, timeout=60, check=False, env={**gateway.env, **environment})
 
 
 class Syslog:
