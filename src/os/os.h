@@ -386,6 +386,7 @@ void *os_hook_state(void);
 
 /* The program that runs, opened by os_start(); only good for starting it again. -ENOENT before. */
 int os_program(void);
+void os_program_forget(void); /* by a process that starts none */
 
 struct os_pass {
 	int fd, number; /* ours, and what it is in the child */
@@ -473,6 +474,8 @@ struct os_sandbox_path {
 };
 
 enum { OS_KEEP_ID = UINT32_MAX };
+/* What root needs to become another user later: CAP_SETGID, CAP_SETUID, CAP_SETPCAP. */
+enum { OS_CAPABILITIES_OF_CHANGE = 1 << 6 | 1 << 7 | 1 << 8 };
 
 /* A row of the process table, with the descriptors that this process was given. */
 struct os_sandbox {

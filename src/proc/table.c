@@ -97,6 +97,7 @@ static const struct proc_row rows[] = {
 		.starts_crypto = true,
 		.calls = check_calls,
 		.closed_calls = check_closed_calls,
+		.capabilities = OS_CAPABILITIES_OF_CHANGE,
 		.access = { [IPC_GRANT_READ] = OS_ACCESS_READ },
 		.limits = { NO_CORE, AS_BORN, { OS_LIMIT_CPU_SECONDS, 30 } },
 		.limit_count = 3,
