@@ -483,9 +483,8 @@ struct os_sandbox {
 	uint32_t uid, gid;     /* OS_KEEP_ID keeps; supplementary groups go with the uid */
 	uint64_t capabilities; /* bits 1 << CAP_…; 0: none */
 	/* Names of system calls and of groups, NULL-terminated; everything else ends the process
-	 * (SIGSYS). NULL: no filter. Groups (os/linux/calls.c): @base is always in; @accept,
-	 * @connect, @read-files, @write-files, @locks, @memory (memfds), @secret, @channels (pairs
-	 * and events), @refuse-open (opening says EPERM and does not kill), @sandbox (to enter
+	 * (SIGSYS). NULL: no filter. Groups (os/linux/calls.c): @base is always in; @serve
+	 * (clients), @connect, @read-files, @write-files, @memory (memfds), @sandbox (to enter
 	 * another). */
 	const char *const *calls;
 	/* Below these and nowhere else. Without any, the file system is closed. */
