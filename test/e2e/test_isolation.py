@@ -16,7 +16,7 @@ import time
 import pytest
 
 from client import Client, get, tls_context
-from gateway import SOAK, Gateway, new_folder, program, wait_until
+from gateway import ROOT, SOAK, Gateway, new_folder, program, wait_until
 from origin import Origin
 from keyscan import Key, Scan, scanner, write_pieces
 
@@ -320,3 +320,108 @@ def test_the_check_is_nobody_once_it_parses(keys):
                         if status['Uid'].split()[0] == str(row_uid('check')):
                             assert status['Seccomp'] == '2' and int(status['CapEff'], 16) == int(status['CapPrm'], 16) == 0
         assert str(row_uid('check')) in uids
+
+
+# ---- A worker that was taken over ---------------------------------------------------------------------------------
+
+HOSTILE_TEXT = """listen 127.0.0.1:{port}
+log access off
+site localhost {
+    files {folder}/root on /files/*
+    proxy 127.0.0.1:%d
+}
+"""
+COUNTS = {'flood': 100000000 if SOAK else 1000000, 'break': 2000 if SOAK else 300, 'accuse': 100 if SOAK else 8}
+
+
+def hostile_program(folder, mode):
+    built = os.path.join(ROOT, 'build-asan', 'test', 'isolation', 'isolation-hostile')
+    if not os.access(built, os.X_OK):
+        pytest.skip('the hostile worker is not built: run `make asan`')
+    os.mkdir(folder + '/bin')
+    os.link(built, folder + '/bin/portcullis') if os.stat(built).st_dev == os.stat(folder).st_dev else shutil.copy(built, folder + '/bin/portcullis')
+    with open(folder + '/bin/hostile', 'w', encoding='utf-8') as file:
+        file.write(f'{mode} {COUNTS[mode]}\n')
+    return folder + '/bin/portcullis'
+
+
+def build_root(folder):
+    """Documents, and what a document must never be."""
+    root = folder + '/root'
+    os.makedirs(root + '/files/a')
+    for name, text in (('secret.txt', 'SECRET'), ('root/document', 'here'), ('root/files/document', 'here'), ('root/.hidden', 'SECRET'), ('root/a', 'x')):
+        with open(f'{folder}/{name}', 'w', encoding='utf-8') as file:
+            file.write(text)
+    os.symlink('/etc/passwd', root + '/out')
+    os.symlink('/etc', root + '/outside')
+    os.mkfifo(root + '/fifo')
+
+
+class Taken(Gateway):
+    """A service whose worker 0 is hostile, and an origin that is not in its plan."""
+
+    def __init__(self, folder, mode, origin):
+        super().__init__(HOSTILE_TEXT % origin.port, folder=folder, executable=hostile_program(folder, mode))
+
+    def said(self, pattern):
+        return [line for line in list(self.stderr) if re.search(pattern, line)]
+
+    def others(self):
+        return {name: pid for name, pid in self.roles().items() if re.match('worker [1-9]|keyholder|vault|files|dialer|log', name)}
+
+    def serves(self):
+        """The other worker, for clients that it gets; a worker that dies takes its own with it."""
+        def answered():
+            with contextlib.suppress(OSError, Exception):
+                with Client(self.port, tls_context(), timeout=5) as client:
+                    return client.get('/').status == 200
+            return False
+        wait_until(answered, 'an answer')
+
+
+@pytest.fixture
+def origin():
+    def behave(exchange):
+        exchange.reply(200, b'here')
+        return True
+    with Origin(behave) as origin:
+        yield origin
+
+
+def test_a_hostile_worker_floods(folder, origin):
+    """Well-formed messages with hostile fields, answers that nobody asked for, garbage in the ring: nobody dies of it."""
+    build_root(folder)
+    with Taken(folder, 'flood', origin) as gateway:
+        before = gateway.others()
+        gateway.serves()
+        wait_until(lambda: gateway.said('hostile: sent'), 'its messages to be sent', 3600 if SOAK else 120)
+        assert int(re.search(r'sent (\d+)', gateway.said('hostile: sent')[0])[1]) >= COUNTS['flood']
+        gateway.serves()
+        assert gateway.others() == before, gateway.stderr
+        assert not gateway.said('GOT|is ended|was ended'), gateway.stderr
+        gateway.reload_well()
+        gateway.serves()
+
+
+def test_a_hostile_worker_breaks_the_form(folder, origin):
+    """What has no form ends who sent it: reported by whom it was sent to, killed by the supervisor."""
+    build_root(folder)
+    with Taken(folder, 'break', origin) as gateway:
+        before = gateway.others()
+        wait_until(lambda: len(gateway.said(r'worker 0 \(pid \d+\) is ended: ')) >= (50 if SOAK else 5), lambda: f'it to be ended {gateway.stderr}', 300)
+        gateway.serves()
+        assert gateway.others() == before, gateway.stderr
+        assert not gateway.said('GOT'), gateway.stderr
+
+
+def test_a_hostile_worker_accuses_others(folder, origin):
+    """`broken` ends who broke the rules, so it is what a liar would send: vault, keyholders and the other worker live on."""
+    build_root(folder)
+    with Taken(folder, 'accuse', origin) as gateway:
+        before = gateway.others()
+        wait_until(lambda: len(gateway.said('accuses')) >= 16, lambda: f'it to be heard: {gateway.stderr}')
+        gateway.serves()
+        assert gateway.others() == before, gateway.stderr
+        # What it says is one line of the operator's terminal, and no more.
+        assert not gateway.said('^portcullis: all is well'), gateway.stderr
+        assert not any('\033' in line for line in gateway.stderr)

@@ -31,8 +31,8 @@ static const uint64_t SHADOW_LEAST = UINT64_C(1) << 36;
 struct patterns {
 	const uint8_t *pieces;
 	size_t count;
-	uint8_t *prefixes;         /* a bit for each prefix of 3 bytes that occurs */
-	uint32_t *first, *next;    /* by prefix & 0xffff; numbers from 1 */
+	uint8_t *prefixes;      /* a bit for each prefix of 3 bytes that occurs */
+	uint32_t *first, *next; /* by prefix & 0xffff; numbers from 1 */
 };
 
 struct process {
@@ -84,8 +84,8 @@ static void look(const struct patterns *patterns, struct process *process, const
 			if (memcmp(bytes + at, patterns->pieces + (size_t)(i - 1) * PIECE, PIECE))
 				continue;
 			if (process->hits++ < HITS_SHOWN)
-				printf("hit %llx %u %s\n", (unsigned long long)(address + at), i - 1,
-				       name);
+				printf("hit %llx %u %s\n", (unsigned long long)(address + at),
+				       i - 1, name);
 		}
 	}
 }
@@ -149,7 +149,8 @@ static bool scan_process(const struct patterns *patterns, int pid)
 		return false;
 	while (fgets(line, sizeof(line), maps)) {
 		next[0] = '\0';
-		if (sscanf(line, "%llx-%llx %7s %*s %*s %*s %4095[^\n]", &start, &end, rights, next) >= 3) {
+		if (sscanf(line, "%llx-%llx %7s %*s %*s %*s %4095[^\n]", &start, &end, rights,
+			   next) >= 3) {
 			snprintf(name, sizeof(name), "%s", next[0] ? next : "-");
 			is_due = true;
 		}
