@@ -370,6 +370,32 @@ static void test_answer_behind_write_error(void **state)
 
 /* ---- Room ------------------------------------------------------------------------------------------------------ */
 
+/* Not even the head could be written: what was said before is still the answer, or there is none. */
+static void test_closed_at_accept(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		struct owner *owner = owner_new(&world, i & 1 ? "POST" : "GET", "/");
+		bool speaks = i & 2;
+
+		owner->request.has_body = i & 1;
+		owner->request.content_length = i & 1 ? 10 : -1;
+		assert_int_equal(owner_start(owner), 0);
+		origin_accept_and(&world,
+				  speaks ? "HTTP/1.1 503 Full\r\nContent-Length: 2\r\n\r\nno" : "");
+		world_turns(&world, 2);
+		if (speaks) {
+			assert_int_equal(owner->fetch.state, UPSTREAM_DONE);
+			assert_int_equal(owner->fetch.response.status, 503);
+			assert_string_equal(owner->body, "no");
+		} else {
+			assert_int_equal(owner->fetch.state, UPSTREAM_FAILED);
+			assert_int_equal(owner->fetch.failure.end, TELEMETRY_END_ORIGIN_CLOSED);
+		}
+		owner_free(owner);
+	}
+}
+
 /* The owner does not read: neither do we. */
 static void test_slow_owner(void **state)
 {
@@ -589,6 +615,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_expect, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_early_answer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answer_behind_write_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_closed_at_accept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_slow_owner, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_two_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tunnel, setup, teardown),

@@ -167,6 +167,11 @@ int owner_start(struct owner *owner)
 
 int origin_accept(struct world *world)
 {
+	return origin_accept_and(world, NULL);
+}
+
+int origin_accept_and(struct world *world, const char *last_words)
+{
 	struct upstream_connection *connection = TAKE(world->asked);
 	uint64_t origin;
 	uint32_t timeout_ms;
@@ -179,6 +184,10 @@ int origin_accept(struct world *world)
 			 0);
 	os_close(world->far);
 	world->far = fds[1];
+	if (last_words) {
+		origin_says(world->far, last_words);
+		origin_closes(&world->far);
+	}
 	upstream_dialed(connection, fds[0], 17);
 	world_turns(world, 2);
 	return world->far;

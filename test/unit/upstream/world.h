@@ -58,6 +58,8 @@ void owner_read(struct owner *owner);
 
 /* Answers the open dial with a fresh socket pair; the far end is world->far (and returned). */
 int origin_accept(struct world *world);
+/* It says this and closes, before the socket is ours: our first write fails. NULL: as origin_accept(). */
+int origin_accept_and(struct world *world, const char *last_words);
 /* All that has come, NUL-terminated in a static buffer. */
 const char *origin_heard(int fd);
 void origin_says(int fd, const char *text);
