@@ -465,6 +465,11 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 		kept_give(supervisor, child);
 		if (supervisor->running)
 			change_send_keys(child, supervisor->running, 0);
+		/* The vault that answered for the change under way has died since: what it knew must be known to this
+		 * one, or the change commits chains whose keys nobody has. */
+		if (supervisor->next &&
+		    lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_PREPARING)
+			change_send_keys(child, supervisor->next, supervisor->next->change);
 		break;
 	case IPC_LOG:
 		logs_give(supervisor, child);

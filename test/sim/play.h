@@ -98,6 +98,7 @@ void play_poll(struct play *play);
 int play_answer(const struct play_client *client, struct span *ret_body, size_t *ret_len);
 void play_answer_done(struct play_client *client, size_t len);
 void play_drop(struct play_client *client);
+void play_drop_all(struct play *play);
 
 /* What holds whenever the world is at rest: every process is there and none stopped, a plain, a TLS, a
  * document's and a proxied request succeed, and descriptors are as many as `base` says for each role. */
@@ -105,5 +106,5 @@ struct play_base {
 	size_t descriptors[8], processes;
 };
 void play_take_base(struct play *play, struct play_base *ret_base);
-void play_check(struct play *play, const struct play_base *base);
+void play_check(struct play *play, const struct play_base *bases, size_t count); /* one of these */
 extern const char *const play_roles[8];

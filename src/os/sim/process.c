@@ -344,3 +344,19 @@ NORETURN void __wrap_base_fail(const char *file, int line, const char *condition
 	}
 	__real_base_fail(file, line, condition);
 }
+
+#if OS_SANITIZED
+/* Thousands of worlds begin and end: what is freed is not kept for long. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "abort_on_error=1:disable_coredump=1:quarantine_size_mb=16:malloc_context_size=8:"
+	       "allocator_release_to_os_interval_ms=-1";
+}
+
+const char *__ubsan_default_options(void);
+const char *__ubsan_default_options(void)
+{
+	return "print_stacktrace=1:halt_on_error=1";
+}
+#endif
