@@ -398,6 +398,7 @@ void *os_hook_state(void);
 
 /* The program that runs, opened by os_start(); only good for starting it again. -ENOENT before. */
 int os_program(void);
+void os_program_forget(void); /* by a process that starts none */
 
 struct os_pass {
 	int fd, number; /* ours, and what it is in the child */
@@ -487,6 +488,8 @@ struct os_sandbox_path {
 };
 
 enum { OS_KEEP_ID = UINT32_MAX };
+/* What root needs to become another user later: CAP_SETGID, CAP_SETUID, CAP_SETPCAP. */
+enum { OS_CAPABILITIES_OF_CHANGE = 1 << 6 | 1 << 7 | 1 << 8 };
 
 /* A row of the process table, with the descriptors that this process was given. */
 struct os_sandbox {
@@ -494,9 +497,8 @@ struct os_sandbox {
 	uint32_t uid, gid;     /* OS_KEEP_ID keeps; supplementary groups go with the uid */
 	uint64_t capabilities; /* bits 1 << CAP_…; 0: none */
 	/* Names of system calls and of groups, NULL-terminated; everything else ends the process
-	 * (SIGSYS). NULL: no filter. Groups (os/linux/calls.c): @base is always in; @accept,
-	 * @connect, @read-files, @write-files, @locks, @memory (memfds), @secret, @channels (pairs
-	 * and events), @refuse-open (opening says EPERM and does not kill), @sandbox (to enter
+	 * (SIGSYS). NULL: no filter. Groups (os/linux/calls.c): @base is always in; @serve
+	 * (clients), @connect, @read-files, @write-files, @memory (memfds), @sandbox (to enter
 	 * another). */
 	const char *const *calls;
 	/* Below these and nowhere else. Without any, the file system is closed. */

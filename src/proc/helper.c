@@ -492,6 +492,7 @@ int proc_helper_main(struct span role)
 	self->row = proc_row_by_name(role);
 	if (!self->row || !os_descriptor_is_open(PROC_CHANNEL_FD))
 		return PROC_EXIT_BIRTH;
+	os_program_forget(); /* no row starts anything */
 	self->kind = self->row->handlers;
 	self->lock_fd = self->waiting_fd = -1;
 	list_init(&self->links);

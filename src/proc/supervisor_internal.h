@@ -41,6 +41,7 @@ const struct plan_data *plan_find_data(const struct plan *plan, enum ipc_data_ki
 				       uint64_t id);
 /* The next row of that kind behind *cursor (starts at 0), or NULL. */
 const struct plan_row *plan_next(const struct plan *plan, enum ipc_plan_kind what, size_t *cursor);
+uint64_t plan_files_version(const struct plan *plan); /* of what `files` is made of */
 void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants);
 /* Roots that a compile of the running text did not open again. */
 void plan_take_roots(struct plan *plan, const struct plan *running);
@@ -132,6 +133,7 @@ struct supervisor {
 	struct ipc_channel job_channel;
 	bool job_done;
 	enum lifecycle_request job_request;
+	bool reopens_roots;      /* with the next compile of the running text */
 	struct os_timer inputs;  /* the next look at certificates, hosts, resolv.conf */
 	uint64_t inputs_trouble; /* hash of what was last wrong with them: it is said once */
 	int log_trouble
@@ -190,6 +192,8 @@ void change_gather(struct supervisor *supervisor, struct child *vault, uint64_t 
 void change_prepare(struct supervisor *supervisor, struct child *child, uint64_t change);
 void change_decided(struct supervisor *supervisor, uint64_t change);
 void change_ended(struct supervisor *supervisor, const struct lifecycle_action *action);
+void change_on_root_news(struct supervisor *supervisor, struct child *files,
+			 const struct ipc_root_news *news, struct span why);
 void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, struct span chain);
 void change_send_keys(struct child *vault, const struct plan *plan, uint64_t change);
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from gateway import ROOT
+from gateway import ROOT, is_sanitized
 
 PIECE = 16
 
@@ -94,6 +94,7 @@ class Scan:
         assert done.returncode == 0, done.stderr
         self.text = done.stdout
         self.maps = re.findall(r'^map (\S+) (\S+) (.*) read (\d+) refused (\d+)$', self.text, re.M)
+        assert is_sanitized() or not re.search('^skipped', self.text, re.M), self.text
         self.hit_maps = sorted(set(re.findall(r'^hit \S+ \S+ (.*)$', self.text, re.M)))
         read, refused, hits = re.search(r'^process \d+ read (\d+) refused (\d+) hits (\d+)$', self.text, re.M).groups()
         self.read, self.refused, self.hits = int(read), int(refused), int(hits)

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -15,11 +16,12 @@ import time
 import pytest
 
 from client import Client, get, tls_context
-from gateway import SOAK, Gateway, new_folder, program, wait_until
+from gateway import ROOT, SOAK, Gateway, new_folder, program, wait_until
 from origin import Origin
 from keyscan import Key, Scan, scanner, write_pieces
 
-KEYS = [('P-256', 88), ('P-384', 6), ('RSA-2048', 6)] if not SOAK else [('P-256', 50), ('P-384', 10), ('RSA-2048', 40)]
+# A hundred by `make soak`; making them is what takes time.
+KEYS = [('P-256', 50), ('P-384', 10), ('RSA-2048', 40)] if SOAK else [('P-256', 12), ('P-384', 2), ('RSA-2048', 2)]
 HIDDEN, LOCKED = 1, 2  # enum os_secret_kind
 
 
@@ -30,7 +32,7 @@ def keys():
     scanner()
     folder = new_folder()
     made = [Key(folder, f'{kind.lower()}-{i}.test', kind) for kind, count in KEYS for i in range(count)]
-    assert len(made) == 100
+    assert len(made) == (100 if SOAK else 16)
     write_pieces(f'{folder}/pieces', made)
     yield made
     shutil.rmtree(folder)
@@ -42,7 +44,7 @@ def pieces(keys):
 
 
 def sites(keys, handler='respond 200 "here"'):
-    text = 'listen 127.0.0.1:{port}\n'
+    text = 'listen 127.0.0.1:{port}\nsite localhost { files {folder} on /files/*; proxy 127.0.0.1:{port4} }\n'
     for key in keys:
         text += f'site {key.name} {{ certificate file {key.certificate} {key.key}; {handler} }}\n'
     return text
@@ -51,7 +53,7 @@ def sites(keys, handler='respond 200 "here"'):
 def shake_hands(gateway, keys, times=2):
     """With every key, in both versions of TLS."""
     contexts = [tls_context(), tls_context()]
-    contexts[1].maximum_version = contexts[1].minimum_version.TLSv1_2
+    contexts[1].maximum_version = ssl.TLSVersion.TLSv1_2
     for i in range(times):
         for key in keys:
             with Client(gateway.port, contexts[i % 2], key.name) as client:
@@ -73,7 +75,7 @@ def test_no_key_in_the_memory_of_others(keys, pieces):
         shake_hands(gateway, keys)
         assert gateway.counter('signatures') >= 2 * len(keys)
         scanned = {name: Scan(pieces, pid) for name, pid in others(gateway).items()}
-        assert {'supervisor', 'worker 0', 'files', 'log'} <= set(scanned)
+        assert {'supervisor', 'worker 0', 'files', 'dialer', 'log'} <= set(scanned)
         for name, scan in scanned.items():
             assert scan.hits == 0, f'{name}: {scan.text}'
             assert scan.read > 1 << 20 and scan.refused == 0, f'{name}: {scan.text}'
@@ -92,10 +94,10 @@ def test_no_key_in_the_check(keys, pieces):
     """The job that opens the key files: stopped at some instant of each of its lives, and read."""
     with Gateway(sites(keys)) as gateway:
         seen = 0
-        for i in range(10):
+        for i in range(5):
             reload = subprocess.Popen([program(), 'reload', '-c', gateway.config], env=gateway.env, stdout=subprocess.DEVNULL)
             job = wait_until(lambda: [p.pid for p in gateway.children() if p.command.startswith('portcullis check')], 'a check', every=0.001)
-            time.sleep(i * 0.01)
+            time.sleep(i * 0.02)
             with contextlib.suppress(OSError):
                 os.kill(job[0], signal.SIGSTOP)
                 with contextlib.suppress(AssertionError):  # it was over already
@@ -104,7 +106,7 @@ def test_no_key_in_the_check(keys, pieces):
                     seen += 1
                 os.kill(job[0], signal.SIGCONT)
             assert reload.wait(60) == 0
-        assert seen >= 3
+        assert seen >= 2
 
 
 def test_a_key_in_a_worker_would_be_found(keys, pieces):
@@ -170,7 +172,8 @@ def test_no_core_is_written(keys):
         shake_hands(gateway, keys[:2])
         for kind in ('worker', 'keyholder', 'vault', 'files', 'log'):
             pid = gateway.pids(kind)[0]
-            resource.prlimit(pid, resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+            with contextlib.suppress(PermissionError):
+                resource.prlimit(pid, resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
             os.kill(pid, signal.SIGABRT)
             wait_until(lambda k=kind, p=pid: gateway.pids(k) and p not in gateway.pids(k), f'{kind} to be replaced')
             assert not has_core(gateway.folder) and not has_core(f'/proc/{gateway.process.pid}/cwd/')
@@ -193,7 +196,7 @@ def sockets(pid):
     with open(f'/proc/{pid}/net/unix', encoding='utf-8') as file:
         for line in list(file)[1:]:
             words = line.split()
-            found[words[6]] = {'0005': 'channel'}.get(words[4], 'unix') + (' ' + words[7] if len(words) > 7 else '')
+            found[words[6]] = {'0005': 'channel'}.get(words[4], 'unix') + (' STATE/rescue.sock' if words[-1].endswith('/rescue.sock') else '')
     for table in ('tcp', 'tcp6'):
         with contextlib.suppress(OSError), open(f'/proc/{pid}/net/{table}', encoding='utf-8') as file:
             for line in list(file)[1:]:
@@ -214,8 +217,8 @@ def what(pid, gateway):
             inode = re.match(r'socket:\[(\d+)\]', name)
             if inode:
                 found.append(inodes.get(inode[1], 'socket of an unknown kind'))
-            elif name.startswith('/memfd:'):
-                found.append(re.match(r'/(memfd:[^ ]*)', name)[1])
+            elif name == os.readlink(f'/proc/{gateway.process.pid}/fd/1'):
+                found.append('write standard output')
             else:
                 flags = int(re.search(r'flags:\s+(\d+)', open(f'/proc/{pid}/fdinfo/{number}', encoding='utf-8').read())[1], 8)
                 mode = 'handle ' if flags & os.O_PATH else {os.O_RDONLY: 'read ', os.O_WRONLY: 'write ', os.O_RDWR: ''}[flags & os.O_ACCMODE]
@@ -223,14 +226,15 @@ def what(pid, gateway):
     return sorted(found)
 
 
-COMMON = ['/dev/null', 'anon_inode:[eventpoll]', 'anon_inode:[eventfd]', 'channel', 'memfd:range', 'memfd:ring', 'read STATE/lock']
+COMMON = {'/dev/null', 'anon_inode:[eventpoll]', 'channel', 'read STATE/lock'}
+# What a row may hold beside: nothing else, and of a folder or a file only what is named here.
 HOLDS = {
-    'worker': COMMON + ['listener', 'connection', 'memfd:tickets'],
-    'keyholder': COMMON,
-    'vault': COMMON,
-    'files': COMMON,
-    'dialer': COMMON,
-    'log': COMMON,
+    'worker': {'anon_inode:[eventfd]', 'listener', 'connection'},
+    'keyholder': set(),
+    'vault': {'listener', 'handle STATE/keys', 'channel STATE/rescue.sock'},
+    'files': {'handle FOLDER/root'},
+    'dialer': set(),
+    'log': {'anon_inode:[eventfd]', 'read FOLDER', 'write FOLDER/access.log', 'write standard output'},
 }
 TEXT = """listen 127.0.0.1:{port}
 log access {folder}/access.log
@@ -241,17 +245,183 @@ site localhost {
 """
 
 
-def check_processes(gateway, uids):
+def check_processes(gateway, uid_of):
+    """{name: what it holds}"""
     found = {}
     for name, pid in gateway.roles().items():
         kind, status = name.split(' ')[0], status_of(pid)
         assert status['Seccomp'] == '2' and status['NoNewPrivs'] == '1', name
-        for which in ('CapEff', 'CapPrm', 'CapInh', 'CapAmb') + (('CapBnd',) if as_root() else ()):
+        for which in ['CapEff', 'CapPrm', 'CapInh', 'CapAmb'] + ['CapBnd'] * (uid_of is row_uid):
             assert int(status[which], 16) == 0, f'{name}: {which} {status[which]}'
-        assert set(status['Uid'].split()) == {str(uids(kind))} and set(status['Gid'].split()) == {str(uids(kind))}, name
-        assert status['Groups'].strip() == '', f'{name}: groups {status["Groups"]}'
-        assert status['Threads'] == '1', name
-        # What is not dumpable belongs to root, and so does its folder of descriptors.
+        uid = str(uid_of(kind))
+        assert set(status['Uid'].split()) == {uid} and set(status['Gid'].split()) == {uid}, f'{name}: {status["Uid"]}, {status["Gid"]}'
+        assert status['Groups'].strip() == '' and status['Threads'] == '1', name
+        # What is not dumpable belongs to root, whoever's it is.
         assert os.stat(f'/proc/{pid}/fd').st_uid == 0, f'{name} is dumpable'
+        with open(f'/proc/{pid}/limits', encoding='utf-8') as file:
+            limits = file.read()
+        assert re.search(r'Max core file size +0 +0 ', limits) and re.search(r'Max processes +0 +0 ', limits), limits
         found[name] = what(pid, gateway)
+        assert set(found[name]) <= COMMON | HOLDS[kind], f'{name} holds {set(found[name]) - COMMON - HOLDS[kind]}'
     return found
+
+
+def row_uid(kind):
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam('portcullis-' + kind).pw_uid
+    return 61600 + ['supervisor', 'worker', 'keyholder', 'vault', 'files', 'dialer', 'log', 'check'].index(kind)
+
+
+def nobody(_kind):
+    return pwd.getpwnam('nobody').pw_uid
+
+
+@pytest.mark.parametrize('uid_of', [row_uid, nobody])
+def test_what_each_process_is_and_holds(folder, uid_of):
+    if not as_root():
+        pytest.skip('needs root to become somebody else')
+    options = {}
+    os.mkdir(folder + '/root')
+    with open(folder + '/root/big', 'wb') as file:
+        file.write(b'x' * 100000)
+    if uid_of is nobody:
+        options['executable'] = shutil.copy(program(), folder)
+        options['prefix'] = ['setpriv', '--reuid', str(nobody('')), '--regid', str(nobody('')), '--clear-groups']
+        os.chown(folder, nobody(''), nobody(''))
+    with Origin() as origin, Gateway(TEXT % origin.port, folder=folder, **options) as gateway:
+        before = check_processes(gateway, uid_of)
+        assert set(before) >= {'worker 0', 'keyholder 0', 'vault', 'files', 'dialer', 'log'}
+        for _ in range(20):
+            assert get(gateway.port, '/', tls=tls_context()).status == 200
+            assert get(gateway.port, '/files/big', tls=tls_context()).status in (200, 404)
+        gateway.reload_well(TEXT % origin.port + '\nsite other.localhost { respond 200 "x" }\n')
+        gateway.reload_well(TEXT % origin.port)
+        gateway.settle()
+        after = check_processes(gateway, uid_of)
+        # Connections (kept to the origin) come and go; of all else there is as much as before.
+        for name, held in before.items():
+            assert [h for h in after[name] if h != 'connection'] == [h for h in held if h != 'connection'], name
+
+
+def test_the_check_is_nobody_once_it_parses(keys):
+    """Its second sandbox: no user, no capability, no file. It is caught where it parses certificates."""
+    if not as_root():
+        pytest.skip('needs root to become somebody else')
+    with Gateway(sites(keys)) as gateway:
+        stop = time.monotonic() + 20
+        uids = set()
+        while str(row_uid('check')) not in uids and time.monotonic() < stop:
+            reload = subprocess.Popen([program(), 'reload', '-c', gateway.config], env=gateway.env, stdout=subprocess.DEVNULL)
+            while reload.poll() is None:
+                for job in [p.pid for p in gateway.children() if p.command.startswith('portcullis check')]:
+                    with contextlib.suppress(OSError, KeyError):
+                        status = status_of(job)
+                        uids |= set(status['Uid'].split())
+                        if status['Uid'].split()[0] == str(row_uid('check')):
+                            assert status['Seccomp'] == '2' and int(status['CapEff'], 16) == int(status['CapPrm'], 16) == 0
+        assert str(row_uid('check')) in uids
+
+
+# ---- A worker that was taken over ---------------------------------------------------------------------------------
+
+HOSTILE_TEXT = """listen 127.0.0.1:{port}
+log access off
+site localhost {
+    files {folder}/root on /files/*
+    proxy 127.0.0.1:%d
+}
+"""
+COUNTS = {'flood': 100000000 if SOAK else 1000000, 'break': 2000 if SOAK else 300, 'accuse': 100 if SOAK else 8}
+
+
+def hostile_program(folder, mode):
+    built = os.path.join(ROOT, 'build-asan', 'test', 'isolation', 'isolation-hostile')
+    if not os.access(built, os.X_OK):
+        pytest.skip('the hostile worker is not built: run `make asan`')
+    os.mkdir(folder + '/bin')
+    os.link(built, folder + '/bin/portcullis') if os.stat(built).st_dev == os.stat(folder).st_dev else shutil.copy(built, folder + '/bin/portcullis')
+    with open(folder + '/bin/hostile', 'w', encoding='utf-8') as file:
+        file.write(f'{mode} {COUNTS[mode]}\n')
+    return folder + '/bin/portcullis'
+
+
+def build_root(folder):
+    """Documents, and what a document must never be."""
+    root = folder + '/root'
+    os.makedirs(root + '/files/a')
+    for name, text in (('secret.txt', 'SECRET'), ('root/document', 'here'), ('root/files/document', 'here'), ('root/.hidden', 'SECRET'), ('root/a', 'x')):
+        with open(f'{folder}/{name}', 'w', encoding='utf-8') as file:
+            file.write(text)
+    os.symlink('/etc/passwd', root + '/out')
+    os.symlink('/etc', root + '/outside')
+    os.mkfifo(root + '/fifo')
+
+
+class Taken(Gateway):
+    """A service whose worker 0 is hostile, and an origin that is not in its plan."""
+
+    def __init__(self, folder, mode, origin):
+        super().__init__(HOSTILE_TEXT % origin.port, folder=folder, executable=hostile_program(folder, mode))
+
+    def said(self, pattern):
+        return [line for line in list(self.stderr) if re.search(pattern, line)]
+
+    def others(self):
+        return {name: pid for name, pid in self.roles().items() if re.match('worker [1-9]|keyholder|vault|files|dialer|log', name)}
+
+    def serves(self):
+        """The other worker, for clients that it gets; a worker that dies takes its own with it."""
+        def answered():
+            with contextlib.suppress(OSError, Exception):
+                with Client(self.port, tls_context(), timeout=5) as client:
+                    return client.get('/').status == 200
+            return False
+        wait_until(answered, 'an answer')
+
+
+@pytest.fixture
+def origin():
+    def behave(exchange):
+        exchange.reply(200, b'here')
+        return True
+    with Origin(behave) as origin:
+        yield origin
+
+
+def test_a_hostile_worker_floods(folder, origin):
+    """Well-formed messages with hostile fields, answers that nobody asked for, garbage in the ring: nobody dies of it."""
+    build_root(folder)
+    with Taken(folder, 'flood', origin) as gateway:
+        before = gateway.others()
+        gateway.serves()
+        wait_until(lambda: gateway.said('hostile: sent'), 'its messages to be sent', 3600 if SOAK else 120)
+        assert int(re.search(r'sent (\d+)', gateway.said('hostile: sent')[0])[1]) >= COUNTS['flood']
+        gateway.serves()
+        assert gateway.others() == before, gateway.stderr
+        assert not gateway.said('GOT|is ended|was ended'), gateway.stderr
+        gateway.reload_well()
+        gateway.serves()
+
+
+def test_a_hostile_worker_breaks_the_form(folder, origin):
+    """What has no form ends who sent it: reported by whom it was sent to, killed by the supervisor."""
+    build_root(folder)
+    with Taken(folder, 'break', origin) as gateway:
+        before = gateway.others()
+        wait_until(lambda: len(gateway.said(r'worker 0 \(pid \d+\) is ended: ')) >= (50 if SOAK else 5), lambda: f'it to be ended {gateway.stderr}', 300)
+        gateway.serves()
+        assert gateway.others() == before, gateway.stderr
+        assert not gateway.said('GOT'), gateway.stderr
+
+
+def test_a_hostile_worker_accuses_others(folder, origin):
+    """`broken` ends who broke the rules, so it is what a liar would send: vault, keyholders and the other worker live on."""
+    build_root(folder)
+    with Taken(folder, 'accuse', origin) as gateway:
+        before = gateway.others()
+        wait_until(lambda: len(gateway.said('accuses')) >= 16, lambda: f'it to be heard: {gateway.stderr}')
+        gateway.serves()
+        assert gateway.others() == before, gateway.stderr
+        # What it says is one line of the operator's terminal, and no more.
+        assert not gateway.said('^portcullis: all is well'), gateway.stderr
+        assert not any('\033' in line for line in gateway.stderr)

@@ -7,7 +7,8 @@
  *     hit ADDRESS PIECE-NUMBER NAME
  *     process PID read BYTES refused BYTES hits COUNT
  *
- * "refused" are present bytes that the kernel does not give (memfd_secret). */
+ * "refused" are present bytes that the kernel does not give (memfd_secret). A sanitizer's shadow of the address space,
+ * terabytes with nothing of the program's in it, is only named: `skipped START-END`. */
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,12 +26,13 @@ enum {
 	PRESENT_BIT = 63,
 	SWAPPED_BIT = 62,
 };
+static const uint64_t SHADOW_LEAST = UINT64_C(1) << 36;
 
 struct patterns {
 	const uint8_t *pieces;
 	size_t count;
-	uint8_t *prefixes;         /* a bit for each prefix of 3 bytes that occurs */
-	uint32_t *first, *next;    /* by prefix & 0xffff; numbers from 1 */
+	uint8_t *prefixes;      /* a bit for each prefix of 3 bytes that occurs */
+	uint32_t *first, *next; /* by prefix & 0xffff; numbers from 1 */
 };
 
 struct process {
@@ -82,8 +84,8 @@ static void look(const struct patterns *patterns, struct process *process, const
 			if (memcmp(bytes + at, patterns->pieces + (size_t)(i - 1) * PIECE, PIECE))
 				continue;
 			if (process->hits++ < HITS_SHOWN)
-				printf("hit %llx %u %s\n", (unsigned long long)(address + at), i - 1,
-				       name);
+				printf("hit %llx %u %s\n", (unsigned long long)(address + at),
+				       i - 1, name);
 		}
 	}
 }
@@ -138,16 +140,27 @@ static int open_of(int pid, const char *what)
 static bool scan_process(const struct patterns *patterns, int pid)
 {
 	struct process process = { pid, open_of(pid, "mem"), open_of(pid, "pagemap"), 0, 0, 0 };
-	FILE *maps = fdopen(open_of(pid, "maps"), "r");
-	char line[4352];
+	FILE *maps = fdopen(open_of(pid, "smaps"), "r");
+	unsigned long long start = 0, end = 0, kib;
+	char line[4352], rights[8] = "", name[4096] = "-", next[4096];
+	bool is_due = false;
 
 	if (!maps || process.memory < 0 || process.pages < 0)
 		return false;
 	while (fgets(line, sizeof(line), maps)) {
-		unsigned long long start, end;
-		char rights[8], name[4096] = "-";
-
-		if (sscanf(line, "%llx-%llx %7s %*s %*s %*s %4095[^\n]", &start, &end, rights, name) >= 3)
+		next[0] = '\0';
+		if (sscanf(line, "%llx-%llx %7s %*s %*s %*s %4095[^\n]", &start, &end, rights,
+			   next) >= 3) {
+			snprintf(name, sizeof(name), "%s", next[0] ? next : "-");
+			is_due = true;
+		}
+		if (!is_due || sscanf(line, "Rss: %llu", &kib) != 1)
+			continue;
+		is_due = false;
+		if (end - start >= SHADOW_LEAST && kib)
+			printf("skipped %llx-%llx\n", start, end);
+		/* Swapped pages have no Rss: small maps are looked through in any case. */
+		else if (kib || end - start < SHADOW_LEAST >> 8)
 			scan_map(patterns, &process, start, end, rights, name);
 	}
 	fclose(maps);

@@ -53,6 +53,7 @@ struct attempt {
 
 /* ---- Attempts that take more than a call's arguments ------------------------------------------------ */
 
+static char stat_buf[512];
 static int folder_fd, socket_fd, listener_fd;
 
 static long try_protect(void)
@@ -244,7 +245,7 @@ static const struct attempt attempts[] = {
 	TRY("openat2 below its own folder", VAULT | FILES | CHECK, try_openat2_own),
 	TRY("openat2 below its own folder, to write", VAULT, try_openat2_own_write),
 	CASE("open /proc/self/mem", NOBODY, openat, AT_FDCWD, TEXT("/proc/self/mem"), O_RDWR),
-	CASE("statx", VAULT | FILES | CHECK, statx, AT_FDCWD, TEXT("/etc/passwd"), 0, 0, 0),
+	CASE("newfstatat", VAULT | LOG | CHECK, newfstatat, AT_FDCWD, TEXT("/etc/passwd"), TEXT(stat_buf), 0),
 	CALL(name_to_handle_at, NOBODY, AT_FDCWD, TEXT("/"), 0, 0, 0),
 	CALL(open_by_handle_at, NOBODY, -1, 0, 0),
 	CALL(linkat, NOBODY, -1, TEXT("x"), -1, TEXT("x"), 0),
@@ -261,7 +262,7 @@ static const struct attempt attempts[] = {
 	CALL(inotify_init1, NOBODY, -1),
 	CALL(fanotify_init, NOBODY, -1, -1),
 	CALL(ioctl, NOBODY, -1, 0x5412 /* TIOCSTI */, TEXT("x")),
-	CASE("fcntl F_SETFL", NOBODY, fcntl, -1, F_SETFL, 0),
+	CASE("fcntl F_SETFL", DIALER, fcntl, -1, F_SETFL, 0),
 	CASE("fcntl F_SETOWN", NOBODY, fcntl, -1, F_SETOWN, 0),
 	CASE("fcntl F_SETSIG", NOBODY, fcntl, -1, F_SETSIG, 0),
 	CASE("fcntl F_SETLEASE", NOBODY, fcntl, -1, F_SETLEASE, 0),
@@ -272,6 +273,8 @@ static const struct attempt attempts[] = {
 	CASE("socket inet", DIALER, socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
 	CASE("socket inet6", DIALER, socket, AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0),
 	CASE("socket unix", DIALER, socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
+	CASE("socket sctp", NOBODY, socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 132),
+	CASE("socket mptcp", NOBODY, socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 262),
 	CASE("socket netlink", NOBODY, socket, AF_NETLINK, SOCK_RAW, 0),
 	CASE("socket packet", NOBODY, socket, AF_PACKET, SOCK_RAW, 0),
 	CASE("socket alg", NOBODY, socket, AF_ALG, SOCK_SEQPACKET, 0),
@@ -293,7 +296,7 @@ static const struct attempt attempts[] = {
 	TRY("setsockopt filter", NOBODY, try_socket_filter),
 	TRY("setsockopt upper protocol", NOBODY, try_upper_protocol),
 	TRY("setsockopt receive buffer", NOBODY, try_receive_buffer),
-	TRY("setsockopt no delay", WORKER | DIALER, try_no_delay),
+	TRY("setsockopt no delay", DIALER, try_no_delay),
 
 	/* other processes */
 	CALL(execve, NOBODY, TEXT(""), 0, 0),
@@ -321,6 +324,10 @@ static const struct attempt attempts[] = {
 	CALL(sched_setscheduler, NOBODY, -1, 0, 0),
 	CALL(sched_setaffinity, NOBODY, 0x7fffffff, 0, 0),
 	CALL(setpriority, NOBODY, 9, 0, 0),
+	CASE("eventfd2", NOBODY, eventfd2, 0, -1),
+	CASE("epoll_create1", NOBODY, epoll_create1, -1),
+	CASE("pipe2", NOBODY, pipe2, 0, -1),
+	CASE("dup3", NOBODY, dup3, -1, -1, 0),
 	CALL(setsid, NOBODY, 0),
 	CALL(setpgid, NOBODY, -1, 0),
 	CALL(wait4, NOBODY, -1, 0, WNOHANG, 0),
@@ -355,8 +362,8 @@ static const struct attempt attempts[] = {
 	CALL(pkey_mprotect, NOBODY, 0, 0, PROT_READ, -1),
 	CALL(remap_file_pages, NOBODY, 1, 0, 0, 0, 0),
 	CALL(memfd_create, VAULT | CHECK | CLOSED, TEXT("x"), -1),
-	CALL(memfd_secret, KEYHOLDER, -1),
-	CALL(mlock, KEYHOLDER, 0, 0),
+	CALL(memfd_secret, NOBODY, -1),
+	CALL(mlock, NOBODY, 0, 0),
 	CALL(mlockall, NOBODY, -1),
 	CALL(userfaultfd, MAYBE, -1),
 
