@@ -160,6 +160,12 @@ int os_program(void)
 	return sim.current->program_fd;
 }
 
+void os_program_forget(void)
+{
+	os_close(sim.current->program_fd);
+	sim.current->program_fd = -ENOENT;
+}
+
 void os_close(int fd)
 {
 	struct sim_file *file;
