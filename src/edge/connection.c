@@ -134,6 +134,9 @@ void connection_run(struct connection *connection)
 	if (connection->backlog.len && connection_backlog_send(connection) && exchange)
 		exchange_wake(exchange);
 	if (is_gone(connection)) {
+		/* An alert may stand before a reset: OpenSSL's clients leave so when they do not trust us. */
+		if (connection->phase == CONNECTION_HANDSHAKE && !connection->is_broken)
+			connection_handshake(connection);
 		connection_gone(connection);
 		return;
 	}

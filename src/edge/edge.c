@@ -435,6 +435,7 @@ void edge_upstream_limits(const struct snapshot_limits *from, struct upstream_li
 		.event_stream_ms = (uint32_t)(values[SNAPSHOT_LIMIT_EVENT_STREAM] / OS_MS),
 		.tunnel_ms = (uint32_t)(values[SNAPSHOT_LIMIT_TUNNEL] / OS_MS),
 		.connections_per_origin = (uint32_t)values[SNAPSHOT_LIMIT_ORIGIN_CONNECTIONS],
+		.queue_per_origin = (uint32_t)values[SNAPSHOT_LIMIT_ORIGIN_QUEUE],
 		.idle_ms = (uint32_t)(telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE].value / OS_MS),
 		.idle_per_origin =
 			(uint32_t)telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS].value,

@@ -120,7 +120,8 @@ void edge_event_tls(struct connection *connection, const char *why, struct span 
 		.wall_ns = edge->wall_ns,
 		.source_port = connection->peer.port,
 		.destination_port = connection->local.port,
-		.message = SPAN("TLS handshake failed"),
+		.message = connection->phase == CONNECTION_OPEN ? SPAN("TLS connection broke")
+								: SPAN("TLS handshake failed"),
 		.pairs = pairs,
 		.pair_count = ARRAY_LEN(pairs),
 	};
