@@ -121,8 +121,8 @@ static void print_json(const struct ipc_status_row *row, const struct seen *seen
 	write_parts(&out, row->enforced, true);
 	write_str(&out, "],\"missing\":[");
 	write_parts(&out, row->missing, true);
-	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u,",
-		     row->landlock_abi, row->secret_memory);
+	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u,", row->landlock_abi,
+		     row->secret_memory);
 	write_counters(&out, &seen->counters);
 	write_byte(&out, '}');
 	os_out(writer_done(&out));

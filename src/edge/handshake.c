@@ -294,6 +294,7 @@ void connection_handshake(struct connection *connection)
 
 void connection_open(struct connection *connection)
 {
+	connection_handshake_over(connection);
 	connection->phase = CONNECTION_OPEN;
 	connection->last_ns = connection->edge->now_ns;
 	connection->codec = edge_codec_h1();

@@ -271,7 +271,8 @@ static void dial_answer(struct edge *edge, void *owner, struct ipc_message *mess
 		const struct ipc_dialed *body = message->body;
 
 		/* Without a socket where this process may have no more of them: it could not arrive. */
-		upstream_dialed(owner, message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1,
+		upstream_dialed(owner,
+				message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1,
 				body->connect_us);
 	} else if (message && message->number == IPC_MESSAGE_dial_failed) {
 		const struct ipc_dial_failed *body = message->body;

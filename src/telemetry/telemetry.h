@@ -67,7 +67,7 @@
 	X(HELLO_RECORDS, "hello-records", COUNT, 10, , 0, "TLS records that a ClientHello comes in") \
 	X(EMPTY_RECORDS, "empty-records", COUNT, 32, , 0, "TLS records in a row that carry nothing") \
 	X(HANDSHAKES, "handshakes", COUNT, 20000, , 0, "signatures a second that a worker is given") \
-	X(HANDSHAKES_WAITING, "handshakes-waiting", COUNT, 16384, , 0, "handshakes that are not done, each worker; today bounded by `connections` alone") \
+	X(HANDSHAKES_WAITING, "handshakes-waiting", COUNT, 8192, , 0, "handshakes that are not done, each worker, at most half of its connections; the oldest goes") \
 	X(CONNECTIONS, "connections", COUNT, 16384, , 0, "connections of clients, each worker") \
 	X(EXCHANGES, "exchanges", COUNT, 16384, , 503, "exchanges under way, each worker") \
 	X(EXCHANGE_MEMORY, "exchange-memory", SIZE, 256, KB, 503, "what one exchange may take beside its bodies") \
@@ -87,7 +87,7 @@
 	X(CHECK_TIME, "check-time", TIME, 30, s, 0, "compiling a configuration") \
 	X(DRAIN, "drain", TIME, 30, s, 0, "what is under way when the gateway stops") \
 	X(HEARTBEAT, "heartbeat", TIME, 2, s, 0, "how long a process may be silent before it is replaced") \
-	X(DESCRIPTORS_RESERVE, "descriptors-reserve", COUNT, 64, , 0, "descriptors that are kept free; today accepting rests when there is none left") \
+	X(DESCRIPTORS_RESERVE, "descriptors-reserve", COUNT, 64, , 0, "descriptors of a worker that are kept free (a quarter where there are few): accepting rests, what is idle goes") \
 	X(LOG_QUEUE, "log-queue", SIZE, 1, MB, 0, "lines of one process that wait for the log; more are dropped")
 /* clang-format on */
 

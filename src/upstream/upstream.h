@@ -90,7 +90,7 @@ struct upstream_request {
 };
 
 enum upstream_state {
-	UPSTREAM_IDLE,    /* not started */
+	UPSTREAM_IDLE, /* not started */
 	UPSTREAM_WORKING, /* waiting for a connection, dialing, handshaking, sending, waiting for the head */
 	UPSTREAM_INTERIM, /* a 1xx other than 101 stands in `interim`: upstream_fetch_interim_done goes on */
 	UPSTREAM_HEAD, /* the final head stands in `response`; the body can be read */

@@ -50,7 +50,7 @@ struct upstream_origin {
 	struct list waiting; /* fetches without a connection, oldest first */
 	uint32_t waiting_count;
 	struct list roomy; /* of upstream->roomy: somebody may be served */
-	bool is_gone; /* not in the list of origins any more */
+	bool is_gone;      /* not in the list of origins any more */
 };
 
 struct upstream_connection {

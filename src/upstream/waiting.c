@@ -80,8 +80,8 @@ static void serve(struct upstream_fetch *fetch, struct upstream_origin *origin)
 	struct upstream_connection *connection =
 		upstream_pool_take(upstream, origin, fetch->request);
 
-	if (!connection && !upstream_origin_has_room(
-				   origin, fetch->request->limits.connections_per_origin))
+	if (!connection &&
+	    !upstream_origin_has_room(origin, fetch->request->limits.connections_per_origin))
 		return;
 	leave(fetch);
 	if (connection) {

@@ -222,8 +222,7 @@ static void test_internal(void **state)
 	link_to(played, IPC_DIALER);
 	say(played, "POST /p/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n");
 	dialed.question = asked(played, IPC_MESSAGE_dial);
-	connection =
-		LIST_ITEM(played->worker.edge->connections.next, struct connection, link);
+	connection = LIST_ITEM(played->worker.edge->connections.next, struct connection, link);
 	connection->exchange->fetch_request.content_length = 10;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
 			 0);
