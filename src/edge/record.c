@@ -120,7 +120,8 @@ void edge_event_tls(struct connection *connection, const char *why, struct span 
 		.type = TELEMETRY_EVENT_TLS,
 		.wall_ns = edge->wall_ns,
 		.source_port = connection->peer.port,
-		.message = SPAN("TLS handshake failed"),
+		.message = connection->phase == CONNECTION_OPEN ? SPAN("TLS connection broke")
+								: SPAN("TLS handshake failed"),
 		.pairs = pairs,
 		.pair_count = ARRAY_LEN(pairs),
 	};
