@@ -44,7 +44,8 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 				 "restart needed: `state` cannot change while the service runs\n");
 		ok = false;
 	}
-	if (ok)
+	/* A log's folder that went away must not keep a certificate from being renewed. */
+	if (ok && supervisor->job_request != LIFECYCLE_COMPILE_RUNNING)
 		ok = logs_check(supervisor, plan);
 	if (ok)
 		ok = listeners_bind(supervisor, plan) == 0;
