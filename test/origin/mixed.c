@@ -501,7 +501,9 @@ static void leave(struct client *client)
 {
 	bool is_early = below(client, 2);
 	size_t len = is_early ? below(client, client->out_len) : client->out_len;
+	struct timeval patience = { .tv_usec = 20000 };
 
+	setsockopt(client->descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	atomic_fetch_add(&run.left, 1);
 	if (client_send(client, client->out, len) && !is_early) {
 		size_t wanted = random_size(client, BUFFER / 2);
