@@ -218,17 +218,16 @@ static int tunnel_send(struct upstream_connection *connection, struct span bytes
 			break;
 	}
 	connection->active_ns = upstream_now_ns(connection->upstream);
-	if (outcome == 0 && last && *ret_taken == bytes.len && !connection->write_ended) {
+	if (outcome == 0 && last && *ret_taken == bytes.len && !connection->is_write_over) {
 		connection->write_ended = true;
 		outcome = upstream_send_end(connection);
 	}
-	if (outcome && outcome != -EAGAIN) {
-		connection->is_write_over = true;
-		upstream_queue_clear(&connection->output);
-	}
+	if (outcome && outcome != -EAGAIN)
+		upstream_tunnel_write_over(connection);
 	if (connection->is_write_over)
 		*ret_taken = bytes.len;
-	connection->wants_room = *ret_taken < bytes.len;
+	/* The end is only told once what stands before it has left. */
+	connection->wants_room = !connection->is_write_over && (*ret_taken < bytes.len || outcome);
 	return connection->wants_room ? UPSTREAM_MORE : 0;
 }
 
@@ -276,7 +275,11 @@ void upstream_request_on_room(struct upstream_connection *connection)
 		return;
 	if (outcome == 0 && connection->write_ended)
 		outcome = upstream_send_end(connection);
-	if (outcome && outcome != -EAGAIN) {
+	if (outcome && outcome != -EAGAIN && connection->fetch->is_tunnel) {
+		upstream_tunnel_write_over(connection);
+		if (!connection->fetch)
+			return;
+	} else if (outcome && outcome != -EAGAIN) {
 		/* The queue held a part of the request: it has begun to go out. */
 		connection->is_write_over = true;
 		connection->fetch->request_done = true;

@@ -47,6 +47,7 @@ void world_init(struct world *world);
 void world_fini(struct world *world);
 /* A few turns, none of them waiting; world_wait until the fetch left WORKING (or was given up after 2 s). */
 void world_turns(struct world *world, int count);
+/* So much time passes, on the clock alone. */
 void world_wait_ms(struct world *world, int duration_ms);
 
 struct owner *owner_new(struct world *world, const char *method, const char *target);
