@@ -125,6 +125,8 @@ struct connection {
 	uint64_t accepted_ns, last_ns, stalled_ns, closing_ns;
 	uint64_t bytes_in, bytes_out;
 	uint32_t exchange_count;
+	uint32_t turn_exchanges; /* begun in turn number `exchange_turn` */
+	uint64_t exchange_turn;
 	uint32_t unused_bytes; /* dropped while lingering */
 	char name[64];         /* SNI, for the log; cut */
 };
