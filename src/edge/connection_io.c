@@ -89,6 +89,17 @@ int connection_receive(struct connection *connection, size_t *ret_len)
 	return 0;
 }
 
+/* After the handshake: the log says why a connection broke that was none of HTTP's doing. */
+static void connection_tls_failed(struct connection *connection)
+{
+	struct tls_failure failure;
+
+	tls_session_failure(connection->tls, &failure);
+	telemetry_count(connection->edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
+	edge_event_tls(connection, connection_tls_reason(connection, failure.reason),
+		       span_str(failure.text));
+}
+
 /* Decrypts what is in wire_in into plain. */
 static int connection_decrypt(struct connection *connection, size_t len)
 {
@@ -109,7 +120,7 @@ static int connection_decrypt(struct connection *connection, size_t len)
 	if (outcome == TLS_CLOSED) {
 		connection->saw_eof = connection->saw_close_notify = true;
 	} else if (outcome == TLS_FAILED || outcome < 0) {
-		telemetry_count(edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
+		connection_tls_failed(connection);
 		connection->saw_eof = connection->is_broken = true;
 	}
 	return edge->input_at < edge->input_end ? 0 : CONNECTION_WAIT;

@@ -180,6 +180,9 @@ void upstream_request_on_room(struct upstream_connection *connection);
 
 void upstream_fetch_wake(struct upstream_fetch *fetch, bool state_changed);
 void upstream_fetch_fail(struct upstream_fetch *fetch, enum telemetry_end end, struct span detail);
+/* The same, for a limit that the origin ran into. */
+void upstream_fetch_over_limit(struct upstream_fetch *fetch, enum telemetry_end end,
+			       enum telemetry_limit limit);
 /* Once more on a fresh connection. False: it failed for want of room. */
 bool upstream_fetch_restart(struct upstream_fetch *fetch);
 void upstream_fetch_attach(struct upstream_fetch *fetch, struct upstream_connection *connection);
