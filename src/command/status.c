@@ -63,6 +63,15 @@ static bool map_range(const struct ipc_message *message, struct seen *ret_seen)
 	return ret_range->format == IPC_RANGE_FORMAT;
 }
 
+/* Members of an object; what never happened is left out. */
+static void write_count(struct writer *out, const char *name, uint64_t count, bool *is_first)
+{
+	if (!count)
+		return;
+	write_format(out, "%s\"%s\":%llu", *is_first ? "" : ",", name, (unsigned long long)count);
+	*is_first = false;
+}
+
 static void write_counters(struct writer *out, const struct telemetry_counters *counters)
 {
 	static const char *const names[] = {
@@ -72,13 +81,12 @@ static void write_counters(struct writer *out, const struct telemetry_counters *
 	};
 	bool is_first = true;
 
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		if (!counters->counters[i])
-			continue;
-		write_format(out, "%s\"%s\":%llu", is_first ? "" : ",", names[i],
-			     (unsigned long long)counters->counters[i]);
-		is_first = false;
-	}
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		write_count(out, names[i], counters->counters[i], &is_first);
+	write_str(out, "},\"limits\":{");
+	is_first = true;
+	for (size_t i = 0; i < TELEMETRY_LIMIT_COUNT; i++)
+		write_count(out, telemetry_limits[i].name, counters->limits[i], &is_first);
 }
 
 static void print_json(const struct ipc_status_row *row, const struct seen *seen, bool is_first)
