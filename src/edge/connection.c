@@ -87,16 +87,7 @@ static void linger_run(struct connection *connection)
 	if (!connection->sent_close) {
 		connection->sent_close = true;
 		connection->closing_ns = edge->now_ns; /* what waited has only now left */
-		if (connection->is_tls && connection->tls && !connection->is_broken) {
-			struct tls_wire wire;
-			int outcome;
-
-			connection_wire_begin(connection, &wire);
-			outcome = tls_session_close(connection->tls, &wire);
-			connection_wire_end(connection, &wire);
-			if (outcome == 0)
-				connection_flush(connection);
-		}
+		connection_send_close(connection);
 		if (!connection->wants_linger || connection->saw_eof) {
 			connection_close(connection);
 			return;
@@ -123,9 +114,17 @@ static void connection_gone(struct connection *connection)
 
 	connection->is_broken = connection->saw_eof = true;
 	if (exchange && exchange->began)
-		exchange_interrupt(exchange, 0, TELEMETRY_END_CLIENT_GONE);
+		exchange_interrupt(exchange, 0, exchange_end_without_client(exchange));
 	else
 		connection_close(connection);
+}
+
+static bool is_gone(const struct connection *connection)
+{
+	/* Both halves are gone also where we ended ours and the client its own: then it is to be read. */
+	unsigned gone = connection->ended_output ? OS_ERROR : OS_ERROR | OS_HANGUP;
+
+	return connection->is_broken || (connection->watch.ready & gone);
 }
 
 void connection_run(struct connection *connection)
@@ -134,7 +133,7 @@ void connection_run(struct connection *connection)
 
 	if (connection->backlog.len && connection_backlog_send(connection) && exchange)
 		exchange_wake(exchange);
-	if (connection->is_broken || (connection->watch.ready & (OS_ERROR | OS_HANGUP))) {
+	if (is_gone(connection)) {
 		connection_gone(connection);
 		return;
 	}

@@ -331,6 +331,34 @@ void connection_output_claim(struct connection *connection)
 	edge->output_owner = connection;
 }
 
+void connection_send_close(struct connection *connection)
+{
+	struct tls_wire wire;
+	int outcome;
+
+	if (!connection->is_tls || !connection->tls || connection->is_broken)
+		return;
+	connection_wire_begin(connection, &wire);
+	outcome = tls_session_close(connection->tls, &wire);
+	connection_wire_end(connection, &wire);
+	if (outcome == 0)
+		connection_flush(connection);
+}
+
+int connection_end_output(struct connection *connection)
+{
+	if (connection->ended_output)
+		return 0;
+	connection_flush(connection);
+	if (!connection->backlog.len)
+		connection_send_close(connection);
+	if (connection->backlog.len)
+		return PUMP_WAIT;
+	os_shutdown(connection->watch.fd, OS_HALF_WRITE);
+	connection->ended_output = true;
+	return 0;
+}
+
 size_t connection_room(const struct connection *connection)
 {
 	const struct edge *edge = connection->edge;

@@ -105,6 +105,7 @@ struct connection {
 	enum connection_phase phase;
 	bool is_tls, is_redirecting; /* plain without serve: 308 */
 	bool saw_eof, saw_close_notify, is_broken, sent_close, wants_linger;
+	bool ended_output;      /* our half has ended, the client's goes on (tunnels) */
 	bool is_pending_cipher; /* pending holds ciphertext that waits for the session */
 	uint16_t tls_port;      /* where a redirect points */
 	struct os_address peer, local;
@@ -157,6 +158,10 @@ void connection_write(struct connection *connection, struct span bytes); /* take
 /* For heads: a writer with at least `wanted` bytes (or all there are), and what was written with it. */
 struct writer connection_gather(struct connection *connection, size_t wanted);
 void connection_gathered(struct connection *connection, const struct writer *writer);
+/* Our half of the stream ends behind all that was written. 0, or PUMP_WAIT until that has left (the exchange is
+ * woken). The client's half goes on. */
+int connection_end_output(struct connection *connection);
+void connection_send_close(struct connection *connection); /* close_notify, where there is TLS */
 void connection_send_raw(struct connection *connection, struct span bytes); /* past the session */
 void connection_flush(struct connection *connection);
 bool connection_backlog_send(struct connection *connection); /* true: nothing waits any more */
@@ -265,6 +270,8 @@ void exchange_wake(struct exchange *exchange);
 void exchange_run(struct exchange *exchange);
 /* The client is gone, a deadline passed, …: a verdict in the stage's stead. status 0: abort. */
 void exchange_interrupt(struct exchange *exchange, uint16_t status, enum telemetry_end end);
+/* What it means that the client is gone: nothing for a tunnel whose other half had ended. */
+enum telemetry_end exchange_end_without_client(const struct exchange *exchange);
 /* For stages: fills exchange->response with a small page and says ANSWER. */
 enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status,
 				      enum telemetry_end end);

@@ -257,7 +257,9 @@ static int h1_body_write(void *owner, struct span bytes, bool last, size_t *ret_
 	*ret_taken = part.len;
 	if (exchange->is_tunnel) {
 		connection_write(connection, part);
-		return part.len < bytes.len ? PUMP_WAIT : 0;
+		if (part.len < bytes.len)
+			return PUMP_WAIT;
+		return last ? connection_end_output(connection) : 0;
 	}
 	if (part.len) {
 		if (codec_h1_body_frame(&connection->h1.writer, part.len, &frame))

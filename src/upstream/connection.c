@@ -196,7 +196,9 @@ static void on_ready(struct os_watch *watch, unsigned now)
 	case UPSTREAM_PHASE_BUSY:
 		if (now & OS_WRITABLE)
 			upstream_request_on_room(connection);
-		if (connection->fetch && upstream_is_readable(connection))
+		if (connection->fetch && (now & OS_ERROR) && connection->read_ended)
+			upstream_tunnel_write_over(connection);
+		else if (connection->fetch && upstream_is_readable(connection))
 			upstream_fetch_on_readable(connection);
 		break;
 	case UPSTREAM_PHASE_DIALING:

@@ -66,6 +66,20 @@ static void fetch_done(struct upstream_fetch *fetch)
 		upstream_connection_close(connection);
 }
 
+static void tunnel_done(struct upstream_fetch *fetch)
+{
+	fetch_done(fetch);
+	upstream_fetch_wake(fetch, true);
+}
+
+void upstream_tunnel_write_over(struct upstream_connection *connection)
+{
+	connection->is_write_over = true;
+	upstream_queue_clear(&connection->output);
+	if (connection->read_ended)
+		tunnel_done(connection->fetch);
+}
+
 void upstream_fetch_attach(struct upstream_fetch *fetch, struct upstream_connection *connection)
 {
 	fetch->connection = connection;
@@ -375,6 +389,8 @@ static int body_eof(struct upstream_connection *connection)
 
 	if (fetch->is_tunnel) {
 		connection->read_ended = true;
+		if (connection->is_write_over)
+			tunnel_done(fetch);
 		return UPSTREAM_END;
 	}
 	if (codec_h1_response_eof(&connection->client, &event) != CODEC_H1_END)

@@ -183,6 +183,9 @@ void upstream_fetch_fail(struct upstream_fetch *fetch, enum telemetry_end end, s
 /* The same, for a limit that the origin ran into. */
 void upstream_fetch_over_limit(struct upstream_fetch *fetch, enum telemetry_end end,
 			       enum telemetry_limit limit);
+/* The origin takes nothing of a tunnel any more. Where it had ended its own half too that was all: the fetch is done
+ * and has no connection. */
+void upstream_tunnel_write_over(struct upstream_connection *connection);
 /* Once more on a fresh connection. False: it failed for want of room. */
 bool upstream_fetch_restart(struct upstream_fetch *fetch);
 void upstream_fetch_attach(struct upstream_fetch *fetch, struct upstream_connection *connection);
