@@ -99,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	int outcome = TLS_HELLO_NEED_MORE;
 	/* Byte by byte, or for long inputs in steps; each part in a block of its own, so that ASan
 	 * sees a look beyond it. */
-	size_t step = size > 2000 ? size / 500 : 1;
+	size_t step = size > 300 ? size / 150 : 1;
 
 	for (size_t len = 0; outcome == TLS_HELLO_NEED_MORE; len += step) {
 		if (len > size)
