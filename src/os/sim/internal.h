@@ -174,7 +174,7 @@ void sim_memory_free(struct sim_node *node);
 enum {
 	SIM_SIGNAL_MAX = 32,
 	SIM_ROLE_MAX = 32,
-	SIM_STACK_SIZE = 2 << 20,
+	SIM_STACK_SIZE = 1 << 20,
 	SIM_DESCRIPTORS_MAX = 4096
 };
 
@@ -233,8 +233,6 @@ struct sim_world {
 	void *driver_stack, *driver_fake;
 	const void *driver_bottom;
 	size_t driver_size;
-	char *spare_stacks[64];
-	size_t spare_count;
 	int last_pid;
 	struct sim_node *root;
 	struct sim_file *output[3];
@@ -257,6 +255,8 @@ extern struct sim_world sim;
 void *sim_own_alloc(size_t size); /* zeroed; never NULL */
 void *sim_own_resize(void *memory, size_t size);
 void sim_own_free(void *memory);
+void *sim_own_alloc_large(size_t size);
+void sim_own_free_large(void *memory, size_t size);
 void sim_heap_drop(struct sim_process *process);
 
 /* world.c. Every call begins here: counts it, springs a trap, lets others run. The error to return, or 0. */
