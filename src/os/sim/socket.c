@@ -84,6 +84,19 @@ static void stream_die(struct sim_file *file)
 	sim_file_wake(file);
 }
 
+void sim_stream_sever(struct sim_file *file)
+{
+	struct sim_file *peer = file->stream.peer;
+
+	file->stream.is_dead = true;
+	file->stream.peer = NULL;
+	sim_file_wake(file);
+	if (peer) {
+		peer->stream.peer = NULL;
+		stream_die(peer);
+	}
+}
+
 ssize_t sim_stream_write(struct sim_file *file, const void *buf, size_t size)
 {
 	struct sim_stream *stream = &file->stream, *reader;
