@@ -89,6 +89,21 @@ int connection_receive(struct connection *connection, size_t *ret_len)
 	return 0;
 }
 
+static void connection_tls_failed(struct connection *connection)
+{
+	struct exchange *exchange = connection->exchange;
+	struct tls_failure failure;
+	const char *why;
+
+	connection->saw_eof = connection->is_broken = true;
+	tls_session_failure(connection->tls, &failure);
+	why = connection_tls_reason(connection, failure.reason);
+	if (exchange && exchange->began)
+		exchange_set_end(exchange, TELEMETRY_END_CLIENT_TLS, span_str(why));
+	else
+		edge_event_tls(connection, why, span_str(failure.text));
+}
+
 /* Decrypts what is in wire_in into plain. */
 static int connection_decrypt(struct connection *connection, size_t len)
 {
@@ -109,8 +124,7 @@ static int connection_decrypt(struct connection *connection, size_t len)
 	if (outcome == TLS_CLOSED) {
 		connection->saw_eof = connection->saw_close_notify = true;
 	} else if (outcome == TLS_FAILED || outcome < 0) {
-		telemetry_count(edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
-		connection->saw_eof = connection->is_broken = true;
+		connection_tls_failed(connection);
 	}
 	return edge->input_at < edge->input_end ? 0 : CONNECTION_WAIT;
 }

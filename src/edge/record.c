@@ -12,6 +12,7 @@ static void ring_put(struct edge *edge, enum telemetry_ring_kind kind, const str
 		break;
 	case TELEMETRY_RING_FULL:
 		telemetry_count(edge->counters, TELEMETRY_COUNTER_LINES_DROPPED);
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_LOG_QUEUE);
 		break;
 	default:
 		break;
@@ -120,7 +121,8 @@ void edge_event_tls(struct connection *connection, const char *why, struct span 
 		.type = TELEMETRY_EVENT_TLS,
 		.wall_ns = edge->wall_ns,
 		.source_port = connection->peer.port,
-		.message = SPAN("TLS handshake failed"),
+		.message = connection->phase == CONNECTION_OPEN ? SPAN("TLS connection broke")
+								: SPAN("TLS handshake failed"),
 		.pairs = pairs,
 		.pair_count = ARRAY_LEN(pairs),
 	};
