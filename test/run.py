@@ -2,7 +2,7 @@
 """Runs the tests and counts them.
 
     test/run.py                     everything; ends with "N passed, N failed, N skipped"
-    test/run.py GROUP [ARGUMENT...] one of house, unit, e2e, conformance, fuzz
+    test/run.py GROUP [ARGUMENT...] one of house, unit, e2e, conformance, fuzz, cost
 
 Arguments: names for house and unit (a part of the program's name), pytest's own for e2e (-k, -m, files),
 --seconds N for each target of fuzz. What has to be built is built by the Makefile. A skip must give a
@@ -203,7 +203,20 @@ def fuzz(arguments):
     return side_by_side(one, targets)
 
 
-GROUPS = {'house': house, 'unit': unit, 'e2e': e2e, 'conformance': conformance, 'fuzz': fuzz}
+# ---- Instructions ----------------------------------------------------------------------------------------
+
+def cost(_):
+    """bench/instructions: a hot path that got longer."""
+    name = 'cost: instructions per request'
+    code, said = run([PYTHON, 'bench/instructions'], FILE_SECONDS)
+    counts = re.search(r'^(\d+) passed, (\d+) failed, (\d+) skipped', said, flags=re.M)
+    if code or not counts or int(counts[2]):
+        return Result(failed=[(name, tail(said))])
+    skipped = re.search(r'^skipped: (.*)', said, flags=re.M)
+    return Result(int(counts[1]), skipped=[(name, skipped[1])] if skipped else [])
+
+
+GROUPS = {'house': house, 'unit': unit, 'e2e': e2e, 'conformance': conformance, 'fuzz': fuzz, 'cost': cost}
 
 
 def is_known_reason(reason):

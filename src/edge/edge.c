@@ -546,18 +546,28 @@ static void on_drain_due(struct os_timer *timer)
 	}
 }
 
+/* What the kernel has finished already for us is still ours: take it before letting go. Also where another slot
+ * polls: who has let go before us may have left a queue that only we still hold. */
+static void accept_the_last(struct edge *edge, struct edge_listener *listener)
+{
+	uint64_t before;
+
+	do {
+		before = edge->connection_count;
+		connection_accept(edge, listener);
+	} while (edge->connection_count == before + EDGE_ACCEPT_BATCH);
+}
+
 void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle)
 {
 	edge->closes_idle |= closes_idle;
 	if (!edge->is_draining) {
 		edge->is_draining = true;
-		/* What the kernel has finished already for us is still ours: take it before letting go. */
 		LIST_EACH(&edge->listeners, node) {
 			struct edge_listener *listener =
 				LIST_ITEM(node, struct edge_listener, link);
 
-			if (os_watch_is_added(&listener->watch))
-				connection_accept(edge, listener);
+			accept_the_last(edge, listener);
 			/* While anybody holds it the kernel goes on to accept for nobody. */
 			listener_forget(listener);
 		}

@@ -48,8 +48,10 @@ static int request_fields(struct exchange *exchange)
 	hop.client = arena_copy(&exchange->arena, writer_done(&writer));
 	if (!hop.client.ptr || http_fields_add_forwarded(&request->fields, &hop))
 		return -ENOMEM;
-	via = arena_format(&exchange->arena, "1.%u %.*s", request->version % 10,
-			   SPAN_ARG(edge_pseudonym(exchange->edge, pseudonym)));
+	via = arena_join(&exchange->arena,
+			 (struct span[]){ request->version % 10 ? SPAN("1.1 ") : SPAN("1.0 "),
+					  edge_pseudonym(exchange->edge, pseudonym) },
+			 2);
 	if (!via.ptr || http_fields_add_id(&request->fields, HTTP_NAME_VIA, via))
 		return -ENOMEM;
 	return http_fields_set(&request->fields, SPAN("Host"), host);
@@ -61,8 +63,8 @@ static struct span target_to_send(struct exchange *exchange)
 
 	if (!request->has_query)
 		return request->path.wire;
-	return arena_format(&exchange->arena, "%.*s?%.*s", SPAN_ARG(request->path.wire),
-			    SPAN_ARG(request->query));
+	return arena_join(&exchange->arena,
+			  (struct span[]){ request->path.wire, SPAN("?"), request->query }, 3);
 }
 
 static int request_make(struct exchange *exchange)

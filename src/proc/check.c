@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cert/cert.h"
+#include "proc/check_internal.h"
 
 enum {
 	CHECK_WAIT_MS = 30000,
@@ -20,7 +21,9 @@ static const char system_roots[] = "/etc/ssl/certs/ca-certificates.crt";
 
 /* What a plan row came to when it was opened. */
 struct opened {
-	int fd;           /* of a root, or of a key file; -1 */
+	int fd; /* of a root, or of a key file; -1 */
+	struct check_root_link *links;
+	size_t link_count;
 	struct span text; /* of a chain, or roots */
 	bool is_read;
 	struct cert_chain chain;
@@ -340,8 +343,13 @@ static void open_root(struct check *check, const struct snapshot_plan_row *row,
 		      struct opened *opened)
 {
 	struct os_file_info info;
-	int failed = open_path(check, row->path, OS_OPEN_HANDLE, &opened->fd);
+	int failed;
 
+	/* The way first: what changes between the two is then seen as a change. */
+	opened->links = arena_array(&check->arena, struct check_root_link, CHECK_ROOT_LINKS_MAX);
+	if (opened->links && !(check->compile.flags & IPC_COMPILE_COMMAND))
+		opened->link_count = check_root_links(&check->arena, row->path, opened->links);
+	failed = open_path(check, row->path, OS_OPEN_HANDLE, &opened->fd);
 	if (!failed)
 		failed = os_file_info(opened->fd, &info);
 	if (!failed && info.type != OS_FILE_FOLDER)
@@ -378,7 +386,8 @@ static void open_row(struct check *check, const struct snapshot_plan_row *row,
 	switch (row->kind) {
 	case SNAPSHOT_PLAN_ROOT:
 		/* The supervisor has them: a dead file system must not block a renewal. */
-		if (!(check->compile.flags & IPC_COMPILE_BUNDLE))
+		if (!(check->compile.flags & IPC_COMPILE_BUNDLE) ||
+		    check->compile.flags & IPC_COMPILE_ROOTS)
 			open_root(check, row, opened);
 		return;
 	case SNAPSHOT_PLAN_CERTIFICATE:
@@ -596,6 +605,29 @@ static int send_simple(struct check *check, const struct snapshot_plan_row *row,
 	return check_send(check, IPC_MESSAGE_plan_row, &body, row->path, fd);
 }
 
+static int send_root(struct check *check, size_t index)
+{
+	const struct snapshot_plan_row *row = &check->snapshot->plan[index];
+	const struct opened *opened = &check->opened[index];
+	int failed = send_simple(check, row, IPC_PLAN_ROOT, 0, opened->fd);
+
+	for (size_t i = 0; i < opened->link_count && !failed; i++) {
+		const struct check_root_link *link = &opened->links[i];
+		struct ipc_plan_row body = { .id = row->id,
+					     .what = IPC_PLAN_ROOT_LINK,
+					     .line = row->place.line };
+		char tail[8192];
+		struct writer writer = writer_of(tail, sizeof(tail));
+
+		write_span(&writer, link->name);
+		write_byte(&writer, '\0');
+		write_span(&writer, link->target);
+		failed = check_send(check, IPC_MESSAGE_plan_row, &body, writer_done(&writer),
+				    link->parent);
+	}
+	return failed;
+}
+
 static int send_row(struct check *check, size_t index)
 {
 	const struct snapshot_plan_row *row = &check->snapshot->plan[index];
@@ -604,7 +636,7 @@ static int send_row(struct check *check, size_t index)
 	case SNAPSHOT_PLAN_LISTENER:
 		return send_listener(check, row);
 	case SNAPSHOT_PLAN_ROOT:
-		return send_simple(check, row, IPC_PLAN_ROOT, 0, check->opened[index].fd);
+		return send_root(check, index);
 	case SNAPSHOT_PLAN_CERTIFICATE:
 		return send_certificate(check, index);
 	case SNAPSHOT_PLAN_INTERNAL:
@@ -634,7 +666,12 @@ static int send_logs(struct check *check)
 					     .flags = (uint32_t)logs[i]->target |
 						      (uint32_t)logs[i]->format << 8,
 					     .line = logs[i]->place.line };
-		int failed = check_send(check, IPC_MESSAGE_plan_row, &body, logs[i]->path, -1);
+		const struct snapshot_place *place = &logs[i]->place;
+		struct span tail =
+			arena_format(&check->arena, "%.*s%c%.*s:%u:%u", SPAN_ARG(logs[i]->path), 0,
+				     SPAN_ARG(place->file), place->line, place->column);
+		int failed = tail.ptr ? check_send(check, IPC_MESSAGE_plan_row, &body, tail, -1)
+				      : -ENOMEM;
 
 		if (failed)
 			return failed;

@@ -81,6 +81,12 @@ static int account(struct upstream_connection *connection, size_t taken)
 	return taken ? codec_h1_body_frame(&connection->client.writer, taken, &unused) : 0;
 }
 
+static int broken(struct upstream_fetch *fetch, enum telemetry_end end, struct span detail)
+{
+	upstream_fetch_fail(fetch, end, detail);
+	return UPSTREAM_BROKEN;
+}
+
 /* Nothing of it went out, so sending it again sends it once. */
 static int send_failed(struct upstream_connection *connection)
 {
@@ -88,16 +94,13 @@ static int send_failed(struct upstream_connection *connection)
 
 	if (connection->is_reused && !connection->has_sent && !fetch->was_retried)
 		return upstream_fetch_restart(fetch) ? UPSTREAM_MORE : UPSTREAM_BROKEN;
+	/* An answer to nothing: the codec waits for one only behind a head. */
+	if (connection->head_pending)
+		return broken(fetch, TELEMETRY_END_ORIGIN_CLOSED, SPAN_NONE);
 	connection->is_write_over = true;
 	fetch->request_done = true;
 	upstream_queue_clear(&connection->output);
 	return 0;
-}
-
-static int broken(struct upstream_fetch *fetch, enum telemetry_end end, struct span detail)
-{
-	upstream_fetch_fail(fetch, end, detail);
-	return UPSTREAM_BROKEN;
 }
 
 /* One segment. 0 or as upstream_request_send(). */
@@ -123,12 +126,13 @@ static int send_segment(struct upstream_connection *connection, struct span byte
 		MUST(codec_h1_body_end(&after, &end_frame) == 0);
 		segment.end = span_of(end_frame.prefix, end_frame.prefix_len);
 	}
+	/* Also where it cannot be sent any more: what the origin said before it closed is read then. */
+	connection->head_pending = false;
 	outcome = upstream_send(connection, &segment, ret_taken);
 	if (outcome == -ENOMEM)
 		return broken(fetch, TELEMETRY_END_NO_ROOM, SPAN_NONE);
 	if (outcome)
 		return send_failed(connection);
-	connection->head_pending = false;
 	MUST(account(connection, *ret_taken) == 0);
 	if (!is_end || *ret_taken < bytes.len)
 		return 0;
