@@ -31,9 +31,9 @@ test: deps-test build asan build-fuzz/configured ## everything that proves it; e
 asan: deps build-asan/configured ## the build of the tests: sanitizers on, time can be moved
 	@ninja -C build-asan
 
-fuzz: deps-test build-fuzz/configured ## fuzz every parser, SECONDS=60 for each
+fuzz: deps-test build-fuzz/configured ## fuzz every parser, SECONDS=60 for each, or RUNS=100000000
 	@ninja -C build-fuzz
-	@$(PYTHON) test/run.py fuzz --seconds $(SECONDS)
+	@$(PYTHON) test/run.py fuzz $(if $(RUNS),--runs $(RUNS),--seconds $(SECONDS))
 
 soak: deps-test build asan ## the long tests at full size, MINUTES=30
 	PORTCULLIS_SOAK=1 PORTCULLIS_SOAK_MINUTES=$(MINUTES) $(PYTHON) test/run.py e2e -m soak

@@ -12,11 +12,13 @@ enum {
 const struct codec_h1_limits codec_h1_request_limits = {
 	.line_max = 8 * 1024,
 	.head_max = 32 * 1024,
+	.trailer_max = 32 * 1024,
 	.field_max = 100,
 };
 const struct codec_h1_limits codec_h1_response_limits = {
 	.line_max = 64 * 1024,
 	.head_max = 64 * 1024,
+	.trailer_max = 64 * 1024,
 	.field_max = 200,
 };
 

@@ -294,6 +294,32 @@ static enum deadline_kind connection_deadline(const struct connection *connectio
 	return DEADLINE_NONE;
 }
 
+/* A deadline that passed counts in the row of the limit that it came from. */
+static void deadline_count(const struct connection *connection, enum deadline_kind kind)
+{
+	static const enum telemetry_limit limits[] = {
+		[DEADLINE_HANDSHAKE] = TELEMETRY_LIMIT_HANDSHAKE,
+		[DEADLINE_IDLE] = TELEMETRY_LIMIT_IDLE,
+		[DEADLINE_HEAD] = TELEMETRY_LIMIT_HEADER_TIME,
+		[DEADLINE_BODY] = TELEMETRY_LIMIT_BODY_GAP,
+		[DEADLINE_BODY_RATE] = TELEMETRY_LIMIT_BODY_RATE,
+		[DEADLINE_SEND] = TELEMETRY_LIMIT_SEND_GAP,
+		[DEADLINE_TUNNEL] = TELEMETRY_LIMIT_TUNNEL,
+		[DEADLINE_LINGER] = TELEMETRY_LIMIT_LINGER,
+	};
+	struct telemetry_counters *counters = connection->edge->counters;
+
+	if (kind == DEADLINE_NONE || kind == DEADLINE_QUESTION)
+		return;
+	/* A tunnel's two sides have the same limit: who was first counted it. */
+	if (kind == DEADLINE_TUNNEL && connection->exchange->end != TELEMETRY_END_OK)
+		return;
+	telemetry_count_limit(counters, limits[kind]);
+	/* Too slow is only who was it for longer than the grace. */
+	if (kind == DEADLINE_BODY_RATE)
+		telemetry_count_limit(counters, TELEMETRY_LIMIT_BODY_GRACE);
+}
+
 static void on_due(struct os_timer *timer)
 {
 	struct connection *connection = CONTAINER_OF(timer, struct connection, timer);
@@ -308,6 +334,7 @@ static void on_due(struct os_timer *timer)
 		os_timer_set(connection->edge->loop, timer, deadline_ns);
 		return;
 	}
+	deadline_count(connection, kind);
 	switch (kind) {
 	case DEADLINE_HEAD:
 		exchange_refuse(exchange, 408, TELEMETRY_END_CLIENT_TIMEOUT, "header-time");
@@ -333,6 +360,7 @@ static void on_due(struct os_timer *timer)
 		break;
 	case DEADLINE_HANDSHAKE:
 		telemetry_count(connection->edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
+		edge_event_tls(connection, "limit:handshake", SPAN_NONE);
 		connection_close(connection);
 		break;
 	case DEADLINE_LINGER:

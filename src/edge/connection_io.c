@@ -97,7 +97,7 @@ static void connection_tls_failed(struct connection *connection)
 
 	connection->saw_eof = connection->is_broken = true;
 	tls_session_failure(connection->tls, &failure);
-	why = tls_reason_word(failure.reason);
+	why = connection_tls_reason(connection, failure.reason);
 	if (exchange && exchange->began)
 		exchange_set_end(exchange, TELEMETRY_END_CLIENT_TLS, span_str(why));
 	else

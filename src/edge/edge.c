@@ -488,6 +488,34 @@ static void set_upstream_limits(struct edge *edge)
 	upstream_set_limits(edge->upstream, &limits);
 }
 
+static void widen(struct codec_h1_limits *limits, const struct snapshot_limits *by)
+{
+	uint64_t head = by->values[SNAPSHOT_LIMIT_HEADER];
+	uint64_t fields = by->values[SNAPSHOT_LIMIT_HEADER_FIELDS];
+
+	if (head > limits->head_max)
+		limits->head_max = head < UINT32_MAX ? (uint32_t)head : UINT32_MAX;
+	if (fields > limits->field_max)
+		limits->field_max = fields < UINT32_MAX ? (uint32_t)fields : UINT32_MAX;
+}
+
+static void set_h1_limits(struct edge *edge)
+{
+	const struct snapshot *snapshot = edge->current->snapshot;
+	struct codec_h1_limits limits = codec_h1_request_limits;
+
+	limits.head_max = limits.field_max = 0;
+	widen(&limits, &snapshot->limits);
+	for (size_t i = 0; i < snapshot->site_count; i++) {
+		const struct snapshot_site *site = &snapshot->sites[i];
+
+		widen(&limits, site->limits);
+		for (size_t j = 0; j < site->path_limit_count; j++)
+			widen(&limits, &site->path_limits[j].limits);
+	}
+	edge->h1_limits = limits;
+}
+
 void edge_commit(struct edge *edge)
 {
 	map_move(&edge->credentials, &edge->staged_credentials, drop_credential);
@@ -502,6 +530,7 @@ void edge_commit(struct edge *edge)
 	files_cache_clear(edge->cache);
 	keep_origins(edge);
 	set_upstream_limits(edge);
+	set_h1_limits(edge);
 	listeners_update(edge);
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_RELOADS);
 }

@@ -125,6 +125,8 @@ struct connection {
 	uint64_t accepted_ns, last_ns, stalled_ns, closing_ns;
 	uint64_t bytes_in, bytes_out;
 	uint32_t exchange_count;
+	uint32_t turn_exchanges; /* begun in turn number `exchange_turn` */
+	uint64_t exchange_turn;
 	uint32_t unused_bytes; /* dropped while lingering */
 	char name[64];         /* SNI, for the log; cut */
 };
@@ -133,7 +135,9 @@ void connection_accept(struct edge *edge, struct edge_listener *listener);
 void connection_activate(struct connection *connection); /* it gets a share of this turn */
 void connection_run(struct connection *connection);
 void connection_handshake(struct connection *connection); /* phases 3 and 5 */
-void connection_open(struct connection *connection);      /* phase 6 */
+/* The log's word for it; a limit is counted. */
+const char *connection_tls_reason(struct connection *connection, enum tls_reason reason);
+void connection_open(struct connection *connection); /* phase 6 */
 void connection_update_deadline(struct connection *connection);
 /* After what is written: our end of the stream, then the socket. linger: the peer may still be sending. */
 void connection_finish(struct connection *connection, bool linger);
@@ -279,6 +283,7 @@ enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t s
 					   struct span media_type, struct span text);
 /* The limit's status, or 503; counted, and the record's detail. */
 enum exchange_verdict exchange_over_limit(struct exchange *exchange, enum telemetry_limit limit);
+void exchange_count_fetch_limit(const struct exchange *exchange); /* its fetch failed by one */
 enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_end end);
 void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct span detail);
 /* Pumps may move now, without another turn (a head and the first bytes of its body leave together). */
@@ -347,6 +352,8 @@ struct edge {
 	struct map client_policies; /* ca id → tls_policy */
 	struct map staged_credentials, staged_client_policies, staged_policies;
 	uint64_t round_robin;
+	/* The widest of what any site grants: which site it is, a head says only at its end. */
+	struct codec_h1_limits h1_limits;
 	uint32_t gateway_id;
 
 	struct edge_question *questions;

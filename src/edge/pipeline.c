@@ -59,6 +59,7 @@ static void response_pump_failed(struct exchange *exchange, int outcome)
 	if (outcome == PUMP_NO_MEMORY) {
 		end = TELEMETRY_END_NO_ROOM;
 	} else if (outcome == PUMP_SOURCE_BROKEN && exchange->source == RESPONSE_FETCH) {
+		exchange_count_fetch_limit(exchange);
 		end = (enum telemetry_end)exchange->fetch.failure.end;
 		exchange_set_end(exchange, end, exchange->fetch.failure.detail);
 	} else if (outcome == PUMP_SOURCE_BROKEN) {

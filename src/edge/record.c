@@ -12,6 +12,7 @@ static void ring_put(struct edge *edge, enum telemetry_ring_kind kind, const str
 		break;
 	case TELEMETRY_RING_FULL:
 		telemetry_count(edge->counters, TELEMETRY_COUNTER_LINES_DROPPED);
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_LOG_QUEUE);
 		break;
 	default:
 		break;

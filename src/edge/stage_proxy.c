@@ -104,6 +104,15 @@ static int request_make(struct exchange *exchange)
 
 /* ---- The fetch --------------------------------------------------------------------------------------------- */
 
+void exchange_count_fetch_limit(const struct exchange *exchange)
+{
+	const struct upstream_failure *failure = &exchange->fetch.failure;
+
+	if (failure->is_limit && exchange->end == TELEMETRY_END_OK)
+		telemetry_count_limit(exchange->edge->counters,
+				      (enum telemetry_limit)failure->limit);
+}
+
 static enum exchange_verdict answer_failure(struct exchange *exchange)
 {
 	const struct upstream_failure *failure = &exchange->fetch.failure;
@@ -112,6 +121,7 @@ static enum exchange_verdict answer_failure(struct exchange *exchange)
 
 	if (end == TELEMETRY_END_QUEUE_FULL)
 		telemetry_count_limit(exchange->edge->counters, TELEMETRY_LIMIT_ORIGIN_QUEUE);
+	exchange_count_fetch_limit(exchange);
 	exchange_set_end(exchange, end, arena_copy(&exchange->arena, failure->detail));
 	exchange->is_last |= pump_is_open(&exchange->request_pump);
 	return exchange_answer(exchange, status ? status : 502, end);
@@ -127,6 +137,8 @@ static void pull_reluctant(struct exchange *exchange)
 	if (exchange->fetch.origin_continue ||
 	    edge->now_ns - exchange->dispatched_ns >=
 		    telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value) {
+		if (!exchange->fetch.origin_continue)
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_CONTINUE);
 		pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
 		exchange->wants_turn = true;
 	} else {

@@ -214,7 +214,8 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(TURNS, "turns", "turns of the loop") \
 	X(TURNS_LONG, "turns_long", "turns over 1 ms of our own work") \
 	X(RELOADS, "reloads", "configurations taken over") \
-	X(MESSAGES_BROKEN, "messages_broken", "messages that broke the message table's rules")
+	X(MESSAGES_BROKEN, "messages_broken", "messages that broke the message table's rules") \
+	X(DOCUMENTS_UNASKED, "documents_unasked", "plain reads of what `files` had not read before; stays 0")
 
 #define TELEMETRY_HISTOGRAMS(X) \
 	X(REQUEST, "request", "from a request's first byte to its record") \

@@ -41,6 +41,14 @@ void upstream_fetch_fail(struct upstream_fetch *fetch, enum telemetry_end end, s
 	upstream_fetch_wake(fetch, true);
 }
 
+void upstream_fetch_over_limit(struct upstream_fetch *fetch, enum telemetry_end end,
+			       enum telemetry_limit limit)
+{
+	upstream_fetch_fail(fetch, end, SPAN_NONE);
+	fetch->failure.is_limit = true;
+	fetch->failure.limit = limit;
+}
+
 static void fetch_done(struct upstream_fetch *fetch)
 {
 	struct upstream_connection *connection = fetch->connection;
@@ -198,6 +206,13 @@ static void malformed(struct upstream_fetch *fetch, enum codec_h1_fault fault)
 {
 	upstream_fetch_fail(fetch, TELEMETRY_END_ORIGIN_MALFORMED,
 			    span_str(codec_h1_fault_text(fault)));
+	fetch->failure.limit = fault == CODEC_H1_FAULT_FIELD_COUNT ? TELEMETRY_LIMIT_UPSTREAM_FIELDS
+			       : fault == CODEC_H1_FAULT_INTERIM_COUNT
+				       ? TELEMETRY_LIMIT_INTERIM_RESPONSES
+				       : TELEMETRY_LIMIT_UPSTREAM_HEAD;
+	fetch->failure.is_limit =
+		fault == CODEC_H1_FAULT_FIELD_COUNT || fault == CODEC_H1_FAULT_INTERIM_COUNT ||
+		fault == CODEC_H1_FAULT_HEAD_LONG || fault == CODEC_H1_FAULT_LINE_LONG;
 }
 
 static void take_interim(struct upstream_connection *connection,

@@ -197,6 +197,9 @@ void upstream_request_on_room(struct upstream_connection *connection);
 
 void upstream_fetch_wake(struct upstream_fetch *fetch, bool state_changed);
 void upstream_fetch_fail(struct upstream_fetch *fetch, enum telemetry_end end, struct span detail);
+/* The same, for a limit that the origin ran into. */
+void upstream_fetch_over_limit(struct upstream_fetch *fetch, enum telemetry_end end,
+			       enum telemetry_limit limit);
 /* The origin takes nothing of a tunnel any more. Where it had ended its own half too that was all: the fetch is done
  * and has no connection. */
 void upstream_tunnel_write_over(struct upstream_connection *connection);
