@@ -43,8 +43,11 @@ def cpu_s(pid):
 
 
 def pss_kib(pid):
-    with open(f'/proc/{pid}/smaps_rollup', encoding='utf-8') as file:
-        return int(re.search(r'^Pss:\s+(\d+)', file.read(), re.M).group(1))
+    try:
+        with open(f'/proc/{pid}/smaps_rollup', encoding='utf-8') as file:
+            return int(re.search(r'^Pss:\s+(\d+)', file.read(), re.M).group(1))
+    except ProcessLookupError:  # a job that is over
+        return 0
 
 
 def role(pid):

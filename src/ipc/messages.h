@@ -100,6 +100,8 @@ enum {
 	X(71, dialed,       IPC_TO_DIALER, IPC_TO_WORKER, 0, 1, 0) \
 	X(72, dial_failed,  IPC_TO_DIALER, IPC_TO_WORKER, 256, 0, 0) \
 	X(73, cancel,       IPC_TO_WORKER, IPC_TO_DIALER | IPC_TO_FILES, 0, 0, 0) \
+	X(78, look,         IPC_TO_SUPERVISOR, IPC_TO_DIALER, 0, 0, 0) \
+	X(79, unanswered,   IPC_TO_DIALER, IPC_TO_SUPERVISOR, 4096, 0, 100) \
 	/* The log. */ \
 	X(80, log_reopen,   IPC_TO_LOG, IPC_TO_SUPERVISOR, 0, 0, 10) \
 	X(81, log_file,     IPC_TO_SUPERVISOR, IPC_TO_LOG, 4096, 2, 0) \
@@ -244,9 +246,9 @@ enum ipc_plan_kind {
 	IPC_PLAN_ROOT,         /* descriptor O_PATH; tail path */
 	IPC_PLAN_CERTIFICATE_FILE, /* descriptor of the key file (none: unreadable); tail "file:line:col\0certpath\0keypath" */
 	IPC_PLAN_CERTIFICATE_INTERNAL, /* tail: names, each NUL-terminated */
-	IPC_PLAN_LOG,                  /* index 0 access, 1 events; flags: target; tail path */
-	IPC_PLAN_STATE,                /* tail path */
-	IPC_PLAN_HELPER,               /* index: ipc_kind wanted */
+	IPC_PLAN_LOG,    /* index 0 access, 1 events; flags: target; tail "path\0file:line:col" */
+	IPC_PLAN_STATE,  /* tail path */
+	IPC_PLAN_HELPER, /* index: ipc_kind wanted */
 	IPC_PLAN_ROOT_LINK, /* id of the root, descriptor and tail of IPC_GRANT_ROOT_LINK */
 };
 struct ipc_plan_row {
@@ -397,6 +399,16 @@ struct ipc_dial_failed { /* tail: detail for the log */
 };
 struct ipc_cancel {
 	struct ipc_question question;
+};
+/* The gateway serves (again, after a reload): do the origins that were not looked at before answer? */
+struct ipc_look {
+	uint32_t reserved[2];
+};
+/* One that does not; tail: the origin as it is written, why, and its place in the text, each NUL-terminated. With
+ * origin 0: the last of a look, `more` others were not told of. */
+struct ipc_unanswered {
+	uint64_t origin;
+	uint32_t status, more; /* enum ipc_dial_status */
 };
 
 struct ipc_log_reopen {

@@ -390,27 +390,11 @@ static void drop_paths(struct proc_self *self)
 static int enter_sandbox(struct proc_self *self, bool is_closed,
 			 struct os_sandbox_report *ret_report)
 {
-	struct os_limit_value limits[ARRAY_LEN(self->row->limits)];
-	struct os_sandbox sandbox = {
-		.name = self->row->name,
-		.uid = self->birth.uid,
-		.gid = self->birth.gid,
-		.calls = is_closed ? self->row->closed_calls : self->row->calls,
-		.paths = self->paths,
-		.path_count = is_closed ? 0 : self->path_count,
-		.may_connect = self->row->may_connect,
-		.limits = limits,
-		.limit_count = self->row->limit_count,
-	};
+	struct os_limit_value limits[PROC_LIMITS_MAX];
+	struct os_sandbox sandbox = proc_row_sandbox(self->row, &self->birth, is_closed, limits);
 
-	/* A job with two sandboxes gives up its user with the second. */
-	if (self->row->closed_calls && !is_closed)
-		sandbox.uid = sandbox.gid = OS_KEEP_ID;
-	memcpy(limits, self->row->limits, sizeof(limits));
-	for (size_t i = 0; i < sandbox.limit_count; i++) {
-		if (limits[i].limit == OS_LIMIT_OPEN_FILES && !limits[i].value)
-			limits[i].value = self->birth.nofile;
-	}
+	sandbox.paths = self->paths;
+	sandbox.path_count = is_closed ? 0 : self->path_count;
 	return os_sandbox_enter(&sandbox, ret_report);
 }
 
@@ -508,6 +492,7 @@ int proc_helper_main(struct span role)
 	self->row = proc_row_by_name(role);
 	if (!self->row || !os_descriptor_is_open(PROC_CHANNEL_FD))
 		return PROC_EXIT_BIRTH;
+	os_program_forget(); /* no row starts anything */
 	self->kind = self->row->handlers;
 	self->lock_fd = self->waiting_fd = -1;
 	list_init(&self->links);

@@ -211,33 +211,73 @@ static void send_birth(struct supervisor *supervisor, struct child *child,
 
 /* ---- Events of a child ----------------------------------------------------------------------------- */
 
+/* What a child says goes to the operator's terminal: one line, no control. */
+static struct span plain(struct span text, char *buf, size_t size)
+{
+	text = span_first(text, size);
+	for (size_t i = 0; i < text.len; i++)
+		buf[i] = (uint8_t)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f ? '?' : text.ptr[i];
+	return span_of(buf, text.len);
+}
+
+static bool asks(const struct proc_row *asker, const struct proc_row *asked, uint32_t asker_slot,
+		 uint32_t asked_slot)
+{
+	return asker->links & 1U << asked->kind && (!asked->per_slot || asker_slot == asked_slot);
+}
+
+/* Who is asked tells of who asks: the one that is more likely to have been taken over. The other way round it may as
+ * well be a lie, so it costs the accuser its life; the accused too, where it can be had again without a loss. Keys
+ * cannot: what a worker says must never end a keyholder. Who accuses somebody that it has no channel to lies. */
 static void on_broken(struct supervisor *supervisor, struct child *child,
 		      const struct ipc_broken *broken, struct span why)
 {
-	struct child *guilty =
-		broken->kind < IPC_KIND_COUNT
-			? child_find(supervisor, (enum ipc_kind)broken->kind, broken->slot)
-			: NULL;
+	const struct lifecycle_process *accuser = supervisor_process(supervisor, child);
+	const struct proc_row *row = proc_row_find(accuser->kind),
+			      *other = proc_row_find((enum ipc_kind)broken->kind);
+	struct child *accused =
+		other ? child_find(supervisor, other->kind, broken->slot) : NULL;
+	bool is_asked = other && asks(other, row, broken->slot, accuser->slot);
+	bool is_asker = other && asks(row, other, accuser->slot, broken->slot);
+	char text[256];
 
-	(void)child;
-	supervisor_say(supervisor, "%s %u broke the rules of its channel: %.*s",
-		       ipc_kind_name((enum ipc_kind)broken->kind), broken->slot, SPAN_ARG(why));
-	if (guilty)
-		lifecycle_condemn(supervisor->lifecycle, guilty->index,
+	why = plain(why, text, sizeof(text));
+	if (broken->kind == IPC_COMMAND) {
+		supervisor_say(supervisor, "a command broke the rules of its channel: %.*s",
+			       SPAN_ARG(why));
+		return;
+	}
+	supervisor_say(supervisor, "%s %u %s %s %u: %.*s", row->name, accuser->slot,
+		       is_asked ? "reports that the rules were broken by" : "accuses",
+		       other ? other->name : "nobody", broken->slot, SPAN_ARG(why));
+	if (accused && (is_asked || (is_asker && (other->kind == IPC_FILES || other->kind == IPC_DIALER))))
+		lifecycle_condemn(supervisor->lifecycle, accused->index,
 				  "broke the rules of a channel");
+	if (!is_asked)
+		lifecycle_condemn(supervisor->lifecycle, child->index,
+				  "accused a process that it asks, or does not know");
 }
 
 static void on_refused(struct supervisor *supervisor, struct child *child,
 		       const struct ipc_refused *refused, struct span why)
 {
+	const struct lifecycle_process *process = supervisor_process(supervisor, child);
 	struct span told = writer_done(&supervisor->trouble);
+	char text[4096];
 
+	/* Late, or never asked for: it would only fill what the next change is told. */
+	if (refused->change != lifecycle_changing(supervisor->lifecycle) &&
+	    refused->change != lifecycle_running(supervisor->lifecycle))
+		return;
 	while (why.len && why.ptr[why.len - 1] == '\n')
 		why.len--;
+	if (process->kind != IPC_VAULT)
+		why = plain(why, text, sizeof(text));
 	/* Both workers may say the same. */
 	if (span_find(told, why) == told.len)
 		supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
 	if (lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_GATHERING &&
+	    process->kind == IPC_VAULT &&
 	    refused->change == lifecycle_changing(supervisor->lifecycle))
 		lifecycle_on_gathered(supervisor->lifecycle, false);
 	else
@@ -277,6 +317,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_notice:
 		supervisor_say(supervisor, "%.*s", SPAN_ARG(message->tail));
+		return;
+	case IPC_MESSAGE_unanswered:
+		origins_on_unanswered(supervisor, message->body, message->tail);
 		return;
 	case IPC_MESSAGE_root_news:
 		change_on_root_news(supervisor, child, message->body, message->tail);
@@ -422,6 +465,11 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 		kept_give(supervisor, child);
 		if (supervisor->running)
 			change_send_keys(child, supervisor->running, 0);
+		/* The vault that answered for the change under way has died since: what it knew must be known to this
+		 * one, or the change commits chains whose keys nobody has. */
+		if (supervisor->next &&
+		    lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_PREPARING)
+			change_send_keys(child, supervisor->next, supervisor->next->change);
 		break;
 	case IPC_LOG:
 		logs_give(supervisor, child);

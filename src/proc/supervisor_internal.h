@@ -136,7 +136,9 @@ struct supervisor {
 	bool reopens_roots;      /* with the next compile of the running text */
 	struct os_timer inputs;  /* the next look at certificates, hosts, resolv.conf */
 	uint64_t inputs_trouble; /* hash of what was last wrong with them: it is said once */
-	uint64_t data_serial;    /* of data sets, in the order in which they came */
+	int log_trouble
+		[2]; /* -errno of the last try to open a log's target; it is said once, too */
+	uint64_t data_serial; /* of data sets, in the order in which they came */
 	uint32_t command_serial;
 
 	struct list commands;
@@ -237,6 +239,13 @@ void control_turn(struct supervisor *supervisor);
 /* A sealed memory file, mapped anywhere; an empty one is no map. */
 int proc_map_sealed(int fd, size_t size, const void **ret_memory) MUST_CHECK;
 
+/* origins.c */
+void origins_look(struct supervisor *supervisor); /* at those that were not looked at before */
+void origins_on_unanswered(struct supervisor *supervisor, const struct ipc_unanswered *body,
+			   struct span tail);
+
 /* logs.c */
+/* Can every log file of this plan be opened? Else a fault of the change. */
+bool logs_check(struct supervisor *supervisor, const struct plan *plan) MUST_CHECK;
 void logs_give(struct supervisor *supervisor, struct child *log);
 void logs_reopen(struct supervisor *supervisor, struct child *log, uint32_t which);
