@@ -340,6 +340,8 @@ static void report_end(struct supervisor *supervisor, struct child *child,
 	struct writer name = writer_of(text, sizeof(text));
 
 	supervisor_child_name(supervisor, child, &name);
+	if (process->kind == IPC_WORKER)
+		listeners_restore(supervisor);
 	if (process->kind == IPC_WORKER && is_crash(end->signal) && vault)
 		child_send(vault, IPC_MESSAGE_tickets_spoiled,
 			   &(struct ipc_tickets_spoiled){ process->slot, (uint32_t)end->signal },

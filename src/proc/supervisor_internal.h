@@ -195,6 +195,8 @@ void listeners_keep(struct supervisor *supervisor, struct child *vault);
 void listeners_forget(struct supervisor *supervisor); /* the vault's copies */
 void listeners_print_ready(struct supervisor *supervisor);
 int listeners_rescue(struct supervisor *supervisor) MUST_CHECK;
+/* A worker ended: what it may have set on sockets that all share is undone. */
+void listeners_restore(struct supervisor *supervisor);
 void listeners_close_all(struct supervisor *supervisor);
 
 /* state.c */

@@ -259,6 +259,20 @@ static void break_form(struct proc_self *self)
 	send_raw(channel, buf, len ? len : 1, (int)(any() % 12));
 }
 
+/* The one option that the filter leaves: what is accepted from these sockets would end by a reset. */
+static void spoil_listeners(void)
+{
+	struct linger none = { .l_onoff = 1 };
+	socklen_t len = sizeof(int);
+
+	for (int fd = 3; fd < 256; fd++) {
+		int listens = 0;
+
+		if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens)
+			(void)!setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+	}
+}
+
 /* ---- The worker ---------------------------------------------------------------------------------------------- */
 
 static bool is_hostile(struct proc_self *self)
@@ -358,6 +372,8 @@ static void on_commit(void *state, struct proc_self *self, uint64_t change)
 	snapshot = proc_snapshot(self);
 	if (!is_hostile(self) || !snapshot)
 		return;
+	if (!hostile.is_on && hostile.count)
+		spoil_listeners();
 	hostile.is_on = true;
 	if (snapshot->root_count)
 		hostile.root = snapshot->roots[0].id;

@@ -25,7 +25,7 @@ void child_begin(struct child *child, enum ipc_kind kind)
 	if (!child->pid) {
 		close(ends[0]);
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* of a test that fails */
-		os_program_forget(); /* it may have the channel's number */
+		os_program_forget();              /* it may have the channel's number */
 		dup2(ends[1], PROC_CHANNEL_FD);
 		os_exit(proc_helper_main(span_str(proc_row_find(kind)->name)));
 	}

@@ -170,6 +170,12 @@ static long try_no_delay(void)
 	return try_option(IPPROTO_TCP, TCP_NODELAY);
 }
 
+/* Of a listener: it minds only the other halves. */
+static long try_half_close(void)
+{
+	return syscall(SYS_shutdown, listener_fd, SHUT_WR);
+}
+
 static long try_signal_parent(void)
 {
 	return syscall(SYS_kill, getppid(), 0);
@@ -291,7 +297,7 @@ static const struct attempt attempts[] = {
 	TRY("sendmsg that connects", NOBODY, try_fast_open_message),
 	CASE("shutdown of reading", NOBODY, shutdown, -1, SHUT_RD),
 	CASE("shutdown of both", NOBODY, shutdown, -1, SHUT_RDWR),
-	CASE("shutdown of writing", WORKER, shutdown, -1, SHUT_WR),
+	TRY("shutdown of writing", WORKER, try_half_close),
 	TRY("setsockopt reuseport program", NOBODY, try_reuseport_program),
 	TRY("setsockopt filter", NOBODY, try_socket_filter),
 	TRY("setsockopt upper protocol", NOBODY, try_upper_protocol),
@@ -536,6 +542,8 @@ static unsigned check_row(const struct proc_row *row, bool is_closed)
 static void test_rows_refuse_what_they_do_not_grant(void **state)
 {
 	unsigned rows = 0, wrong = 0;
+	int listens = 0;
+	socklen_t len = sizeof(listens);
 
 	(void)state;
 	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
@@ -550,6 +558,9 @@ static void test_rows_refuse_what_they_do_not_grant(void **state)
 	}
 	assert_int_equal(rows, 7);
 	assert_int_equal(wrong, 0);
+	/* Shared by all who tried: it listens still. */
+	assert_int_equal(getsockopt(listener_fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len), 0);
+	assert_true(listens);
 }
 
 /* The other side of it: without a row nothing of this is refused. Some of it only root may. */
