@@ -4,6 +4,7 @@
 
 #include "crypto/crypto.h"
 #include "proc/self_internal.h"
+#include "telemetry/telemetry.h"
 
 enum {
 	BIRTH_TIMEOUT_MS = 20000,
@@ -277,6 +278,11 @@ static const struct ipc_handlers supervisor_handlers = { .on_message = on_superv
 
 /* ---- The loop -------------------------------------------------------------------------------------- */
 
+static void beat(struct proc_self *self)
+{
+	__atomic_store_n(&self->range->heartbeat, self->range->heartbeat + 1, __ATOMIC_RELAXED);
+}
+
 static void on_turn(void *owner)
 {
 	struct proc_self *self = owner;
@@ -284,7 +290,9 @@ static void on_turn(void *owner)
 	proc_holding_turn(self);
 	if (self->kind->turn && !self->is_ending)
 		self->kind->turn(self->state, self);
-	__atomic_store_n(&self->range->heartbeat, self->range->heartbeat + 1, __ATOMIC_RELAXED);
+	telemetry_count((struct telemetry_counters *)self->range->counters,
+			TELEMETRY_COUNTER_TURNS);
+	beat(self);
 	ipc_channel_flush(&self->supervisor);
 	links_end_turn(self);
 }
@@ -323,6 +331,7 @@ static int take_birth(struct proc_self *self)
 	if (!err) {
 		self->range = range;
 		self->lock_fd = TAKE_FD(message.descriptors[1]);
+		beat(self);
 	}
 	ipc_message_done(&message);
 	return err;
@@ -365,6 +374,7 @@ static int take_grants(struct proc_self *self)
 			err = -EBADMSG;
 		}
 		ipc_message_done(&message);
+		beat(self);
 		if (err || is_born)
 			return err;
 	}
@@ -448,6 +458,7 @@ static int endow(struct proc_self *self)
 		return err;
 	if (self->row->starts_crypto)
 		crypto_start();
+	beat(self);
 	return self->kind->born ? self->kind->born(self->state, self) : 0;
 }
 
@@ -459,6 +470,7 @@ static int serve(struct proc_self *self)
 	drop_paths(self);
 	if (err < 0)
 		return PROC_EXIT_SANDBOX;
+	beat(self);
 	if (self->kind->sandboxed && self->kind->sandboxed(self->state, self) < 0)
 		return PROC_EXIT_BIRTH;
 	ipc_channel_handle(&self->supervisor, &supervisor_handlers, self);

@@ -9,20 +9,31 @@
 
 /* ---- What stays over restarts ---------------------------------------------------------------------- */
 
+int range_new(int *ret_fd, struct ipc_range **ret_range)
+{
+	OS_AUTO_FD fd = -1;
+	void *range;
+	int err = os_memory_new("range", IPC_RANGE_SIZE, &fd);
+
+	if (!err)
+		err = os_memory_seal(fd, OS_SEAL_SIZE);
+	if (!err)
+		err = os_memory_map(fd, IPC_RANGE_SIZE, NULL, OS_MAP_WRITE, &range);
+	if (err < 0)
+		return err;
+	*ret_range = range;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
 static int child_init(struct supervisor *supervisor, struct child *child, uint32_t index)
 {
-	void *range;
-	int err = os_memory_new("range", IPC_RANGE_SIZE, &child->range_fd);
+	int err = range_new(&child->range_fd, &child->range);
 
 	child->supervisor = supervisor;
 	child->index = index;
-	if (!err)
-		err = os_memory_seal(child->range_fd, OS_SEAL_SIZE);
-	if (!err)
-		err = os_memory_map(child->range_fd, IPC_RANGE_SIZE, NULL, OS_MAP_WRITE, &range);
 	if (err < 0)
 		return err;
-	child->range = range;
 	err = os_memory_new("ring", sizeof(struct telemetry_ring), &child->ring_fd);
 	if (!err)
 		err = os_memory_seal(child->ring_fd, OS_SEAL_SIZE);
@@ -124,6 +135,10 @@ static void grant_roots(struct supervisor *supervisor, struct child *child)
 		plan = supervisor->running;
 	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT, &cursor)))
 		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT, .id = row->row.id },
+		      row->tail, &row->fd, 1);
+	cursor = 0;
+	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT_LINK, &cursor)))
+		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT_LINK, .id = row->row.id },
 		      row->tail, &row->fd, 1);
 }
 
@@ -303,6 +318,12 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 	case IPC_MESSAGE_notice:
 		supervisor_say(supervisor, "%.*s", SPAN_ARG(message->tail));
 		return;
+	case IPC_MESSAGE_unanswered:
+		origins_on_unanswered(supervisor, message->body, message->tail);
+		return;
+	case IPC_MESSAGE_root_news:
+		change_on_root_news(supervisor, child, message->body, message->tail);
+		return;
 	case IPC_MESSAGE_log_reopen:
 		logs_reopen(supervisor, child,
 			    ((const struct ipc_log_reopen *)message->body)->which);
@@ -397,9 +418,11 @@ void child_spawn(struct supervisor *supervisor, struct child *child)
 
 	MUST(row && !child->process.pid);
 	clear_range(child->range, process->kind);
+	kept_take_counters(supervisor, child);
 	child->plan_sent = child->plan_committed = child->data_sent = child->data_committed = 0;
 	child->ready = (struct ipc_ready){ 0 };
 	child->started_wall_ns = (int64_t)os_wall_ns();
+	child->busy_ticks = 0;
 	err = child_start(row, process->slot, supervisor->loop, &child->process, &child->channel);
 	if (!err) {
 		child->watch = (struct os_watch){ .on_ready = on_end };
@@ -441,9 +464,14 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 		listeners_give(supervisor, child, false);
 		break;
 	case IPC_VAULT:
-		listeners_keep(supervisor, child);
+		kept_give(supervisor, child);
 		if (supervisor->running)
 			change_send_keys(child, supervisor->running, 0);
+		/* The vault that answered for the change under way has died since: what it knew must be known to this
+		 * one, or the change commits chains whose keys nobody has. */
+		if (supervisor->next &&
+		    lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_PREPARING)
+			change_send_keys(child, supervisor->next, supervisor->next->change);
 		break;
 	case IPC_LOG:
 		logs_give(supervisor, child);
@@ -457,6 +485,7 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 	case IPC_KIND_COUNT:
 		break;
 	}
+	kept_give_counters(supervisor, child);
 }
 
 void child_link(struct supervisor *supervisor, struct child *child, struct child *peer)
