@@ -224,7 +224,7 @@ def what(pid, gateway):
             else:
                 flags = int(re.search(r'flags:\s+(\d+)', open(f'/proc/{pid}/fdinfo/{number}', encoding='utf-8').read())[1], 8)
                 mode = 'handle ' if flags & os.O_PATH else {os.O_RDONLY: 'read ', os.O_WRONLY: 'write ', os.O_RDWR: ''}[flags & os.O_ACCMODE]
-                found.append(mode + name.replace(gateway.state, 'STATE').replace(gateway.folder, 'FOLDER'))
+                found.append(mode + re.sub(r'^/(memfd:.*) \(deleted\)$', r'\1', name).replace(gateway.state, 'STATE').replace(gateway.folder, 'FOLDER'))
     return sorted(found)
 
 
@@ -233,7 +233,8 @@ COMMON = {'/dev/null', 'anon_inode:[eventpoll]', 'channel', 'read STATE/lock'}
 HOLDS = {
     'worker': {'anon_inode:[eventfd]', 'listener', 'connection'},
     'keyholder': set(),
-    'vault': {'listener', 'handle STATE/keys', 'channel STATE/rescue.sock'},
+    # For the next supervisor, should this one be killed: listeners, ticket keys, counters.
+    'vault': {'listener', 'handle STATE/keys', 'channel STATE/rescue.sock', 'memfd:tickets', 'read memfd:range'},
     'files': {'handle FOLDER/root'},
     'dialer': set(),
     'log': {'anon_inode:[eventfd]', 'read FOLDER', 'write FOLDER/access.log', 'write standard output'},
