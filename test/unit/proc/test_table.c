@@ -233,11 +233,26 @@ static long try_x32(void)
 /* ---- The table ----------------------------------------------------------------------------------------- */
 
 #define CALL(name, granted, ...) \
-	{ #name, granted, NULL, SYS_##name, { __VA_ARGS__ } }
+	{ \
+#name, granted, NULL, SYS_##name, \
+		{ \
+			__VA_ARGS__ \
+		} \
+	}
 #define CASE(what, granted, name, ...) \
-	{ what, granted, NULL, SYS_##name, { __VA_ARGS__ } }
+	{ \
+		what, granted, NULL, SYS_##name, \
+		{ \
+			__VA_ARGS__ \
+		} \
+	}
 #define TRY(what, granted, function) \
-	{ what, granted, function, 0, { 0 } }
+	{ \
+		what, granted, function, 0, \
+		{ \
+			0 \
+		} \
+	}
 #define TEXT(text) (long)(uintptr_t)(text)
 
 /* clang-format off */
@@ -469,7 +484,8 @@ static int enter(const struct proc_row *row, bool is_closed)
 		int fd = i == IPC_GRANT_READ ? open("/", O_PATH | O_DIRECTORY) : folder_fd;
 
 		if (row->access[i])
-			paths[sandbox.path_count++] = (struct os_sandbox_path){ fd, row->access[i] };
+			paths[sandbox.path_count++] =
+				(struct os_sandbox_path){ fd, row->access[i] };
 	}
 	if (os_sandbox_enter(&sandbox, &report))
 		return -1;
@@ -532,8 +548,8 @@ static unsigned check_row(const struct proc_row *row, bool is_closed)
 		if (results[i] == (int)wanted)
 			continue;
 		print_error("%s%s: %s was %s, should be %s\n", row->name,
-			    is_closed ? " (closed)" : "", attempts[i].what, result_names[results[i]],
-			    result_names[wanted]);
+			    is_closed ? " (closed)" : "", attempts[i].what,
+			    result_names[results[i]], result_names[wanted]);
 		wrong++;
 	}
 	return wrong;
