@@ -137,17 +137,33 @@ static size_t utf8_decode(struct span text, uint32_t *ret_code)
 	return len;
 }
 
-/* What could move a terminal's cursor, start a new line for somebody, or turn the order of the text
- * around so that a reader of the log sees something else than what came. */
+/* What could move a terminal's cursor, start a new line for somebody, turn the order of the text around
+ * or stand in it unseen, so that a reader of the log sees something else than what came. */
 static bool must_escape(uint32_t code)
 {
-	return code < 0x20 || (code >= 0x7f && code <= 0x9f) || code == 0x061c || code == 0x200e ||
-	       code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
-	       (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
+	static const struct {
+		uint32_t first, last;
+	} unseen[] = {
+		{ 0x00ad, 0x00ad }, { 0x061c, 0x061c },   { 0x180e, 0x180e }, { 0x200b, 0x200f },
+		{ 0x2028, 0x202e }, { 0x2060, 0x206f },   { 0xfeff, 0xfeff }, { 0xfff9, 0xfffb },
+		{ 0xfffe, 0xffff }, { 0xe0000, 0xe0fff },
+	};
+
+	if (code < 0x20 || (code >= 0x7f && code <= 0x9f))
+		return true;
+	for (size_t i = 0; i < ARRAY_LEN(unseen) && code >= unseen[i].first; i++) {
+		if (code <= unseen[i].last)
+			return true;
+	}
+	return false;
 }
 
 static void write_json_escape(struct writer *writer, uint32_t code)
 {
+	if (code > 0xffff) {
+		write_json_escape(writer, 0xd800 + ((code - 0x10000) >> 10));
+		code = 0xdc00 + ((code - 0x10000) & 0x3ff);
+	}
 	write_str(writer, "\\u");
 	write_hex_u64(writer, code, 4);
 }

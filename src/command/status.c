@@ -63,13 +63,21 @@ static bool map_range(const struct ipc_message *message, struct seen *ret_seen)
 	return ret_range->format == IPC_RANGE_FORMAT;
 }
 
-/* Members of an object; what never happened is left out. */
-static void write_count(struct writer *out, const char *name, uint64_t count, bool *is_first)
+/* Those that are not 0, as one object. */
+static void write_cells(struct writer *out, const char *const *names, const uint64_t *cells,
+			size_t count)
 {
-	if (!count)
-		return;
-	write_format(out, "%s\"%s\":%llu", *is_first ? "" : ",", name, (unsigned long long)count);
-	*is_first = false;
+	bool is_first = true;
+
+	write_byte(out, '{');
+	for (size_t i = 0; i < count; i++) {
+		if (!cells[i])
+			continue;
+		write_format(out, "%s\"%s\":%llu", is_first ? "" : ",", names[i],
+			     (unsigned long long)cells[i]);
+		is_first = false;
+	}
+	write_byte(out, '}');
 }
 
 static void write_counters(struct writer *out, const struct telemetry_counters *counters)
@@ -79,14 +87,18 @@ static void write_counters(struct writer *out, const struct telemetry_counters *
 		TELEMETRY_COUNTERS(X)
 #undef X
 	};
-	bool is_first = true;
+	const char *ends[TELEMETRY_END_COUNT], *limits[TELEMETRY_LIMIT_COUNT];
 
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		write_count(out, names[i], counters->counters[i], &is_first);
-	write_str(out, "},\"limits\":{");
-	is_first = true;
+	for (size_t i = 0; i < TELEMETRY_END_COUNT; i++)
+		ends[i] = telemetry_ends[i].word;
 	for (size_t i = 0; i < TELEMETRY_LIMIT_COUNT; i++)
-		write_count(out, telemetry_limits[i].name, counters->limits[i], &is_first);
+		limits[i] = telemetry_limits[i].name;
+	write_str(out, "\"counters\":");
+	write_cells(out, names, counters->counters, ARRAY_LEN(names));
+	write_str(out, ",\"ends\":");
+	write_cells(out, ends, counters->ends, ARRAY_LEN(ends));
+	write_str(out, ",\"limits\":");
+	write_cells(out, limits, counters->limits, ARRAY_LEN(limits));
 }
 
 static void print_json(const struct ipc_status_row *row, const struct seen *seen, bool is_first)
@@ -109,10 +121,10 @@ static void print_json(const struct ipc_status_row *row, const struct seen *seen
 	write_parts(&out, row->enforced, true);
 	write_str(&out, "],\"missing\":[");
 	write_parts(&out, row->missing, true);
-	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u,\"counters\":{",
-		     row->landlock_abi, row->secret_memory);
+	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u,", row->landlock_abi,
+		     row->secret_memory);
 	write_counters(&out, &seen->counters);
-	write_str(&out, "}}");
+	write_byte(&out, '}');
 	os_out(writer_done(&out));
 }
 

@@ -17,6 +17,30 @@ void connection_activate(struct connection *connection)
 
 /* ---- Accept ------------------------------------------------------------------------------------------ */
 
+/* Of those who take long the oldest goes: whoever means it is done in a few round trips. */
+static void handshake_begin(struct connection *connection)
+{
+	struct edge *edge = connection->edge;
+	struct connection *oldest;
+
+	list_push_back(&edge->handshaking, &connection->handshaking);
+	if (++edge->handshake_count <= edge->handshakes_max)
+		return;
+	oldest = LIST_ITEM(edge->handshaking.next, struct connection, handshaking);
+	telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_HANDSHAKES_WAITING);
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
+	edge_event_tls(oldest, "limit:handshakes-waiting", SPAN_NONE);
+	connection_close(oldest);
+}
+
+void connection_handshake_over(struct connection *connection)
+{
+	if (!list_is_linked(&connection->handshaking))
+		return;
+	list_remove(&connection->handshaking);
+	connection->edge->handshake_count--;
+}
+
 static void connection_start(struct connection *connection)
 {
 	struct edge *edge = connection->edge;
@@ -28,7 +52,9 @@ static void connection_start(struct connection *connection)
 	connection->is_redirecting = row && row->is_plain && !row->is_serving;
 	connection->tls_port = row ? row->tls_port : 0;
 	connection->phase = CONNECTION_HELLO;
-	if (!connection->is_tls)
+	if (connection->is_tls)
+		handshake_begin(connection);
+	else
 		connection_open(connection);
 	/* The first bytes are usually there with the connection: read at once, without another turn. */
 	connection->watch.ready |= OS_READABLE | OS_WRITABLE;
@@ -40,15 +66,18 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 	for (int i = 0; i < EDGE_ACCEPT_BATCH; i++) {
 		struct os_address peer;
 		struct connection *connection;
-		int fd, failed = os_accept(listener->fd, &fd, &peer);
+		bool is_low = edge_descriptors_are_low(edge, listener->fd);
+		int fd, failed = is_low ? -EMFILE : os_accept(listener->fd, &fd, &peer);
 
 		if (failed == -EAGAIN)
 			return;
 		if (failed) {
-			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_CONNECTIONS);
+			/* Whatever else it is (ENFILE, ENOBUFS): it may pass, and asking on in vain would not help. */
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_DESCRIPTORS_RESERVE);
 			edge_accept_rest(edge);
 			return;
 		}
+		edge->descriptor_seen = fd;
 		connection = edge->current && edge->connection_count < edge->connections_max
 				     ? slab_alloc(&edge->connection_slab)
 				     : NULL;
@@ -134,6 +163,9 @@ void connection_run(struct connection *connection)
 	if (connection->backlog.len && connection_backlog_send(connection) && exchange)
 		exchange_wake(exchange);
 	if (is_gone(connection)) {
+		/* An alert may stand before a reset: OpenSSL's clients leave so when they do not trust us. */
+		if (connection->phase == CONNECTION_HANDSHAKE && !connection->is_broken)
+			connection_handshake(connection);
 		connection_gone(connection);
 		return;
 	}
@@ -357,6 +389,7 @@ void connection_finish(struct connection *connection, bool linger)
 {
 	if (connection->phase == CONNECTION_CLOSED || connection->phase == CONNECTION_LINGER)
 		return;
+	connection_handshake_over(connection);
 	connection_flush(connection);
 	connection->phase = CONNECTION_LINGER;
 	connection->wants_linger = linger;
@@ -384,6 +417,7 @@ void connection_close(struct connection *connection)
 		edge->output_owner = NULL;
 		edge->gather_len = edge->wire_out_len = 0;
 	}
+	connection_handshake_over(connection);
 	connection->phase = CONNECTION_CLOSED;
 	if (edge->input_owner == connection)
 		edge->input_owner = NULL;
@@ -411,6 +445,7 @@ void connections_free_doomed(struct edge *edge)
 		os_watch_remove(&connection->watch);
 		os_close(fd);
 		slab_free(&edge->connection_slab, connection);
+		edge->has_freed = true;
 		edge->connection_count--;
 		edge->range->connections = edge->connection_count;
 	}

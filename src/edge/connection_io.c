@@ -89,15 +89,19 @@ int connection_receive(struct connection *connection, size_t *ret_len)
 	return 0;
 }
 
-/* After the handshake: the log says why a connection broke that was none of HTTP's doing. */
 static void connection_tls_failed(struct connection *connection)
 {
+	struct exchange *exchange = connection->exchange;
 	struct tls_failure failure;
+	const char *why;
 
+	connection->saw_eof = connection->is_broken = true;
 	tls_session_failure(connection->tls, &failure);
-	telemetry_count(connection->edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
-	edge_event_tls(connection, connection_tls_reason(connection, failure.reason),
-		       span_str(failure.text));
+	why = connection_tls_reason(connection, failure.reason);
+	if (exchange && exchange->began)
+		exchange_set_end(exchange, TELEMETRY_END_CLIENT_TLS, span_str(why));
+	else
+		edge_event_tls(connection, why, span_str(failure.text));
 }
 
 /* Decrypts what is in wire_in into plain. */
@@ -121,7 +125,6 @@ static int connection_decrypt(struct connection *connection, size_t len)
 		connection->saw_eof = connection->saw_close_notify = true;
 	} else if (outcome == TLS_FAILED || outcome < 0) {
 		connection_tls_failed(connection);
-		connection->saw_eof = connection->is_broken = true;
 	}
 	return edge->input_at < edge->input_end ? 0 : CONNECTION_WAIT;
 }

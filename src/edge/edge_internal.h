@@ -102,6 +102,7 @@ struct connection {
 	struct edge *edge;
 	struct edge_listener *listener; /* NULL when it is gone */
 	struct list link, active, doomed;
+	struct list handshaking; /* of edge->handshaking, until its handshake is done */
 	enum connection_phase phase;
 	bool is_tls, is_redirecting; /* plain without serve: 308 */
 	bool saw_eof, saw_close_notify, is_broken, sent_close, wants_linger;
@@ -124,6 +125,8 @@ struct connection {
 	uint64_t accepted_ns, last_ns, stalled_ns, closing_ns;
 	uint64_t bytes_in, bytes_out;
 	uint32_t exchange_count;
+	uint32_t turn_exchanges; /* begun in turn number `exchange_turn` */
+	uint64_t exchange_turn;
 	uint32_t unused_bytes; /* dropped while lingering */
 	char name[64];         /* SNI, for the log; cut */
 };
@@ -138,6 +141,7 @@ void connection_open(struct connection *connection); /* phase 6 */
 void connection_update_deadline(struct connection *connection);
 /* After what is written: our end of the stream, then the socket. linger: the peer may still be sending. */
 void connection_finish(struct connection *connection, bool linger);
+void connection_handshake_over(struct connection *connection); /* done or not */
 void connection_close(struct connection *connection); /* now; freed at the turn's end */
 void connection_abort(struct connection *connection); /* the same, by a reset */
 void connections_free_doomed(struct edge *edge);
@@ -329,6 +333,7 @@ struct edge {
 	struct telemetry_counters *counters; /* in range */
 
 	struct list listeners, connections, active, doomed; /* of connections */
+	struct list handshaking; /* connections whose handshake is not done, oldest first */
 	struct list later; /* connections whose share of this turn is used up */
 	struct list ready, later_exchanges, finished, file_waiters;
 	struct list documents_wanted; /* open questions of stage_files */
@@ -337,6 +342,9 @@ struct edge {
 	struct block_pool blocks;
 	struct exchange *spare_exchanges; /* linked by their ready list */
 	uint32_t spare_count, connection_count, exchange_count, connections_max;
+	uint32_t handshake_count, handshakes_max;
+	/* Numbers from here on are the reserve (0: nobody said how many there are), and the last one seen. */
+	int descriptors_end, descriptor_seen;
 
 	struct edge_snapshot *current, *staged;
 	struct map credentials;     /* certificate id → tls_credential */
@@ -367,6 +375,7 @@ struct edge {
 	int64_t date_s;
 	uint64_t request_id_high, request_id_low;
 	bool is_draining, is_drained, wakes_log;
+	bool has_freed; /* a connection, while listeners rest */
 	bool closes_idle; /* draining without waiting for what a kept-alive connection may ask yet */
 	struct os_timer drain_timer, accept_timer; /* accept_timer: set while listeners rest */
 };
@@ -378,6 +387,8 @@ void edge_run_exchange_later(struct exchange *exchange);
 void edge_snapshot_unref(struct edge *edge, struct edge_snapshot *used);
 /* No descriptor or memory for another connection: listeners rest for a moment, who is idle goes. */
 void edge_accept_rest(struct edge *edge);
+/* Is only the reserve left? `fd`: any that may be duplicated. */
+bool edge_descriptors_are_low(struct edge *edge, int fd);
 void edge_input_release(struct edge *edge);
 uint64_t edge_limit_ns(const struct edge *edge, enum snapshot_limit limit);
 /* One line to the log's ring, finished by one of telemetry's writers. */

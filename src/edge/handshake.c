@@ -263,6 +263,12 @@ static void handshake_step(struct connection *connection, size_t len)
 	}
 }
 
+static void handshake_gone(struct connection *connection)
+{
+	telemetry_count(connection->edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
+	connection_close(connection);
+}
+
 void connection_handshake(struct connection *connection)
 {
 	size_t len = 0;
@@ -281,16 +287,16 @@ void connection_handshake(struct connection *connection)
 		if (outcome == CONNECTION_WAIT)
 			return;
 		if (outcome) {
-			connection_close(connection);
+			handshake_gone(connection);
 			return;
 		}
 		if (!hello_run(connection, len)) {
 			if (connection->saw_eof && connection->phase == CONNECTION_HELLO)
-				connection_close(connection);
+				handshake_gone(connection);
 			return;
 		}
 	} else if (outcome == CONNECTION_TRUNCATED) {
-		connection_close(connection);
+		handshake_gone(connection);
 		return;
 	}
 	/* Also without new bytes: the signature may be what it waited for. */
@@ -302,6 +308,7 @@ void connection_handshake(struct connection *connection)
 
 void connection_open(struct connection *connection)
 {
+	connection_handshake_over(connection);
 	connection->phase = CONNECTION_OPEN;
 	connection->last_ns = connection->edge->now_ns;
 	connection->codec = edge_codec_h1();

@@ -75,6 +75,23 @@ static bool h1_exchange_ready(struct connection *connection)
 	return false;
 }
 
+/* Exchanges are freed at a turn's end: without a bound one read of pipelined requests would be memory for
+ * thousands of them at once. The next ones come in the next turn. */
+static bool h1_share_is_used(struct connection *connection)
+{
+	struct edge *edge = connection->edge;
+
+	if (connection->exchange)
+		return false;
+	if (connection->exchange_turn != edge->turn)
+		connection->turn_exchanges = 0;
+	connection->exchange_turn = edge->turn;
+	if (connection->turn_exchanges++ < telemetry_limits[TELEMETRY_LIMIT_PIPELINED].value)
+		return false;
+	edge_run_later(edge, connection);
+	return true;
+}
+
 static void h1_progress(struct connection *connection)
 {
 	while (connection->phase == CONNECTION_OPEN &&
@@ -90,7 +107,7 @@ static void h1_progress(struct connection *connection)
 			h1_input_ended(connection);
 			return;
 		}
-		if (!h1_exchange_ready(connection))
+		if (h1_share_is_used(connection) || !h1_exchange_ready(connection))
 			return;
 		before = input.len;
 		outcome = codec_h1_request_next(&connection->h1, &input, 0,
@@ -223,8 +240,10 @@ static int h1_write_head(struct exchange *exchange)
 	}
 	if (edge->is_draining || exchange->is_last)
 		connection->h1.keep_alive = false;
-	/* A body that nobody will read cannot be skipped without waiting for it. */
-	if (exchange->source != RESPONSE_FETCH && pump_is_open(&exchange->request_pump))
+	/* A body that nobody will read cannot be skipped without waiting for it, and of one that an origin answered
+	 * early nobody knows whether it will be read to its end: then the connection ends, and must say so now. */
+	if (pump_is_open(&exchange->request_pump) &&
+	    (exchange->source != RESPONSE_FETCH || !exchange->request_pump.source_ended))
 		connection->h1.keep_alive = false;
 	writer = connection_gather(connection, codec_h1_head_size(&exchange->response.fields, 512));
 	failed = codec_h1_write_response_head(&connection->h1, &writer, &exchange->response,

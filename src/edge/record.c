@@ -121,7 +121,7 @@ void edge_event_tls(struct connection *connection, const char *why, struct span 
 		.type = TELEMETRY_EVENT_TLS,
 		.wall_ns = edge->wall_ns,
 		.source_port = connection->peer.port,
-		.message = connection->phase == CONNECTION_OPEN ? SPAN("TLS connection failed")
+		.message = connection->phase == CONNECTION_OPEN ? SPAN("TLS connection broke")
 								: SPAN("TLS handshake failed"),
 		.pairs = pairs,
 		.pair_count = ARRAY_LEN(pairs),

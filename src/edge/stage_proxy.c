@@ -119,6 +119,8 @@ static enum exchange_verdict answer_failure(struct exchange *exchange)
 	enum telemetry_end end = (enum telemetry_end)failure->end;
 	uint16_t status = telemetry_ends[end].status;
 
+	if (end == TELEMETRY_END_QUEUE_FULL)
+		telemetry_count_limit(exchange->edge->counters, TELEMETRY_LIMIT_ORIGIN_QUEUE);
 	exchange_count_fetch_limit(exchange);
 	exchange_set_end(exchange, end, arena_copy(&exchange->arena, failure->detail));
 	exchange->is_last |= pump_is_open(&exchange->request_pump);
@@ -160,6 +162,10 @@ static enum exchange_verdict start(struct exchange *exchange)
 	exchange->has_fetch = true;
 	outcome = upstream_fetch_start(edge->upstream, &exchange->fetch, &exchange->fetch_request,
 				       &exchange->arena, exchange);
+	if (outcome == UPSTREAM_NO_ROOM)
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_ORIGIN_QUEUE);
+	if (outcome == UPSTREAM_NO_ROOM || exchange->fetch.was_queued)
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_ORIGIN_CONNECTIONS);
 	if (outcome) {
 		exchange->has_fetch = false;
 		return exchange_answer(exchange, 503,
@@ -275,10 +281,13 @@ static int dial_ask(struct edge *edge, struct edge_question *question)
 static void dial_answer(struct edge *edge, void *owner, struct ipc_message *message)
 {
 	(void)edge;
-	if (message && message->number == IPC_MESSAGE_dialed && message->descriptor_count == 1) {
+	if (message && message->number == IPC_MESSAGE_dialed) {
 		const struct ipc_dialed *body = message->body;
 
-		upstream_dialed(owner, TAKE_FD(message->descriptors[0]), body->connect_us);
+		/* Without a socket where this process may have no more of them: it could not arrive. */
+		upstream_dialed(owner,
+				message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1,
+				body->connect_us);
 	} else if (message && message->number == IPC_MESSAGE_dial_failed) {
 		const struct ipc_dial_failed *body = message->body;
 

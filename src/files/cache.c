@@ -122,7 +122,7 @@ enum files_found files_cache_find(struct files_cache *cache, uint64_t root, stru
 				  bool *ret_ask)
 {
 	struct files_entry *entry = entry_find(cache, root, path);
-	bool is_fresh;
+	bool is_fresh = entry && now_ns - entry->answered_ns < FILES_FRESH_NS;
 
 	*ret_ask = false;
 	if (!entry) {
@@ -132,14 +132,14 @@ enum files_found files_cache_find(struct files_cache *cache, uint64_t root, stru
 			entry->is_asked = true;
 		return FILES_ABSENT;
 	}
-	if (!entry->document) {
+	/* A failure of ours is no answer to go on with: what failed then may be well by now. */
+	if (!entry->document || (!is_fresh && entry->document->status == IPC_OPEN_FAILED)) {
 		*ret_ask = !entry->is_asked;
 		entry->is_asked = true;
 		return FILES_ABSENT;
 	}
 	list_remove(&entry->link);
 	list_push_back(&cache->used, &entry->link);
-	is_fresh = now_ns - entry->answered_ns < FILES_FRESH_NS;
 	if (!is_fresh && !entry->is_asked) {
 		entry->is_asked = true;
 		*ret_ask = true;

@@ -44,7 +44,8 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 				 "restart needed: `state` cannot change while the service runs\n");
 		ok = false;
 	}
-	if (ok)
+	/* A log's folder that went away must not keep a certificate from being renewed. */
+	if (ok && supervisor->job_request != LIFECYCLE_COMPILE_RUNNING)
 		ok = logs_check(supervisor, plan);
 	if (ok)
 		ok = listeners_bind(supervisor, plan) == 0;
@@ -298,15 +299,23 @@ void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, 
 	struct ipc_data data = { .id = leaf->id,
 				 .what = IPC_DATA_CHAIN,
 				 .size = (uint32_t)chain.len };
-	int fd;
+	int fd, err;
 
 	if (!plan || same_bytes(plan_find_data(plan, IPC_DATA_CHAIN, leaf->id), chain))
 		return;
-	if (plan_seal_text("chain", chain, &fd) < 0)
-		return;
-	data.change = ++supervisor->data_serial;
-	memcpy(data.spki_hash, leaf->spki_hash, sizeof(data.spki_hash));
-	if (plan_add_data(plan, &data, fd) < 0)
+	err = plan_seal_text("chain", chain, &fd);
+	if (!err) {
+		data.change = ++supervisor->data_serial;
+		memcpy(data.spki_hash, leaf->spki_hash, sizeof(data.spki_hash));
+		err = plan_add_data(plan, &data, fd);
+	}
+	/* The vault has answered and will not do so again: nothing is left to wait for. */
+	if (err < 0 && is_for_next) {
+		supervisor_fault(supervisor, "an internal certificate could not be kept: %s\n",
+				 strerror(-err));
+		lifecycle_on_gathered(supervisor->lifecycle, false);
+	}
+	if (err < 0)
 		return;
 	if (!is_for_next)
 		lifecycle_change(supervisor->lifecycle, LIFECYCLE_DATA);

@@ -1,9 +1,16 @@
 /* What the files of the check job share. */
 #pragma once
 
+#include "conf/conf.h"
 #include "os/os.h"
 
-enum { CHECK_ROOT_LINKS_MAX = 8 };
+enum {
+	CHECK_FILE_MAX = 16 << 20, /* bytes of a text */
+	CHECK_ROOT_LINKS_MAX = 8,
+};
+
+/* Reads, lists and looks up for conf_parse(); what it yields lives as long as the arena. */
+struct conf_functions check_text_functions(struct arena *arena);
 
 /* A symlink on the way to a document root, and where it leads. */
 struct check_root_link {

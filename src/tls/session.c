@@ -23,6 +23,8 @@ static int wire_read(BIO *bio, char *buf, int size)
 		return -1;
 	}
 	memcpy(buf, in->ptr, len);
+	if (session->handshake)
+		failure_note_record(session->handshake, in->ptr, len);
 	in->ptr += len;
 	in->len -= len;
 	return (int)len;
@@ -125,13 +127,14 @@ static struct tls_session *session_new(struct tls_policy *policy, bool is_client
 	BIO_set_init(bio, 1);
 	session->handshake = heap_alloc(sizeof(*session->handshake));
 	session->ssl = SSL_new(policy->library);
-	if (!session->ssl || !session->handshake) {
+	/* Every callback of the library begins with the session behind its SSL. */
+	if (!session->ssl || !session->handshake || !SSL_set_app_data(session->ssl, session)) {
+		ERR_clear_error();
 		BIO_free(bio);
 		tls_session_free(session);
 		return NULL;
 	}
 	SSL_set_bio(session->ssl, bio, bio);
-	SSL_set_app_data(session->ssl, session);
 	SSL_set_shed_handshake_config(session->ssl, 1);
 	return session;
 }

@@ -131,6 +131,10 @@ void upstream_dialed(struct upstream_connection *connection, int fd, uint32_t co
 		return;
 	}
 	connection->connect_us = connect_us;
+	if (fd < 0) {
+		upstream_fetch_fail(connection->fetch, TELEMETRY_END_NO_ROOM, SPAN_NONE);
+		return;
+	}
 	outcome = stand(connection, fd);
 	if (outcome == 0 && connection->is_tls)
 		outcome = upstream_tls_start(connection);

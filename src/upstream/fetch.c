@@ -94,7 +94,7 @@ void upstream_fetch_attach(struct upstream_fetch *fetch, struct upstream_connect
 	connection->chunk_left = 0;
 }
 
-static int fresh_connection(struct upstream_fetch *fetch, struct upstream_origin *origin)
+int upstream_fetch_dial(struct upstream_fetch *fetch, struct upstream_origin *origin)
 {
 	const struct upstream_request *request = fetch->request;
 	struct upstream_connection *connection = upstream_connection_new(fetch->upstream, origin);
@@ -126,7 +126,7 @@ bool upstream_fetch_restart(struct upstream_fetch *fetch)
 
 	upstream_connection_close(old);
 	fetch->was_retried = true;
-	outcome = fresh_connection(fetch, old->origin);
+	outcome = upstream_fetch_dial(fetch, old->origin);
 	if (outcome == 0)
 		return true;
 	fetch->failure = (struct upstream_failure){ .end = TELEMETRY_END_NO_ROOM };
@@ -151,17 +151,20 @@ int upstream_fetch_start(struct upstream *upstream, struct upstream_fetch *fetch
 		.owner = owner,
 		.request = request,
 	};
-	connection = upstream_pool_take(upstream, origin, request);
+	connection = upstream_wait_is_due(origin, request)
+			     ? NULL
+			     : upstream_pool_take(upstream, origin, request);
 	if (connection) {
 		upstream->caller = fetch;
 		upstream_fetch_attach(fetch, connection);
 		upstream_connection_begin(connection);
 		upstream->caller = NULL;
 		outcome = fetch->state == UPSTREAM_FAILED ? -ENOMEM : 0;
-	} else if (!upstream_origin_has_room(origin, request->limits.connections_per_origin)) {
-		outcome = UPSTREAM_NO_ROOM;
+	} else if (upstream_wait_is_due(origin, request) ||
+		   !upstream_origin_has_room(origin, request->limits.connections_per_origin)) {
+		outcome = upstream_wait_start(fetch, origin);
 	} else {
-		outcome = fresh_connection(fetch, origin);
+		outcome = upstream_fetch_dial(fetch, origin);
 	}
 	if (outcome)
 		fetch->state = UPSTREAM_IDLE;
@@ -171,6 +174,7 @@ int upstream_fetch_start(struct upstream *upstream, struct upstream_fetch *fetch
 
 void upstream_fetch_stop(struct upstream_fetch *fetch)
 {
+	upstream_wait_stop(fetch);
 	if (fetch->connection)
 		upstream_connection_close(detach(fetch));
 	if (fetch->state != UPSTREAM_DONE && fetch->state != UPSTREAM_FAILED)

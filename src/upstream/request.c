@@ -243,6 +243,8 @@ int upstream_fetch_write(struct upstream_fetch *fetch, struct span bytes, bool l
 	fetch->is_woken = false;
 	if (fetch->state == UPSTREAM_FAILED || fetch->state == UPSTREAM_IDLE)
 		return UPSTREAM_BROKEN;
+	if (fetch->origin_waited_for)
+		return UPSTREAM_MORE;
 	if (!connection) { /* answered before the request ended */
 		*ret_taken = bytes.len;
 		return 0;

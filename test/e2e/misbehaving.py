@@ -10,9 +10,10 @@ from gateway import ROOT, free_port, program, wait_until
 TABLE = os.path.join(ROOT, 'test/origin/modes.txt')
 Mode = collections.namedtuple('Mode', 'name methods pool weight status end origin client body')
 POOLS = ('main', 'spoiled', 'resets', 'silent')
-# Where a time limit of the origin's is the end, it is short, so that the mixed run is.
-SHORT = {name: 'limits on /%s/* { first-byte 400ms response-gap 400ms connect 1s }' % name
-         for name in ('silent-on-accept', 'silent', 'head-stalls', 'head-drips', 'body-stalls', 'trailers-stall')}
+# Where a time limit of the origin's is the end, that one is short, so that the mixed run is.
+SHORT = {mode: 'limits on /%s/* { %s }' % (mode, limits) for mode, limits in {
+    'silent-on-accept': 'first-byte 400ms connect 1s', 'silent': 'first-byte 400ms', 'head-stalls': 'response-gap 400ms',
+    'head-drips': 'response-gap 400ms', 'body-stalls': 'response-gap 400ms', 'trailers-stall': 'response-gap 400ms'}.items()}
 
 
 def tool(name):

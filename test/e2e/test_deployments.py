@@ -5,12 +5,13 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import threading
 
 import pytest
 
 from client import Client, Load, get
-from gateway import Gateway, is_alive, run_command, wait_until
+from gateway import SOAK, Gateway, is_alive, wait_until
 
 SITE = 'listen 127.0.0.1:{port} plain serve\nsite localhost { files %s }'
 
@@ -140,3 +141,101 @@ def test_a_root_that_may_not_be_entered(folder):
         os.kill(gateway.pid('files'), signal.SIGKILL)
         wait_until(lambda: any('document root' in line and 'mode is 700' in line for line in gateway.stderr), 'a word about it')
         assert get(gateway.port, '/v.txt?again').status in (403, 404)
+
+
+# ---- Slow disks
+
+COLD_BYTES = (100 if SOAK else 16) << 20
+COLD = SITE % '{folder}/root'
+MOUNTS = {
+    'disk': 'true',
+    'tmpfs': 'mount -t tmpfs -o mode=755 tmpfs "$1/root" && cp "$1/below/"* "$1/root/"',
+    'overlayfs': 'mount -t tmpfs tmpfs "$1/over" && mkdir "$1/over/up" "$1/over/work" && '
+                 'mount -t overlay -o "lowerdir=$1/below,upperdir=$1/over/up,workdir=$1/over/work" overlay "$1/root"',
+}
+
+
+def forget(path):
+    """Out of memory with it."""
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize('where', MOUNTS)
+def test_a_cold_document(folder, where):
+    """Whatever is read of it plainly was read by `files` before: the worker waits for no disk. Byte for byte, also from an
+    odd place on and in odd pieces, while the kernel is told again and again to forget it."""
+    for name in ('root', 'below', 'over'):
+        os.mkdir(f'{folder}/{name}')
+    content = os.urandom(1 << 20) * (COLD_BYTES >> 20)
+    below = f'{folder}/{"root" if where == "disk" else "below"}/cold.bin'
+    with open(below, 'wb') as file:
+        file.write(content)
+    mount = f'mount --make-rprivate / && {MOUNTS[where]} || exit 99; shift; exec "$@"'
+    tried = ['unshare', '--mount', 'sh', '-c', mount, 'sh', folder]
+    if subprocess.run([*tried, 'true'], check=False, capture_output=True).returncode:
+        pytest.skip('no mounts of our own here')
+    forget(below)
+    over = threading.Event()
+    with Gateway(COLD, folder=folder, prefix=tried) as gateway:
+        def keep_forgetting():
+            while not over.wait(0.1):
+                forget(below)
+        forgetter = threading.Thread(target=keep_forgetting)
+        forgetter.start()
+        try:
+            with Client(gateway.port) as client:
+                assert client.get('/cold.bin').body == content
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 30000)
+                start, end = 12345, 12345 + COLD_BYTES // 4
+                client.request('GET', '/cold.bin', f'Range: bytes={start}-{end}')
+                assert client.response().body == content[start:end + 1]
+        finally:
+            over.set()
+            forgetter.join()
+        cold, unasked = gateway.counter('documents_cold', 'worker'), gateway.counter('documents_unasked', 'worker')
+        assert cold > 0 or where == 'tmpfs', 'it was never cold'
+        assert unasked == 0, f'{unasked} reads of what `files` had not read ({cold} that it had)'
+
+
+def test_files_that_do_not_answer_stall_nobody_else(folder):
+    """`files` stands still, as on a disk that is gone: whoever wants one of its documents waits for its successor;
+    everybody else is answered before, also from what a worker still holds."""
+    for name in ('kept', 'asked'):
+        os.makedirs(f'{folder}/root/{name}')
+        with open(f'{folder}/root/{name}/a.txt', 'w', encoding='utf-8') as file:
+            file.write(name)
+    order, lock = [], threading.Lock()
+
+    def answered(what):
+        with lock:
+            order.append(what)
+    text = 'listen 127.0.0.1:{port} plain serve\nsite localhost { respond 200 "else" on /else/*; files {folder}/root }'
+    with Gateway(text, folder=folder) as gateway:
+        # A document in each worker: many connections land on all of them.
+        held = [Client(gateway.port) for _ in range(12)]
+        for client in held:
+            assert client.get('/kept/a.txt').text == 'kept'
+
+        def wait_for_a_document(client):
+            assert client.get('/asked/a.txt').text == 'asked'
+            answered('asked')
+        stopped = gateway.pid('files')
+        os.kill(stopped, signal.SIGSTOP)
+        waiting = [Client(gateway.port) for _ in range(6)]
+        threads = [threading.Thread(target=wait_for_a_document, args=(client,)) for client in waiting]
+        for thread in threads:
+            thread.start()
+        for i in range(40):
+            assert get(gateway.port, f'/else/{i}').text == 'else'
+            assert held[i % 12].get('/kept/a.txt').text == 'kept'
+        answered('others')
+        for thread in threads:
+            thread.join(30)
+        for client in held + waiting:
+            client.close()
+        assert order == ['others'] + ['asked'] * 6
+        assert gateway.pid('files') != stopped

@@ -269,6 +269,9 @@ static void choose(struct client *client, struct asked *asked, unsigned long num
 			 : !asked->is_one_oh && below(client, 2) ? WITH_CHUNKS
 								 : WITH_LENGTH;
 	asked->size = random_size(client, is_batch ? 8192 : BODY_MAX);
+	/* Closed with a request unread, the reset overtakes what is not on its way yet of a long answer. */
+	if (strncmp(asked->mode->name, "early-", 6) == 0)
+		asked->size %= 4096;
 	asked->body = asked->framing == WITHOUT_BODY
 			      ? 0
 			      : random_size(client, is_batch ? 8192 : BODY_MAX);
@@ -501,7 +504,9 @@ static void leave(struct client *client)
 {
 	bool is_early = below(client, 2);
 	size_t len = is_early ? below(client, client->out_len) : client->out_len;
+	struct timeval patience = { .tv_usec = 20000 };
 
+	setsockopt(client->descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	atomic_fetch_add(&run.left, 1);
 	if (client_send(client, client->out, len) && !is_early) {
 		size_t wanted = random_size(client, BUFFER / 2);

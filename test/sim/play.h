@@ -51,7 +51,7 @@ struct play_origin_connection {
 
 struct play {
 	uint64_t seed;
-	const char *what; /* this case, for reports */
+	const char *what, *script; /* this case, for reports; script: NULL or what is being run */
 	bool is_rough;
 	size_t line;
 	int supervisor;
@@ -104,6 +104,7 @@ void play_drop_all(struct play *play);
  * document's and a proxied request succeed, and descriptors are as many as `base` says for each role. */
 struct play_base {
 	size_t descriptors[8], processes;
+	size_t slack; /* so many more may the workers together have: documents that another one keeps, too */
 };
 void play_take_base(struct play *play, struct play_base *ret_base);
 void play_check(struct play *play, const struct play_base *bases, size_t count); /* one of these */

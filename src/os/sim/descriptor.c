@@ -75,6 +75,16 @@ void sim_file_wake(struct sim_file *file)
 	file->wakes++;
 }
 
+void sim_file_fail(struct sim_file *file, int error)
+{
+	if (!file)
+		return;
+	if (error != -EPIPE && error != -ECONNRESET)
+		sim_file_wake(file);
+	else if (file->kind == SIM_STREAM)
+		sim_stream_sever(file);
+}
+
 unsigned sim_file_ready(const struct sim_file *file)
 {
 	const struct sim_process *process;
@@ -160,6 +170,12 @@ int os_program(void)
 	return sim.current->program_fd;
 }
 
+void os_program_forget(void)
+{
+	os_close(sim.current->program_fd);
+	sim.current->program_fd = -ENOENT;
+}
+
 void os_close(int fd)
 {
 	struct sim_file *file;
@@ -214,7 +230,7 @@ ssize_t os_read(int fd, void *buf, size_t size)
 {
 	struct sim_file *file = sim_descriptor(fd);
 
-	SIM_CALL(-ECONNRESET);
+	SIM_CALL_ON(file, -ECONNRESET);
 	if (!file)
 		return -EBADF;
 	switch ((unsigned)file->kind) {
@@ -281,7 +297,7 @@ ssize_t os_write(int fd, const void *buf, size_t size)
 {
 	struct sim_file *file = sim_descriptor(fd);
 
-	SIM_CALL(-EPIPE, -ECONNRESET, -ENOSPC);
+	SIM_CALL_ON(file, -EPIPE, -ECONNRESET, -ENOSPC);
 	return file ? file_write(file, buf, size) : -EBADF;
 }
 
@@ -290,7 +306,7 @@ ssize_t os_writev(int fd, const struct span *parts, size_t count)
 	struct sim_file *file = sim_descriptor(fd);
 	ssize_t total = 0;
 
-	SIM_CALL(-EPIPE, -ECONNRESET);
+	SIM_CALL_ON(file, -EPIPE, -ECONNRESET);
 	if (!file)
 		return -EBADF;
 	for (size_t i = 0; i < count && i < 64; i++) {
@@ -312,7 +328,7 @@ ssize_t os_peek(int fd, void *buf, size_t size)
 {
 	struct sim_file *file = sim_descriptor(fd);
 
-	SIM_CALL(-ECONNRESET);
+	SIM_CALL_ON(file, -ECONNRESET);
 	if (!file)
 		return -EBADF;
 	return file->kind == SIM_STREAM ? sim_stream_read(file, buf, size, true) : -ENOTSOCK;

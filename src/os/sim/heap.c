@@ -3,6 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if OS_SANITIZED
+#include <sanitizer/asan_interface.h>
+#define SIM_POISON(at, size) __asan_poison_memory_region((at), (size))
+#define SIM_UNPOISON(at, size) __asan_unpoison_memory_region((at), (size))
+#else
+#define SIM_POISON(at, size) ((void)(at), (void)(size))
+#define SIM_UNPOISON(at, size) ((void)(at), (void)(size))
+#endif
+
 /* The link sends the program's malloc() and its kin here (--wrap). Each allocation is known by its address, so
  * that it can be freed with its process, counted, and refused; the memory itself comes from the sanitizer's
  * own allocator, with red zones. What is asked for while the driver runs belongs to nobody and stays. */
@@ -16,7 +25,7 @@ void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
 void __wrap_free(void *memory);
 
-enum { BUCKETS = 1 << 14 };
+enum { BUCKETS = 1 << 14, LARGE = 16 * 1024, KEPT_MAX = 512 };
 
 struct sim_allocation {
 	struct list link; /* of its process */
@@ -27,6 +36,38 @@ struct sim_allocation {
 };
 
 static struct sim_allocation *buckets[BUCKETS], *spare;
+
+/* Large ones (a channel's buffer, the log's) come again in every world in the same sizes. Fresh pages for them
+ * would be most of what a world costs, so they are kept. */
+static struct {
+	void *memory;
+	size_t size;
+} kept[KEPT_MAX];
+static size_t kept_count;
+
+static void *large_take(size_t size)
+{
+	for (size_t i = kept_count; size >= LARGE && i-- > 0;) {
+		void *memory = kept[i].memory;
+
+		if (kept[i].size != size)
+			continue;
+		kept[i] = kept[--kept_count];
+		SIM_UNPOISON(memory, size);
+		return memory;
+	}
+	return NULL;
+}
+
+static bool large_keep(void *memory, size_t size)
+{
+	if (size < LARGE || kept_count == KEPT_MAX)
+		return false;
+	SIM_POISON(memory, size);
+	kept[kept_count].memory = memory;
+	kept[kept_count++].size = size;
+	return true;
+}
 
 void *sim_own_alloc(size_t size)
 {
@@ -111,14 +152,43 @@ static bool is_refused(void)
 	return true;
 }
 
+static void *take(size_t size)
+{
+	void *memory = large_take(size);
+
+	return memory ? memory : __real_malloc(size);
+}
+
+static void give(void *memory, size_t size)
+{
+	if (!large_keep(memory, size))
+		__real_free(memory);
+}
+
+void *sim_own_alloc_large(size_t size)
+{
+	void *memory = large_take(size);
+
+	if (!memory)
+		return sim_own_alloc(size);
+	memset(memory, 0, size);
+	return memory;
+}
+
+void sim_own_free_large(void *memory, size_t size)
+{
+	give(memory, size);
+}
+
 void *sim_malloc(size_t size)
 {
-	return is_refused() ? NULL : note(__real_malloc(size), size);
+	return is_refused() ? NULL : note(take(size), size);
 }
 
 void *sim_realloc(void *memory, size_t size)
 {
 	struct sim_allocation **place;
+	size_t old;
 	void *moved;
 
 	if (!memory)
@@ -127,11 +197,12 @@ void *sim_realloc(void *memory, size_t size)
 		return NULL;
 	place = place_of(memory);
 	MUST(*place);
-	moved = __real_malloc(size);
+	old = (*place)->size;
+	moved = take(size);
 	MUST(moved);
-	memcpy(moved, memory, (*place)->size < size ? (*place)->size : size);
+	memcpy(moved, memory, old < size ? old : size);
 	forget(place);
-	__real_free(memory);
+	give(memory, old);
 	return note(moved, size);
 }
 
@@ -142,10 +213,14 @@ void sim_free(void *memory)
 	if (!memory)
 		return;
 	place = place_of(memory);
-	/* What a shared library allocated and hands to us to free. */
-	if (*place)
+	if (*place) {
+		size_t size = (*place)->size;
+
 		forget(place);
-	__real_free(memory);
+		give(memory, size);
+		return;
+	}
+	__real_free(memory); /* what a shared library allocated and hands to us to free */
 }
 
 bool sim_owns(const void *memory)
@@ -161,10 +236,14 @@ void *__wrap_malloc(size_t size)
 void *__wrap_calloc(size_t count, size_t size)
 {
 	size_t total;
+	void *memory;
 
 	if (__builtin_mul_overflow(count, size, &total) || is_refused())
 		return NULL;
-	return note(__real_calloc(1, total), total);
+	memory = large_take(total);
+	if (memory)
+		memset(memory, 0, total);
+	return note(memory ? memory : __real_calloc(1, total), total);
 }
 
 void *__wrap_realloc(void *memory, size_t size)
@@ -183,8 +262,9 @@ void sim_heap_drop(struct sim_process *process)
 		struct sim_allocation *item =
 			LIST_ITEM(process->allocations.next, struct sim_allocation, link);
 		void *memory = item->memory;
+		size_t size = item->size;
 
 		forget(place_of(memory));
-		__real_free(memory);
+		give(memory, size);
 	}
 }

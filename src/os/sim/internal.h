@@ -86,6 +86,8 @@ void sim_file_unref(struct sim_file *file);
 /* An edge: whoever watches it looks again. */
 void sim_file_wake(struct sim_file *file);
 unsigned sim_file_ready(const struct sim_file *file); /* enum os_ready */
+void sim_file_fail(struct sim_file *file, int error);
+void sim_stream_sever(struct sim_file *file);
 
 /* descriptor.c: of the process that runs. -EMFILE; consumes the reference, also where it fails. */
 int sim_descriptor_add(struct sim_file *file, int *ret_fd) MUST_CHECK;
@@ -174,7 +176,7 @@ void sim_memory_free(struct sim_node *node);
 enum {
 	SIM_SIGNAL_MAX = 32,
 	SIM_ROLE_MAX = 32,
-	SIM_STACK_SIZE = 2 << 20,
+	SIM_STACK_SIZE = 1 << 20,
 	SIM_DESCRIPTORS_MAX = 4096
 };
 
@@ -233,8 +235,6 @@ struct sim_world {
 	void *driver_stack, *driver_fake;
 	const void *driver_bottom;
 	size_t driver_size;
-	char *spare_stacks[64];
-	size_t spare_count;
 	int last_pid;
 	struct sim_node *root;
 	struct sim_file *output[3];
@@ -257,6 +257,8 @@ extern struct sim_world sim;
 void *sim_own_alloc(size_t size); /* zeroed; never NULL */
 void *sim_own_resize(void *memory, size_t size);
 void sim_own_free(void *memory);
+void *sim_own_alloc_large(size_t size);
+void sim_own_free_large(void *memory, size_t size);
 void sim_heap_drop(struct sim_process *process);
 
 /* world.c. Every call begins here: counts it, springs a trap, lets others run. The error to return, or 0. */
@@ -280,5 +282,17 @@ bool sim_loop_is_ready(const struct sim_process *process);
 				       ARRAY_LEN(errors_)); \
 		if (error_) \
 			return error_; \
+	} while (0)
+/* The same on a connection, where such an error is never alone: a reset has ended it for both sides, and
+ * whoever was told to come back hears of it. A channel is never reset while both ends live. */
+#define SIM_CALL_ON(file, ...) \
+	do { \
+		static const int errors_[] = { __VA_ARGS__ }; \
+		int error_ = sim_enter(__func__, __builtin_return_address(0), errors_, \
+				       ARRAY_LEN(errors_)); \
+		if (error_) { \
+			sim_file_fail((file), error_); \
+			return error_; \
+		} \
 	} while (0)
 #define SIM_POINT() ((void)!sim_enter(__func__, __builtin_return_address(0), NULL, 0))

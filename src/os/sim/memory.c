@@ -37,6 +37,37 @@ static char *fresh_pages(void *at, size_t size)
 	return memory;
 }
 
+/* Homes outlive the world: fresh pages would cost more than making these zero again. */
+static struct {
+	char *memory;
+	size_t size;
+} homes[64];
+static size_t home_count;
+
+static char *home_take(size_t size)
+{
+	for (size_t i = home_count; i-- > 0;) {
+		char *memory = homes[i].memory;
+
+		if (homes[i].size != pages(size))
+			continue;
+		homes[i] = homes[--home_count];
+		memset(memory, 0, pages(size));
+		return memory;
+	}
+	return fresh_pages(NULL, size);
+}
+
+static void home_give(char *memory, size_t size)
+{
+	if (home_count == ARRAY_LEN(homes)) {
+		munmap(memory, pages(size));
+		return;
+	}
+	homes[home_count].memory = memory;
+	homes[home_count++].size = pages(size);
+}
+
 int os_memory_new(const char *name, size_t size, int *ret_fd)
 {
 	struct sim_file *file;
@@ -47,7 +78,7 @@ int os_memory_new(const char *name, size_t size, int *ret_fd)
 	node = sim_node_new(OS_FILE_REGULAR, 0600);
 	node->is_memory = true;
 	node->len = node->capacity = size;
-	node->bytes = size ? fresh_pages(NULL, size) : NULL;
+	node->bytes = size ? home_take(size) : NULL;
 	file = sim_file_new(SIM_NODE, SIM_MAY_READ | SIM_MAY_WRITE);
 	file->node = sim_node_ref(node);
 	return sim_descriptor_add(file, ret_fd);
@@ -87,7 +118,7 @@ static void image_unref(struct sim_image *image)
 void sim_memory_free(struct sim_node *node)
 {
 	if (node->bytes)
-		munmap(node->bytes, pages(node->capacity));
+		home_give(node->bytes, node->capacity);
 	if (node->image)
 		image_unref(node->image);
 }
@@ -202,7 +233,7 @@ static void map_free(struct sim_map *map)
 		image_unref(map->image);
 	if (map->is_own) {
 		CLEAN(map->at, pages(map->size));
-		munmap(map->at, pages(map->size));
+		home_give(map->at, map->size);
 	}
 	if (map->node)
 		sim_node_unref(map->node);
@@ -278,7 +309,7 @@ int os_memory_map(int fd, size_t size, void *at, unsigned flags, void **ret_memo
 	} else if (map->node) {
 		map->at = map->node->bytes;
 	} else {
-		map->at = fresh_pages(NULL, size);
+		map->at = home_take(size);
 		map->is_own = true;
 	}
 	list_push_back(&sim.current->maps, &map->link);

@@ -152,7 +152,7 @@ int os_packet_send(int fd, const struct os_packet_out *packet)
 {
 	struct sim_file *file = sim_descriptor(fd);
 
-	SIM_CALL(-EAGAIN, -EPIPE, -ECONNRESET, -ETOOMANYREFS);
+	SIM_CALL_ON(file, -EAGAIN, -ETOOMANYREFS);
 	if (!file || file->kind != SIM_PACKETS)
 		return -EBADF;
 	return packet_send(file, packet);
@@ -163,7 +163,7 @@ int os_packet_send_many(int fd, const struct os_packet_out *packets, size_t coun
 	struct sim_file *file = sim_descriptor(fd);
 	size_t sent = 0;
 
-	SIM_CALL(-EAGAIN, -EPIPE, -ECONNRESET, -ENOBUFS);
+	SIM_CALL_ON(file, -EAGAIN, -ENOBUFS, -ENOMEM);
 	if (!file || file->kind != SIM_PACKETS)
 		return -EBADF;
 	while (sent < count && sent < OS_PACKET_BATCH_MAX) {
@@ -221,7 +221,7 @@ int os_packet_receive(int fd, struct os_packet_in *ret_packet)
 {
 	struct sim_file *file = sim_descriptor(fd);
 
-	SIM_CALL(-ECONNRESET);
+	SIM_POINT();
 	if (!file || file->kind != SIM_PACKETS)
 		return -EBADF;
 	return packet_receive(file, ret_packet);
@@ -232,7 +232,7 @@ int os_packet_receive_many(int fd, struct os_packet_in *ret_packets, size_t coun
 	struct sim_file *file = sim_descriptor(fd);
 	size_t received = 0;
 
-	SIM_CALL(-ECONNRESET);
+	SIM_POINT();
 	if (!file || file->kind != SIM_PACKETS)
 		return -EBADF;
 	while (received < count && received < OS_PACKET_BATCH_MAX) {

@@ -10,7 +10,7 @@ static struct sim_file *stream_new(const struct os_address *local, const struct 
 	struct sim_file *file = sim_file_new(SIM_STREAM, SIM_MAY_READ | SIM_MAY_WRITE);
 
 	file->stream.capacity = sim.options.stream_bytes;
-	file->stream.in = sim_own_alloc(file->stream.capacity);
+	file->stream.in = sim_own_alloc_large(file->stream.capacity);
 	file->stream.local = *local;
 	file->stream.remote = *remote;
 	return file;
@@ -84,6 +84,19 @@ static void stream_die(struct sim_file *file)
 	sim_file_wake(file);
 }
 
+void sim_stream_sever(struct sim_file *file)
+{
+	struct sim_file *peer = file->stream.peer;
+
+	file->stream.is_dead = true;
+	file->stream.peer = NULL;
+	sim_file_wake(file);
+	if (peer) {
+		peer->stream.peer = NULL;
+		stream_die(peer);
+	}
+}
+
 ssize_t sim_stream_write(struct sim_file *file, const void *buf, size_t size)
 {
 	struct sim_stream *stream = &file->stream, *reader;
@@ -130,7 +143,7 @@ void sim_stream_close(struct sim_file *file)
 		sim_file_wake(peer);
 	}
 	stream->peer = NULL;
-	sim_own_free(stream->in);
+	sim_own_free_large(stream->in, stream->capacity);
 	stream->in = NULL;
 }
 

@@ -25,6 +25,10 @@ enum { SLICES_MAX = 200 * 1000, SAID_MAX = 1 << 20, FIRST_PID = 100 };
 
 struct sim_world sim;
 
+/* They outlive the world: the next one's pages are there already. */
+static char *spare_stacks[64];
+static size_t spare_count;
+
 /* ---- Chance ------------------------------------------------------------------------------------ */
 
 /* splitmix64 */
@@ -53,8 +57,8 @@ static char *stack_take(void)
 {
 	char *stack;
 
-	if (sim.spare_count)
-		return sim.spare_stacks[--sim.spare_count];
+	if (spare_count)
+		return spare_stacks[--spare_count];
 	stack = mmap(NULL, SIM_STACK_SIZE, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	MUST(stack != MAP_FAILED && mprotect(stack, 4096, PROT_NONE) == 0);
@@ -64,8 +68,8 @@ static char *stack_take(void)
 static void stack_give(char *stack)
 {
 	STACK_CLEAN(stack + 4096, SIM_STACK_SIZE - 4096);
-	if (sim.spare_count < ARRAY_LEN(sim.spare_stacks))
-		sim.spare_stacks[sim.spare_count++] = stack;
+	if (spare_count < ARRAY_LEN(spare_stacks))
+		spare_stacks[spare_count++] = stack;
 	else
 		munmap(stack, SIM_STACK_SIZE);
 }
@@ -147,7 +151,7 @@ struct sim_process *sim_process_by(int pid)
 
 struct sim_process *sim_process_new(const char *role, int parent)
 {
-	struct sim_process *process = sim_own_alloc(sizeof(*process));
+	struct sim_process *process = sim_own_alloc_large(sizeof(*process));
 
 	process->pid = ++sim.last_pid;
 	process->parent = parent;
@@ -483,7 +487,7 @@ void sim_close(void)
 
 		list_remove(&process->link);
 		sim_file_unref(process->self);
-		sim_own_free(process);
+		sim_own_free_large(process, sizeof(*process));
 	}
 	for (int number = 1; number <= 2; number++) {
 		sim_file_unref(sim.output[number]);
@@ -493,8 +497,6 @@ void sim_close(void)
 	sim.root = NULL;
 	sim_node_unref(root);
 	MUST(list_is_empty(&sim.images));
-	while (sim.spare_count)
-		munmap(sim.spare_stacks[--sim.spare_count], SIM_STACK_SIZE);
 	MUST(list_is_empty(&sim.files)); /* the driver lets go of its ends first */
 	memset(&sim, 0, sizeof(sim));
 }

@@ -106,7 +106,11 @@ static const struct {
 	{ { "\xe2\x80\xa8\xe2\x80\xa9", 6 }, "\"\\u2028\\u2029\"" },
 	{ { "\xe2\x80\x8e\xe2\x80\x8f", 6 }, "\"\\u200e\\u200f\"" },
 	{ { "\xe2\x80\xaa\xe2\x80\xae\xe2\x80\xaf", 9 }, "\"\\u202a\\u202e\xe2\x80\xaf\"" },
-	{ { "\xe2\x81\xa5\xe2\x81\xa6\xe2\x81\xa9", 9 }, "\"\xe2\x81\xa5\\u2066\\u2069\"" },
+	{ { "\xe2\x81\xa5\xe2\x81\xa6\xe2\x81\xa9", 9 }, "\"\\u2065\\u2066\\u2069\"" },
+	/* What nobody sees: a soft hyphen, a space of no width, a tag, which takes two escapes. */
+	{ { "\xc2\xad\xe2\x80\x8b", 5 }, "\"\\u00ad\\u200b\"" },
+	{ { "\xf3\xa0\x80\x81z", 5 }, "\"\\udb40\\udc01z\"" },
+	{ { "\xef\xbf\xbe\xef\xbf\xbd", 6 }, "\"\\ufffe\xef\xbf\xbd\"" },
 	{ { "\xd8\x9c\xef\xbb\xbf", 5 }, "\"\\u061c\\ufeff\"" },
 	/* Not UTF-8: a lone continuation, an overlong '/', a surrogate, above U+10FFFF, cut off. */
 	{ { "\x80z", 2 }, "\"\\u0080z\"" },

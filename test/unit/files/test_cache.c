@@ -94,6 +94,24 @@ static void test_ask_once(void **state)
 	files_cache_free(NULL);
 }
 
+static void test_old_failures_are_not_served(void **state)
+{
+	struct files_cache *cache = cache_new(10, 1000);
+	struct ipc_opened failure = { .status = IPC_OPEN_FAILED };
+	struct files_reply reply = { &failure, SPAN_NONE, -1 };
+
+	(void)state;
+	files_document_unref(files_cache_store(cache, ROOT, SPAN("/a"), 1, &reply));
+	FIND(cache, "/a", 2, "fresh ");
+	FIND(cache, "/a", 2 * OS_SECOND, "absent ask");
+	FIND(cache, "/a", 2 * OS_SECOND, "absent");
+	files_cache_failed(cache, ROOT, SPAN("/a"));
+	FIND(cache, "/a", 2 * OS_SECOND, "absent ask");
+	store(cache, "/a", 2 * OS_SECOND, "well");
+	FIND(cache, "/a", 9 * OS_SECOND, "stale ask well");
+	files_cache_free(cache);
+}
+
 static void test_bounds(void **state)
 {
 	struct files_cache *cache = cache_new(3, 10);
@@ -201,6 +219,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ask_once),
+		cmocka_unit_test(test_old_failures_are_not_served),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_roots_and_absences),
 		cmocka_unit_test(test_answers_that_make_no_sense),

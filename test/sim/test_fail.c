@@ -1,0 +1,243 @@
+/* Every call fails once at each place where it is made, with each errno that the kernel could give there, and
+ * every allocation once, while a handshake, a proxied request and a reload go on: an outcome, never a crash, a
+ * leak or a descriptor left. Afterwards everything is as it was, or whoever died was started again.
+ *
+ *   unit-sim-fail          a slice
+ *   unit-sim-fail full     every place, errno and allocation (so does PORTCULLIS_SOAK=1)
+ *   unit-sim-fail SCENARIO call N | alloc ROLE NTH     one case */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "play.h"
+
+enum { SLICE_CALLS = 5, SLICE_ALLOCATIONS = 37 };
+
+struct scenario {
+	const char *name, *script;
+};
+
+static const struct scenario scenarios[] = {
+	{ "handshake", "tls-a> GET /hello HTTP/1.1\\nHost: localhost\\n\\n\n"
+		       "tls-a< 200 first\n" },
+	{ "proxied", "a> POST /app/one HTTP/1.1\\nHost: localhost\\nContent-Length: 100000\\n\\n\n"
+		     "a>> 100000\n"
+		     "a< 200 POST /app/one 100000 473899520;\n" },
+	{ "document", "cold /www/large.bin\n"
+		      "a> GET /large.bin HTTP/1.1\\nHost: localhost\\n\\n\n"
+		      "a< 200 abcdefghijklmnopqrstuvwabc\n" },
+	{ "reload", "conf second\nreload\n" },
+	{ "start", "start\n" },
+};
+
+static bool is_full;
+static struct play_base bases[2];
+
+static void begin(struct play *play, const struct scenario *scenario)
+{
+	play_open(play, 1, 1, 0);
+	play->what = scenario->name;
+	if (strcmp(scenario->name, "start") == 0)
+		return;
+	play_run(play, "start\n");
+	play_wait(play, 0.3);
+}
+
+/* What broke may have broken a change or a start for good; that is an outcome, and it is made again. */
+static void bring_back(struct play *play)
+{
+	play_settle(play);
+	for (int tries = 0; tries < 3 && !sim_is_alive(play->supervisor); tries++) {
+		play_run(play, "start\n");
+		play_settle(play);
+	}
+}
+
+static void run_case(const struct scenario *scenario, const struct sim_trap *trap, const char *what)
+{
+	struct play play;
+
+	begin(&play, scenario);
+	play.what = what;
+	play.is_rough = true;
+	sim_trap_set(trap);
+	play_run(&play, scenario->script);
+	play_drop_all(&play);
+	bring_back(&play);
+	play_check(&play, bases, 2);
+	play_run(&play, "stop\n");
+	play_close(&play);
+}
+
+struct seen {
+	struct sim_site *sites;
+	size_t site_count;
+	uint64_t allocations[ARRAY_LEN(play_roles)];
+};
+
+static void look(const struct scenario *scenario, struct seen *ret_seen)
+{
+	const struct sim_site *sites;
+	struct play play;
+
+	begin(&play, scenario);
+	sim_trap_set(&(struct sim_trap){ .kind = SIM_TRAP_NONE });
+	sim_sites_begin();
+	play_run(&play, scenario->script);
+	play_settle(&play);
+	sites = sim_sites(&ret_seen->site_count);
+	ret_seen->sites = malloc(ret_seen->site_count * sizeof(*sites));
+	for (size_t i = 0; i < ret_seen->site_count; i++) {
+		ret_seen->sites[i] = sites[i];
+		/* The world's names end with it. */
+		for (size_t k = 0; k < ARRAY_LEN(play_roles); k++)
+			if (strcmp(sites[i].role, play_roles[k]) == 0)
+				ret_seen->sites[i].role = play_roles[k];
+	}
+	for (size_t i = 0; i < ARRAY_LEN(play_roles); i++)
+		ret_seen->allocations[i] = sim_allocations(play_roles[i]);
+	play_close(&play);
+}
+
+static size_t fail_calls(const struct scenario *scenario, const struct seen *seen, long only)
+{
+	size_t index = 0, cases = 0;
+
+	for (size_t i = 0; i < seen->site_count; i++) {
+		const struct sim_site *site = &seen->sites[i];
+
+		for (size_t k = 0; k < site->error_count; k++, index++) {
+			char what[128];
+
+			if (only >= 0 ? index != (size_t)only :
+					!is_full && index % SLICE_CALLS != (size_t)(scenario - scenarios))
+				continue;
+			snprintf(what, sizeof(what), "%s call %zu: %s, %s at %p: %s", scenario->name,
+				 index, site->role, site->function, site->site,
+				 strerror(-site->errors[k]));
+			if (only >= 0)
+				play_note("%s", what);
+			run_case(scenario,
+				 &(struct sim_trap){ .kind = SIM_TRAP_FAIL,
+						     .role = site->role,
+						     .site = site->site,
+						     .nth = 1,
+						     .error = site->errors[k] },
+				 what);
+			cases++;
+		}
+	}
+	return cases;
+}
+
+static void fail_allocation(const struct scenario *scenario, const char *role, uint64_t nth)
+{
+	char what[96];
+
+	snprintf(what, sizeof(what), "%s alloc %s %llu", scenario->name, role,
+		 (unsigned long long)nth);
+	run_case(scenario,
+		 &(struct sim_trap){ .kind = SIM_TRAP_ALLOC, .role = role, .nth = nth }, what);
+}
+
+static size_t fail_allocations(const struct scenario *scenario, const struct seen *seen)
+{
+	size_t cases = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(play_roles); i++) {
+		uint64_t step = is_full ? 1 : SLICE_ALLOCATIONS;
+
+		for (uint64_t nth = is_full ? 1 : 1 + i % step; nth <= seen->allocations[i];
+		     nth += step) {
+			fail_allocation(scenario, play_roles[i], nth);
+			cases++;
+		}
+	}
+	return cases;
+}
+
+static void take_bases(void)
+{
+	static const char *const starts[2] = { "conf first\nstart\n", "conf second\nstart\n" };
+
+	for (size_t i = 0; i < 2; i++) {
+		struct play play;
+
+		play_open(&play, 1, 1, 0);
+		play_run(&play, starts[i]);
+		play_take_base(&play, &bases[i]);
+		play_run(&play, "stop\n");
+		play_close(&play);
+	}
+}
+
+static void run_scenario(const struct scenario *scenario)
+{
+	struct seen seen;
+	size_t calls, allocations;
+
+	take_bases();
+	look(scenario, &seen);
+	calls = fail_calls(scenario, &seen, -1);
+	allocations = fail_allocations(scenario, &seen);
+	play_note("%s: %zu places, %zu cases of calls, %zu of allocations", scenario->name,
+		  seen.site_count, calls, allocations);
+	free(seen.sites);
+}
+
+static void test_handshake(void)
+{
+	run_scenario(&scenarios[0]);
+}
+
+static void test_proxied(void)
+{
+	run_scenario(&scenarios[1]);
+}
+
+static void test_document(void)
+{
+	run_scenario(&scenarios[2]);
+}
+
+static void test_reload(void)
+{
+	run_scenario(&scenarios[3]);
+}
+
+static void test_start(void)
+{
+	run_scenario(&scenarios[4]);
+}
+
+static int one_case(int argc, char **argv)
+{
+	struct seen seen;
+
+	play_library_start();
+	take_bases();
+	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++) {
+		if (strcmp(scenarios[i].name, argv[1]) != 0)
+			continue;
+		look(&scenarios[i], &seen);
+		if (argc == 4)
+			(void)fail_calls(&scenarios[i], &seen, strtol(argv[3], NULL, 10));
+		else
+			fail_allocation(&scenarios[i], argv[3], strtoull(argv[4], NULL, 10));
+		free(seen.sites);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct play_test tests[] = {
+		PLAY_TEST(test_handshake), PLAY_TEST(test_proxied), PLAY_TEST(test_document),
+		PLAY_TEST(test_reload),	   PLAY_TEST(test_start),
+	};
+
+	if (argc >= 4)
+		return one_case(argc, argv);
+	is_full = getenv("PORTCULLIS_SOAK") || (argc == 2 && strcmp(argv[1], "full") == 0);
+	return play_main(tests, ARRAY_LEN(tests));
+}
