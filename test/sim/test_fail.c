@@ -1,5 +1,5 @@
 /* Every call fails once at each place where it is made, with each errno that the kernel could give there, and
- * every allocation once, while a handshake, a proxied request and a reload go on: an outcome, never a crash, a
+ * every allocation of ours once, while a handshake, a proxied request and a reload go on: an outcome, never a crash, a
  * leak or a descriptor left. Afterwards everything is as it was, or whoever died was started again.
  *
  *   unit-sim-fail          a slice
