@@ -23,6 +23,8 @@ BUILD, FUZZ = 'build-asan', 'build-fuzz'
 PYTHON = '/usr/bin/python3'
 JOBS = 2
 UNIT_SECONDS, FILE_SECONDS, FUZZ_SLICE_SECONDS = 300, 1800, 50
+if os.environ.get('PORTCULLIS_SOAK'):
+    UNIT_SECONDS = 24 * 3600
 SANITIZERS = {
     'ASAN_OPTIONS': 'detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0',
     'UBSAN_OPTIONS': 'print_stacktrace=1',
