@@ -9,7 +9,7 @@ PYTHON ?= /usr/bin/python3
 
 # A build folder is configured again when one of these is new: meson does not watch for new files.
 SHAPE := meson.build meson_options.txt bench/meson.build $(wildcard src/main.c src/*/meson.build \
-	test/unit/*/meson.build test/sim/meson.build test/fuzz/meson.build test/fuzz/*.c)
+	test/*/meson.build test/unit/*/meson.build test/fuzz/*.c)
 SETUP = mkdir -p $(@D); if [ -f $(@D)/meson-private/coredata.dat ]; then again=--reconfigure; else again=; fi; \
 	meson setup $$again $(@D) -Ddeps=$(DEPS)
 
@@ -25,14 +25,15 @@ run: build ## serve over https://localhost, or with UPSTREAM=127.0.0.1:3000 in f
 
 test: deps-test build asan build-fuzz/configured ## everything that proves it; ends with a count
 	@ninja -C build-fuzz
+	@ninja -C build benchmarks
 	@$(PYTHON) test/run.py
 
 asan: deps build-asan/configured ## the build of the tests: sanitizers on, time can be moved
 	@ninja -C build-asan
 
-fuzz: deps-test build-fuzz/configured ## fuzz every parser, SECONDS=60 for each
+fuzz: deps-test build-fuzz/configured ## fuzz every parser, SECONDS=60 for each, or RUNS=100000000
 	@ninja -C build-fuzz
-	@$(PYTHON) test/run.py fuzz --seconds $(SECONDS)
+	@$(PYTHON) test/run.py fuzz $(if $(RUNS),--runs $(RUNS),--seconds $(SECONDS))
 
 soak: deps-test build asan ## the long tests at full size, MINUTES=30
 	PORTCULLIS_SOAK=1 $(PYTHON) test/run.py unit unit-sim

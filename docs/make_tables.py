@@ -67,8 +67,9 @@ def limits():
 # Limits
 
 Every limit has a name, a default, a counter and a reason in the log: an exchange that runs into one
-ends with `limit:NAME` in the access log, or with `client-timeout:NAME` where a client was too slow
-([errors](errors.md)). *Status* is what a request over it is answered with while that is possible;
+ends with `limit:NAME` in the access log, with `client-timeout:NAME` where a client was too slow, or
+with the word for what its origin did ([errors](errors.md)); a handshake, with `limit:NAME` in an
+event. *Status* is what a request over it is answered with while that is possible;
 where there is none, the connection ends or nobody's request is at fault.
 
 ## Settable
@@ -103,7 +104,8 @@ body never looks whole.
         text += """
 ## Details of `client-malformed` and `origin-malformed`
 
-From an origin all of them are 502.
+From an origin all of them are 502. What a client sends over a limit (a line, head, field, extension
+or trailer too many or too long) ends with that [limit](limits.md)'s name instead.
 
 """ + markdown(['detail', 'status'], faults)
     return text

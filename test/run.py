@@ -2,10 +2,10 @@
 """Runs the tests and counts them.
 
     test/run.py                     everything; ends with "N passed, N failed, N skipped"
-    test/run.py GROUP [ARGUMENT...] one of house, unit, e2e, conformance, fuzz
+    test/run.py GROUP [ARGUMENT...] one of house, unit, e2e, conformance, fuzz, cost
 
 Arguments: names for house and unit (a part of the program's name), pytest's own for e2e (-k, -m, files),
---seconds N for each target of fuzz. What has to be built is built by the Makefile. A skip must give a
+--seconds N or --runs N for each target of fuzz. What has to be built is built by the Makefile. A skip must give a
 reason that test/skips.txt knows."""
 import concurrent.futures
 import fnmatch
@@ -22,9 +22,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD, FUZZ = 'build-asan', 'build-fuzz'
 PYTHON = '/usr/bin/python3'
 JOBS = 2
-UNIT_SECONDS, FILE_SECONDS, FUZZ_SLICE_SECONDS = 300, 1800, 50
+UNIT_SECONDS, FILE_SECONDS = 300, 1800
 if os.environ.get('PORTCULLIS_SOAK'):
     UNIT_SECONDS = 24 * 3600
+# `make test` gives each fuzz target an equal slice of this wall time, 30 s at most: with 17 targets and two at
+# a time about 25 s each, so that the group stays below 4 minutes.
+FUZZ_WALL_SECONDS, FUZZ_TARGET_SECONDS, FUZZ_LEAST_EXECUTIONS = 215, 30, 1000
 SANITIZERS = {
     'ASAN_OPTIONS': 'detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0',
     'UBSAN_OPTIONS': 'print_stacktrace=1',
@@ -181,31 +184,60 @@ def conformance(arguments):
 
 # ---- Fuzzing ------------------------------------------------------------------------------------------------
 
+def option(arguments, name):
+    """Takes `name NUMBER` off the list; None where it is not there."""
+    if name not in arguments:
+        return None
+    at = arguments.index(name)
+    value = int(arguments[at + 1])
+    del arguments[at:at + 2]
+    return value
+
+
 def fuzz(arguments):
+    arguments = list(arguments)
+    seconds, runs = option(arguments, '--seconds'), option(arguments, '--runs')
     targets = sorted(p for p in glob.glob(os.path.join(ROOT, FUZZ, 'test/fuzz/fuzz_*')) if os.path.isfile(p))
-    slice_seconds = min(10, JOBS * FUZZ_SLICE_SECONDS // max(1, len(targets)))
-    seconds = slice_seconds
-    if '--seconds' in arguments:
-        at = arguments.index('--seconds')
-        seconds, arguments = int(arguments[at + 1]), arguments[:at] + arguments[at + 2:]
+    if seconds is None:
+        seconds = min(FUZZ_TARGET_SECONDS, JOBS * FUZZ_WALL_SECONDS // max(1, len(targets)))
     targets = [t for t in targets if not arguments or any(a in os.path.basename(t) for a in arguments)]
 
     def one(target):
         name = os.path.basename(target)[len('fuzz_'):]
         found = os.path.join(ROOT, FUZZ, 'corpus', name)
-        os.makedirs(found, exist_ok=True)
         seeds = os.path.join(ROOT, 'test/fuzz/corpus', name)
-        command = [target, f'-max_total_time={max(2, seconds)}', '-timeout=10', '-rss_limit_mb=2048', '-max_len=20000',
-                   '-print_final_stats=1', f'-artifact_prefix={ROOT}/{FUZZ}/{name}-', found]
-        code, said = run(command + ([seeds] if os.path.isdir(seeds) else []), seconds + 120)
-        if code:
-            return Result(failed=[(f'fuzz: {name}', tail(said))])
+        os.makedirs(found, exist_ok=True)
+        if not os.path.isdir(seeds):
+            return Result(failed=[(f'fuzz: {name}', f'no seeds in test/fuzz/corpus/{name}')])
+        end = f'-runs={runs}' if runs else f'-max_total_time={max(2, seconds)}'
+        command = [target, end, '-timeout=10', '-rss_limit_mb=2048', '-max_len=20000', '-print_final_stats=1',
+                   f'-artifact_prefix={ROOT}/{FUZZ}/{name}-', found, seeds]
+        started = time.monotonic()
+        code, said = run(command, None if runs else seconds + 120)
+        count = re.search(r'stat::number_of_executed_units: *(\d+)', said)
+        count = int(count[1]) if count else 0
+        if code or count < FUZZ_LEAST_EXECUTIONS:
+            return Result(failed=[(f'fuzz: {name}: {count} executions', tail(said))])
+        print(f'fuzz: {name}: {count} executions, {count / (time.monotonic() - started):.0f} a second', flush=True)
         return Result(passed=1)
 
     return side_by_side(one, targets)
 
 
-GROUPS = {'house': house, 'unit': unit, 'e2e': e2e, 'conformance': conformance, 'fuzz': fuzz}
+# ---- Instructions ----------------------------------------------------------------------------------------
+
+def cost(_):
+    """bench/instructions: a hot path that got longer."""
+    name = 'cost: instructions per request'
+    code, said = run([PYTHON, 'bench/instructions'], FILE_SECONDS)
+    counts = re.search(r'^(\d+) passed, (\d+) failed, (\d+) skipped', said, flags=re.M)
+    if code or not counts or int(counts[2]):
+        return Result(failed=[(name, tail(said))])
+    skipped = re.search(r'^skipped: (.*)', said, flags=re.M)
+    return Result(int(counts[1]), skipped=[(name, skipped[1])] if skipped else [])
+
+
+GROUPS = {'house': house, 'unit': unit, 'e2e': e2e, 'conformance': conformance, 'fuzz': fuzz, 'cost': cost}
 
 
 def is_known_reason(reason):

@@ -197,6 +197,23 @@ char *arena_cstr(struct arena *arena, struct span text)
 	return copy;
 }
 
+struct span arena_join(struct arena *arena, const struct span *parts, size_t count)
+{
+	struct writer out;
+	size_t len = 0;
+	char *text;
+
+	for (size_t i = 0; i < count; i++)
+		len += parts[i].len;
+	text = len ? arena_alloc(arena, len, 1) : NULL;
+	if (!text)
+		return SPAN_NONE;
+	out = writer_of(text, len);
+	for (size_t i = 0; i < count; i++)
+		write_span(&out, parts[i]);
+	return writer_done(&out);
+}
+
 struct span arena_format(struct arena *arena, const char *format, ...)
 {
 	va_list args, again;

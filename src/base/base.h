@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define NORETURN __attribute__((noreturn))
@@ -41,8 +42,16 @@ static inline struct span span_of(const void *ptr, size_t len)
 {
 	return (struct span){ (const char *)ptr, len };
 }
-struct span span_str(const char *text); /* of a NUL-terminated string; NULL gives the empty span */
-bool span_equal(struct span a, struct span b);
+static inline struct span span_str(
+	const char *text) /* of a NUL-terminated string; NULL gives the empty span */
+{
+	return text ? span_of(text, strlen(text)) : SPAN_NONE;
+}
+static inline bool span_equal(struct span a, struct span b)
+{
+	/* memcmp may not be given NULL, not even with length 0. */
+	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
 bool span_equal_nocase(struct span a, struct span b); /* ASCII letters only */
 int span_compare(struct span a, struct span b);       /* bytewise, shorter first; <0, 0, >0 */
 bool span_starts_with(struct span text, struct span prefix);
@@ -51,8 +60,16 @@ bool span_ends_with(struct span text, struct span suffix);
 size_t span_find_byte(struct span text, char byte);
 size_t span_find(struct span text, struct span needle);
 /* The part from `offset` on / up to `len` bytes; both clamp to what there is. */
-struct span span_skip(struct span text, size_t offset);
-struct span span_first(struct span text, size_t len);
+static inline struct span span_skip(struct span text, size_t offset)
+{
+	if (offset > text.len)
+		offset = text.len;
+	return text.ptr ? span_of(text.ptr + offset, text.len - offset) : SPAN_NONE;
+}
+static inline struct span span_first(struct span text, size_t len)
+{
+	return span_of(text.ptr, len < text.len ? len : text.len);
+}
 struct span span_trim(struct span text); /* blanks and tabs at both ends (RFC 9110, 5.6.3 OWS) */
 /* Takes the part before `separator` off *rest (and the separator with it). The last part is what is left
  * when no separator stands any more; false once nothing is left at all (ptr of *rest is then NULL). */
@@ -89,18 +106,56 @@ uint64_t read_be64(struct reader *reader);
 struct span read_span(struct reader *reader, size_t len);
 struct reader read_sub(struct reader *reader, size_t len);
 
-/* ---- Writers: append to a fixed buffer. What does not fit clears `ok` and is left out whole. -------- */
+/* ---- Writers: append to a fixed buffer. What does not fit clears `ok` and is left out whole; after it nothing
+ * is written any more: what stands there is a beginning of what was meant, never a text with a gap. ---- */
 
 struct writer {
 	char *start, *at, *end;
 	bool ok;
 };
 
-struct writer writer_of(void *buf, size_t size);
-struct span writer_done(const struct writer *writer); /* what was written so far */
-void write_byte(struct writer *writer, char byte);
-void write_span(struct writer *writer, struct span text);
-void write_str(struct writer *writer, const char *text);
+static inline struct writer writer_of(void *buf, size_t size)
+{
+	char *start = (char *)buf;
+
+	return (struct writer){ start, start, size ? start + size : start, true };
+}
+/* what was written so far */
+static inline struct span writer_done(const struct writer *writer)
+{
+	return span_of(writer->start, (size_t)(writer->at - writer->start));
+}
+/* Room for `len` bytes that the caller fills, or NULL. */
+static inline char *write_room(struct writer *writer, size_t len)
+{
+	char *room = writer->at;
+
+	if (!writer->ok || (size_t)(writer->end - room) < len) {
+		writer->ok = false;
+		return NULL;
+	}
+	if (len)
+		writer->at = room + len;
+	return room;
+}
+static inline void write_byte(struct writer *writer, char byte)
+{
+	char *room = write_room(writer, 1);
+
+	if (room)
+		*room = byte;
+}
+static inline void write_span(struct writer *writer, struct span text)
+{
+	char *room = write_room(writer, text.len);
+
+	if (room && text.len)
+		memcpy(room, text.ptr, text.len);
+}
+static inline void write_str(struct writer *writer, const char *text)
+{
+	write_span(writer, span_str(text));
+}
 void write_u64(struct writer *writer, uint64_t value);    /* decimal */
 void write_hex(struct writer *writer, struct span bytes); /* lower case, two digits a byte */
 void write_hex_u64(struct writer *writer, uint64_t value,
@@ -143,6 +198,8 @@ void *arena_alloc_array(struct arena *arena, size_t count, size_t size, size_t a
 /* A copy that lives as long as the arena. ptr is NULL when there was no room (and text was not empty). */
 struct span arena_copy(struct arena *arena, struct span text) MUST_CHECK;
 char *arena_cstr(struct arena *arena, struct span text) MUST_CHECK; /* NUL-terminated, or NULL */
+/* The parts, one behind the other. As arena_copy. */
+struct span arena_join(struct arena *arena, const struct span *parts, size_t count) MUST_CHECK;
 struct span arena_format(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3) MUST_CHECK;
 
 /* The heap itself, for objects with a life of their own outside arenas and slabs. Zeroed. */

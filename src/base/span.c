@@ -2,20 +2,10 @@
 
 #include <string.h>
 
-struct span span_str(const char *text)
-{
-	return text ? span_of(text, strlen(text)) : SPAN_NONE;
-}
-
 /* memcmp and memchr may not be given NULL, not even with length 0. */
 static bool bytes_equal(const char *a, const char *b, size_t len)
 {
 	return len == 0 || memcmp(a, b, len) == 0;
-}
-
-bool span_equal(struct span a, struct span b)
-{
-	return a.len == b.len && bytes_equal(a.ptr, b.ptr, a.len);
 }
 
 bool span_equal_nocase(struct span a, struct span b)
@@ -65,20 +55,6 @@ size_t span_find(struct span text, struct span needle)
 		return text.len;
 	found = memmem(text.ptr, text.len, needle.ptr, needle.len);
 	return found ? (size_t)(found - text.ptr) : text.len;
-}
-
-struct span span_skip(struct span text, size_t offset)
-{
-	if (!text.ptr)
-		return SPAN_NONE;
-	if (offset > text.len)
-		offset = text.len;
-	return span_of(text.ptr + offset, text.len - offset);
-}
-
-struct span span_first(struct span text, size_t len)
-{
-	return span_of(text.ptr, len < text.len ? len : text.len);
 }
 
 static bool is_blank(char c)

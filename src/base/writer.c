@@ -6,64 +6,18 @@
 
 static const char hex_digits[] = "0123456789abcdef";
 
-struct writer writer_of(void *buf, size_t size)
-{
-	char *start = buf;
-
-	return (struct writer){ start, start, size ? start + size : start, true };
-}
-
-struct span writer_done(const struct writer *writer)
-{
-	return span_of(writer->start, (size_t)(writer->at - writer->start));
-}
-
-/* Yields room for `len` bytes, or NULL. After the first thing that did not fit nothing is written
- * any more: what was written is then a beginning of what was meant, never a text with a gap. */
-static char *take(struct writer *writer, size_t len)
-{
-	char *room = writer->at;
-
-	if (!writer->ok || (size_t)(writer->end - writer->at) < len) {
-		writer->ok = false;
-		return NULL;
-	}
-	if (len)
-		writer->at += len;
-	return room;
-}
-
-void write_byte(struct writer *writer, char byte)
-{
-	char *room = take(writer, 1);
-
-	if (room)
-		*room = byte;
-}
-
-void write_span(struct writer *writer, struct span text)
-{
-	char *room = take(writer, text.len);
-
-	if (room && text.len)
-		memcpy(room, text.ptr, text.len);
-}
-
-void write_str(struct writer *writer, const char *text)
-{
-	write_span(writer, span_str(text));
-}
-
 void write_u64(struct writer *writer, uint64_t value)
 {
-	char digits[20];
-	size_t at = sizeof(digits);
+	size_t count = 1;
+	char *room;
 
-	do {
-		digits[--at] = (char)('0' + value % 10);
+	for (uint64_t rest = value; rest >= 10; rest /= 10)
+		count++;
+	room = write_room(writer, count);
+	while (room && count-- > 0) {
+		room[count] = (char)('0' + value % 10);
 		value /= 10;
-	} while (value);
-	write_span(writer, span_of(digits + at, sizeof(digits) - at));
+	}
 }
 
 void write_hex(struct writer *writer, struct span bytes)
@@ -74,7 +28,7 @@ void write_hex(struct writer *writer, struct span bytes)
 		writer->ok = false;
 		return;
 	}
-	room = take(writer, bytes.len * 2);
+	room = write_room(writer, bytes.len * 2);
 	for (size_t i = 0; room && i < bytes.len; i++) {
 		uint8_t byte = (uint8_t)bytes.ptr[i];
 
@@ -85,20 +39,21 @@ void write_hex(struct writer *writer, struct span bytes)
 
 void write_hex_u64(struct writer *writer, uint64_t value, int digits)
 {
-	char text[16];
-	int at = (int)sizeof(text);
+	int count = value ? (67 - __builtin_clzll(value)) / 4 : 1;
+	char *room;
 
-	MUST(digits >= 0 && digits <= (int)sizeof(text));
-	do {
-		text[--at] = hex_digits[value & 15];
+	MUST(digits >= 0 && digits <= 16);
+	count = count < digits ? digits : count;
+	room = write_room(writer, (size_t)count);
+	while (room && count-- > 0) {
+		room[count] = hex_digits[value & 15];
 		value >>= 4;
-	} while (value || (int)sizeof(text) - at < digits);
-	write_span(writer, span_of(text + at, sizeof(text) - (size_t)at));
+	}
 }
 
 static void write_big_endian(struct writer *writer, uint64_t value, size_t len)
 {
-	char *room = take(writer, len);
+	char *room = write_room(writer, len);
 
 	for (size_t i = len; room && i > 0; i--) {
 		room[i - 1] = (char)(uint8_t)value;
@@ -182,17 +137,33 @@ static size_t utf8_decode(struct span text, uint32_t *ret_code)
 	return len;
 }
 
-/* What could move a terminal's cursor, start a new line for somebody, or turn the order of the text
- * around so that a reader of the log sees something else than what came. */
+/* What could move a terminal's cursor, start a new line for somebody, turn the order of the text around
+ * or stand in it unseen, so that a reader of the log sees something else than what came. */
 static bool must_escape(uint32_t code)
 {
-	return code < 0x20 || (code >= 0x7f && code <= 0x9f) || code == 0x061c || code == 0x200e ||
-	       code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
-	       (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
+	static const struct {
+		uint32_t first, last;
+	} unseen[] = {
+		{ 0x00ad, 0x00ad }, { 0x061c, 0x061c },   { 0x180e, 0x180e }, { 0x200b, 0x200f },
+		{ 0x2028, 0x202e }, { 0x2060, 0x206f },   { 0xfeff, 0xfeff }, { 0xfff9, 0xfffb },
+		{ 0xfffe, 0xffff }, { 0xe0000, 0xe0fff },
+	};
+
+	if (code < 0x20 || (code >= 0x7f && code <= 0x9f))
+		return true;
+	for (size_t i = 0; i < ARRAY_LEN(unseen) && code >= unseen[i].first; i++) {
+		if (code <= unseen[i].last)
+			return true;
+	}
+	return false;
 }
 
 static void write_json_escape(struct writer *writer, uint32_t code)
 {
+	if (code > 0xffff) {
+		write_json_escape(writer, 0xd800 + ((code - 0x10000) >> 10));
+		code = 0xdc00 + ((code - 0x10000) & 0x3ff);
+	}
 	write_str(writer, "\\u");
 	write_hex_u64(writer, code, 4);
 }
@@ -215,13 +186,37 @@ static void write_json_code(struct writer *writer, uint32_t code, struct span by
 	}
 }
 
+/* A bit in the top of each byte that is no plain ASCII, a quote or a backslash. */
+static uint64_t unplain(uint64_t bytes)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
+	uint64_t quote = bytes ^ ones * '"', backslash = bytes ^ ones * '\\';
+	uint64_t erase = bytes ^ ones * 0x7f;
+
+	/* x - n borrows into the top bit where x < n. A byte behind one that borrowed may be marked too; that
+	 * only makes the run end a byte early, at a byte that is then looked at alone. */
+	return (bytes | (bytes - ones * 0x20) | (quote - ones) | (backslash - ones) |
+		(erase - ones)) &
+	       tops;
+}
+
+static bool is_plain(char c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
 /* The length of the run of plain ASCII that most texts are. */
 static size_t plain_len(struct span text)
 {
 	size_t len = 0;
+	uint64_t bytes;
 
-	while (len < text.len && text.ptr[len] >= 0x20 && text.ptr[len] < 0x7f &&
-	       text.ptr[len] != '"' && text.ptr[len] != '\\')
+	for (; text.len - len >= sizeof(bytes); len += sizeof(bytes)) {
+		memcpy(&bytes, text.ptr + len, sizeof(bytes));
+		if (unplain(bytes))
+			break;
+	}
+	while (len < text.len && is_plain(text.ptr[len]))
 		len++;
 	return len;
 }

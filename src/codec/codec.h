@@ -18,9 +18,10 @@
 /* ---- Limits and outcomes --------------------------------------------------------------------- */
 
 struct codec_h1_limits {
-	uint32_t line_max;  /* bytes of a request line without CRLF: 414 */
-	uint32_t head_max;  /* bytes of a whole head: 431. Trailers have the same limit again */
-	uint32_t field_max; /* fields: 431 */
+	uint32_t line_max;    /* bytes of a request line without CRLF: 414 */
+	uint32_t head_max;    /* bytes of a whole head: 431 */
+	uint32_t field_max;   /* fields: 431; trailers have as many again */
+	uint32_t trailer_max; /* bytes of trailers: 431 */
 };
 extern const struct codec_h1_limits codec_h1_request_limits;  /* 8 KiB, 32 KiB, 100 */
 extern const struct codec_h1_limits codec_h1_response_limits; /* 64 KiB, 64 KiB, 200 */
@@ -66,6 +67,8 @@ enum codec_h1_outcome {
 	X(EXPECTATION, 417, "unknown-expectation") \
 	X(CHUNK_SIZE, 400, "bad-chunk-size") \
 	X(CHUNK_EXTENSION, 400, "bad-chunk-extension") \
+	X(EXTENSION_LONG, 400, "chunk-extension-too-long") \
+	X(EXTENSIONS_LONG, 400, "chunk-extensions-too-long") \
 	X(CHUNK_END, 400, "bad-chunk-end") \
 	X(CHUNK_OVERHEAD, 400, "chunk-overhead") \
 	X(TRAILER, 400, "bad-trailer") \

@@ -55,9 +55,10 @@ static enum codec_h1_fault count_extension_byte(struct codec_h1_reader *reader)
 {
 	reader->extension_len++;
 	reader->extension_total++;
-	if (reader->extension_len > CHUNK_EXTENSION_MAX ||
-	    reader->extension_total > CHUNK_EXTENSIONS_MAX)
-		return CODEC_H1_FAULT_CHUNK_EXTENSION;
+	if (reader->extension_len > CHUNK_EXTENSION_MAX)
+		return CODEC_H1_FAULT_EXTENSION_LONG;
+	if (reader->extension_total > CHUNK_EXTENSIONS_MAX)
+		return CODEC_H1_FAULT_EXTENSIONS_LONG;
 	return CODEC_H1_FAULT_NONE;
 }
 
@@ -146,8 +147,6 @@ static enum codec_h1_fault size_line_end(struct codec_h1_reader *reader, uint8_t
  * decisions were made must not reach an origin (RFC 9110, 6.5.1). */
 static enum codec_h1_fault trailer_byte(struct codec_h1_reader *reader, uint8_t byte)
 {
-	if (++reader->trailer_len > reader->limits->head_max)
-		return CODEC_H1_FAULT_TRAILER_LONG;
 	if (byte == '\n')
 		return CODEC_H1_FAULT_BARE_LF;
 	if (reader->step == CHUNK_TRAILER_START) {
@@ -184,6 +183,9 @@ static enum codec_h1_fault chunk_byte(struct codec_h1_reader *reader, uint8_t by
 		return extension_byte(reader, byte);
 	if (step == CHUNK_SIZE_LF)
 		return size_line_end(reader, byte);
+	/* Every byte of theirs, line ends and the last empty line too. */
+	if (step >= CHUNK_TRAILER_START && ++reader->trailer_len > reader->limits->trailer_max)
+		return CODEC_H1_FAULT_TRAILER_LONG;
 	if (step >= CHUNK_TRAILER_START && step <= CHUNK_TRAILER_VALUE)
 		return trailer_byte(reader, byte);
 	if (step == CHUNK_DATA_CR) {

@@ -12,11 +12,13 @@ enum {
 const struct codec_h1_limits codec_h1_request_limits = {
 	.line_max = 8 * 1024,
 	.head_max = 32 * 1024,
+	.trailer_max = 32 * 1024,
 	.field_max = 100,
 };
 const struct codec_h1_limits codec_h1_response_limits = {
 	.line_max = 64 * 1024,
 	.head_max = 64 * 1024,
+	.trailer_max = 64 * 1024,
 	.field_max = 200,
 };
 
@@ -243,6 +245,17 @@ static enum codec_h1_fault line_end_fault(struct span bytes)
 	return CODEC_H1_FAULT_NONE;
 }
 
+/* What does not begin so is no answer: TLS, HTTP/2, another server's banner. It may never have a line end, so
+ * each byte is looked at when it came. Line ends keep their own faults. */
+static bool is_no_response(const struct codec_h1_head *head)
+{
+	static const char start[] = { 'H', 'T', 'T', 'P', '/' };
+	size_t len = head->used < sizeof(start) ? head->used : sizeof(start);
+
+	return head->is_response && !head->has_line && head->bytes[0] != '\r' &&
+	       head->bytes[0] != '\n' && memcmp(head->bytes, start, len) != 0;
+}
+
 /* A line that ended: bytes with its line end. CODEC_H1_HEAD at the empty one, 0 to go on. */
 static int head_line(struct codec_h1_head *head, struct span bytes,
 		     const struct codec_h1_limits *limits, enum codec_h1_fault *ret_fault)
@@ -299,6 +312,10 @@ int h1_head_next(struct codec_h1_head *head, const struct codec_h1_limits *limit
 		head->used += (uint32_t)part.len;
 		*input = span_skip(*input, part.len);
 
+		if (is_no_response(head)) {
+			*ret_fault = CODEC_H1_FAULT_STATUS_LINE;
+			return CODEC_H1_ERROR;
+		}
 		if (newline) {
 			struct span line = span_of(head->bytes + head->line_start,
 						   head->used - head->line_start);

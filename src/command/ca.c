@@ -23,29 +23,48 @@ static int get_root(struct ca_vault *vault, const struct command_line *line, str
 	return code < 0 ? COMMAND_FAULT : code;
 }
 
-static void print_fingerprint(struct arena *arena, struct span pem)
+static void write_fingerprint(struct arena *arena, struct span pem, struct writer *out)
 {
 	uint8_t digest[CRYPTO_SHA256_SIZE];
 	struct crypto_pem_block block;
-	char *buf = arena_alloc(arena, pem.len + 1, 1), hex[CRYPTO_SHA256_SIZE * 2];
-	struct writer der = writer_of(buf, buf ? pem.len : 0), out = writer_of(hex, sizeof(hex));
+	char *buf = arena_alloc(arena, pem.len + 1, 1);
+	struct writer der = writer_of(buf, buf ? pem.len : 0);
 
 	if (!buf || crypto_pem_next(&pem, &block, &der))
 		return;
 	crypto_sha256(writer_done(&der), digest);
-	write_hex(&out, span_of(digest, sizeof(digest)));
-	command_print("root certificate, SHA-256: %.*s\n", SPAN_ARG(writer_done(&out)));
+	write_hex(out, span_of(digest, sizeof(digest)));
+}
+
+/* {"ONE":"…","OTHER":"…"} */
+static void print_pair(const char *one, struct span first, const char *other, struct span second)
+{
+	char text[2 * PATH_MAX_LEN + 256];
+	struct writer out = writer_of(text, sizeof(text));
+
+	write_format(&out, "{\"%s\":", one);
+	write_json(&out, first);
+	write_format(&out, ",\"%s\":", other);
+	write_json(&out, second);
+	write_str(&out, "}\n");
+	os_out(writer_done(&out));
 }
 
 static int run_init(const struct command_line *line)
 {
 	struct ca_vault vault;
 	struct span pem;
+	char hex[CRYPTO_SHA256_SIZE * 2];
+	struct writer digest = writer_of(hex, sizeof(hex));
 	int code = get_root(&vault, line, &pem);
 
-	if (!code) {
+	if (!code)
+		write_fingerprint(&vault.arena, pem, &digest);
+	if (!code && command_has(line, "--json")) {
+		print_pair("state", vault.state, "root_sha256", writer_done(&digest));
+	} else if (!code) {
 		command_print("the local CA is in %.*s/keys\n", SPAN_ARG(vault.state));
-		print_fingerprint(&vault.arena, pem);
+		command_print("root certificate, SHA-256: %.*s\n", SPAN_ARG(writer_done(&digest)));
 		command_print("`portcullis ca trust` makes this machine trust it; `portcullis ca "
 			      "root` prints it for others\n");
 	}
@@ -59,7 +78,9 @@ static int run_root(const struct command_line *line)
 	struct span pem;
 	int code = get_root(&vault, line, &pem);
 
-	if (!code)
+	if (!code && command_has(line, "--json"))
+		print_pair("state", vault.state, "root", pem);
+	else if (!code)
 		os_out(pem);
 	ca_vault_close(&vault);
 	return code;
@@ -212,6 +233,19 @@ static int read_request(const struct command_line *line, struct ipc_ca_issue *re
 	return 0;
 }
 
+static void print_issued_files(const struct place *place, bool is_json)
+{
+	const char *folder = strcmp(place->folder, ".") ? place->folder : "";
+	char certificate[PATH_MAX_LEN + NAME_MAX_LEN], key[PATH_MAX_LEN + NAME_MAX_LEN];
+
+	snprintf(certificate, sizeof(certificate), "%s%s", folder, place->certificate);
+	snprintf(key, sizeof(key), "%s%s", folder, place->key);
+	if (is_json)
+		print_pair("certificate", span_str(certificate), "key", span_str(key));
+	else
+		command_print("%s and %s\n", certificate, place->key);
+}
+
 static int run_issue(const struct command_line *line)
 {
 	struct place place = { .folder_fd = -1 };
@@ -238,8 +272,7 @@ static int run_issue(const struct command_line *line)
 	crypto_key_free(key);
 	os_close(place.folder_fd);
 	if (!code)
-		command_print("%s%s and %s\n", strcmp(place.folder, ".") ? place.folder : "",
-			      place.certificate, place.key);
+		print_issued_files(&place, command_has(line, "--json"));
 	return code < 0 ? COMMAND_FAULT : code;
 }
 
@@ -367,6 +400,8 @@ static int ca_run(const struct command_line *line)
 		if (command_has(line, of_issue[i]))
 			return command_wrong(line, "%s belongs to `ca issue`", of_issue[i]);
 	}
+	if (verb->run == run_trust && command_has(line, "--json"))
+		return command_wrong(line, "`ca trust` prints no data");
 	return verb->run(line);
 }
 
@@ -389,7 +424,7 @@ const struct command command_ca = {
 		     { "--out", "PREFIX",
 		       "issue: where PREFIX.crt and PREFIX.key go (the first NAME)" },
 		     { "--days", "N", "issue: how long it is valid (30)" },
-		     { "--json", NULL, "list: as JSON" },
+		     { "--json", NULL, "init, root, issue, list: as JSON" },
 		     COMMAND_FILE_OPTION },
 	.run = ca_run,
 };

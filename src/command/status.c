@@ -63,6 +63,23 @@ static bool map_range(const struct ipc_message *message, struct seen *ret_seen)
 	return ret_range->format == IPC_RANGE_FORMAT;
 }
 
+/* Those that are not 0, as one object. */
+static void write_cells(struct writer *out, const char *const *names, const uint64_t *cells,
+			size_t count)
+{
+	bool is_first = true;
+
+	write_byte(out, '{');
+	for (size_t i = 0; i < count; i++) {
+		if (!cells[i])
+			continue;
+		write_format(out, "%s\"%s\":%llu", is_first ? "" : ",", names[i],
+			     (unsigned long long)cells[i]);
+		is_first = false;
+	}
+	write_byte(out, '}');
+}
+
 static void write_counters(struct writer *out, const struct telemetry_counters *counters)
 {
 	static const char *const names[] = {
@@ -70,15 +87,18 @@ static void write_counters(struct writer *out, const struct telemetry_counters *
 		TELEMETRY_COUNTERS(X)
 #undef X
 	};
-	bool is_first = true;
+	const char *ends[TELEMETRY_END_COUNT], *limits[TELEMETRY_LIMIT_COUNT];
 
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		if (!counters->counters[i])
-			continue;
-		write_format(out, "%s\"%s\":%llu", is_first ? "" : ",", names[i],
-			     (unsigned long long)counters->counters[i]);
-		is_first = false;
-	}
+	for (size_t i = 0; i < TELEMETRY_END_COUNT; i++)
+		ends[i] = telemetry_ends[i].word;
+	for (size_t i = 0; i < TELEMETRY_LIMIT_COUNT; i++)
+		limits[i] = telemetry_limits[i].name;
+	write_str(out, "\"counters\":");
+	write_cells(out, names, counters->counters, ARRAY_LEN(names));
+	write_str(out, ",\"ends\":");
+	write_cells(out, ends, counters->ends, ARRAY_LEN(ends));
+	write_str(out, ",\"limits\":");
+	write_cells(out, limits, counters->limits, ARRAY_LEN(limits));
 }
 
 static void print_json(const struct ipc_status_row *row, const struct seen *seen, bool is_first)
@@ -101,10 +121,10 @@ static void print_json(const struct ipc_status_row *row, const struct seen *seen
 	write_parts(&out, row->enforced, true);
 	write_str(&out, "],\"missing\":[");
 	write_parts(&out, row->missing, true);
-	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u,\"counters\":{",
-		     row->landlock_abi, row->secret_memory);
+	write_format(&out, "],\"landlock_abi\":%u,\"secret_memory\":%u,", row->landlock_abi,
+		     row->secret_memory);
 	write_counters(&out, &seen->counters);
-	write_str(&out, "}}");
+	write_byte(&out, '}');
 	os_out(writer_done(&out));
 }
 
@@ -127,10 +147,10 @@ static void print_text(const struct ipc_status_row *row, const struct ipc_range 
 		write_format(&out, "  %llu connections", (unsigned long long)range->connections);
 	if (row->restarts)
 		write_format(&out, "  restarted %llu times", (unsigned long long)row->restarts);
+	write_format(&out, "  %llu open files at most", (unsigned long long)row->nofile);
 	if (row->kind == IPC_SUPERVISOR)
-		write_format(&out, "  change %llu, open files %llu, state %.*s",
-			     (unsigned long long)row->snapshot_serial,
-			     (unsigned long long)row->nofile, SPAN_ARG(remark));
+		write_format(&out, "  change %llu, state %.*s",
+			     (unsigned long long)row->snapshot_serial, SPAN_ARG(remark));
 	write_byte(&out, '\n');
 	if (row->enforced) {
 		write_str(&out, "               sandbox: ");

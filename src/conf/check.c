@@ -84,39 +84,79 @@ static const struct conf_schema *find_row(const struct checker *checker,
 	return NULL;
 }
 
-/* No row fits: say the most useful of four things. */
+static const char *find_hint(const struct checker *checker, struct span word)
+{
+	const struct conf_language *language = checker->language;
+
+	for (size_t i = 0; i < language->hint_count; i++) {
+		if (span_equal_nocase(span_str(language->hints[i].word), word))
+			return language->hints[i].says;
+	}
+	return NULL;
+}
+
+/* The first word is right, the second is not: which ones there are. */
+static void report_second(struct checker *checker, const struct conf_statement *statement,
+			  struct span block)
+{
+	bool has_second = statement->word_count > 1;
+	const struct conf_word *word = &statement->words[has_second ? 1 : 0];
+	struct span first = statement->words[0].text, last = SPAN_NONE;
+	struct conf_nearest nearest;
+	const struct conf_schema *row;
+	size_t cursor = 0;
+	char text[256];
+	struct writer known = writer_of(text, sizeof(text));
+
+	conf_nearest_init(&nearest, has_second ? word->text : SPAN_NONE);
+	while ((row = next_row(checker->language, &cursor))) {
+		if (!stands_in(row, block) || !span_equal(first_word(row), first))
+			continue;
+		write_format(&known, "%s`%.*s %.*s`", last.len ? " or " : "", SPAN_ARG(first),
+			     SPAN_ARG(second_word(row)));
+		last = second_word(row);
+		conf_nearest_offer(&nearest, last);
+	}
+	if (has_second)
+		conf_error_add(checker->errors, word->place, "`%.*s` knows no `%.*s`: write %.*s",
+			       SPAN_ARG(first), SPAN_ARG(span_first(word->text, 64)),
+			       SPAN_ARG(writer_done(&known)))
+			->nearest = nearest.best;
+	else
+		conf_error_add(checker->errors, word->place,
+			       "`%.*s` needs one more word: write %.*s", SPAN_ARG(first),
+			       SPAN_ARG(writer_done(&known)))
+			->nearest = last;
+}
+
+/* No row fits: say the most useful of five things. */
 static void report_unknown(struct checker *checker, const struct conf_statement *statement,
 			   struct span block)
 {
 	const struct conf_word *word = &statement->words[0];
-	struct conf_nearest first, second, anywhere;
+	const char *hint = find_hint(checker, word->text);
+	struct conf_nearest first, anywhere;
 	const struct conf_schema *row, *partial = NULL, *elsewhere = NULL;
+	struct conf_error *error;
 	size_t cursor = 0;
 
 	conf_nearest_init(&first, word->text);
 	conf_nearest_init(&anywhere, word->text);
-	conf_nearest_init(&second,
-			  statement->word_count > 1 ? statement->words[1].text : SPAN_NONE);
 	while ((row = next_row(checker->language, &cursor))) {
 		bool is_here = stands_in(row, block),
 		     is_same = span_equal(first_word(row), word->text);
 
 		conf_nearest_offer(is_here ? &first : &anywhere, first_word(row));
-		if (is_here && is_same) {
+		if (is_here && is_same)
 			partial = row;
-			conf_nearest_offer(&second, second_word(row));
-		} else if (is_same) {
+		else if (is_same)
 			elsewhere = row;
-		}
 	}
 	if (partial) {
-		bool has_second = statement->word_count > 1;
-		struct conf_error *error = conf_error_add(
-			checker->errors, statement->words[has_second ? 1 : 0].place,
-			has_second ? "`%.*s` knows no `%.*s`" : "`%.*s` needs one more word%.*s",
-			SPAN_ARG(word->text),
-			SPAN_ARG(has_second ? statement->words[1].text : SPAN("")));
-		error->nearest = has_second ? second.best : second_word(partial);
+		report_second(checker, statement, block);
+	} else if (hint) {
+		conf_error_add(checker->errors, word->place, "unknown statement `%.*s`: %s",
+			       SPAN_ARG(word->text), hint);
 	} else if (elsewhere && elsewhere->inside[0]) {
 		struct span inside = span_str(elsewhere->inside), name = SPAN_NONE;
 		(void)conf_list_next(&inside, ',', &name);
@@ -126,8 +166,7 @@ static void report_unknown(struct checker *checker, const struct conf_statement 
 		conf_error_add(checker->errors, word->place, "`%.*s` stands outside of all blocks",
 			       SPAN_ARG(word->text));
 	} else {
-		struct conf_error *error =
-			conf_error_add(checker->errors, word->place, "unknown statement `%.*s`",
+		error = conf_error_add(checker->errors, word->place, "unknown statement `%.*s`",
 				       SPAN_ARG(span_first(word->text, 64)));
 		error->nearest = first.best.len ? first.best : anywhere.best;
 	}

@@ -275,10 +275,18 @@ struct conf_schema {
 };
 
 /* Several modules' rows, joined. */
+/* A word that users of other programs, or readers of plans, write as a statement. */
+struct conf_hint {
+	const char *word;
+	const char *says; /* the end of "unknown statement `word`: …" */
+};
+
 struct conf_language {
 	const struct conf_schema *const *tables;
 	const size_t *counts;
 	size_t table_count;
+	const struct conf_hint *hints;
+	size_t hint_count;
 };
 
 /* Checks the whole tree against the rows and writes row, arguments and options into each statement.

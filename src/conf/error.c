@@ -232,6 +232,10 @@ void conf_nearest_offer(struct conf_nearest *nearest, struct span candidate)
 	    candidate.len > NEAREST_LEN_MAX)
 		return;
 	size_t distance = edit_distance(nearest->wanted, candidate);
+	/* Half of a word of two letters is any other such word; those that begin alike may be meant. */
+	if (nearest->wanted.len < 3 && 2 * distance >= candidate.len && candidate.len &&
+	    nearest->wanted.ptr[0] != candidate.ptr[0])
+		return;
 	/* A word that shares no letter with what was written is no help. */
 	if (distance >= nearest->distance || distance >= nearest->wanted.len + (candidate.len > 1))
 		return;

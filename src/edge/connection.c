@@ -17,6 +17,30 @@ void connection_activate(struct connection *connection)
 
 /* ---- Accept ------------------------------------------------------------------------------------------ */
 
+/* Of those who take long the oldest goes: whoever means it is done in a few round trips. */
+static void handshake_begin(struct connection *connection)
+{
+	struct edge *edge = connection->edge;
+	struct connection *oldest;
+
+	list_push_back(&edge->handshaking, &connection->handshaking);
+	if (++edge->handshake_count <= edge->handshakes_max)
+		return;
+	oldest = LIST_ITEM(edge->handshaking.next, struct connection, handshaking);
+	telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_HANDSHAKES_WAITING);
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
+	edge_event_tls(oldest, "limit:handshakes-waiting", SPAN_NONE);
+	connection_close(oldest);
+}
+
+void connection_handshake_over(struct connection *connection)
+{
+	if (!list_is_linked(&connection->handshaking))
+		return;
+	list_remove(&connection->handshaking);
+	connection->edge->handshake_count--;
+}
+
 static void connection_start(struct connection *connection)
 {
 	struct edge *edge = connection->edge;
@@ -28,7 +52,9 @@ static void connection_start(struct connection *connection)
 	connection->is_redirecting = row && row->is_plain && !row->is_serving;
 	connection->tls_port = row ? row->tls_port : 0;
 	connection->phase = CONNECTION_HELLO;
-	if (!connection->is_tls)
+	if (connection->is_tls)
+		handshake_begin(connection);
+	else
 		connection_open(connection);
 	/* The first bytes are usually there with the connection: read at once, without another turn. */
 	connection->watch.ready |= OS_READABLE | OS_WRITABLE;
@@ -40,15 +66,18 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 	for (int i = 0; i < EDGE_ACCEPT_BATCH; i++) {
 		struct os_address peer;
 		struct connection *connection;
-		int fd, failed = os_accept(listener->fd, &fd, &peer);
+		bool is_low = edge_descriptors_are_low(edge, listener->fd);
+		int fd, failed = is_low ? -EMFILE : os_accept(listener->fd, &fd, &peer);
 
 		if (failed == -EAGAIN)
 			return;
 		if (failed) {
-			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_CONNECTIONS);
+			/* Whatever else it is (ENFILE, ENOBUFS): it may pass, and asking on in vain would not help. */
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_DESCRIPTORS_RESERVE);
 			edge_accept_rest(edge);
 			return;
 		}
+		edge->descriptor_seen = fd;
 		connection = edge->current && edge->connection_count < edge->connections_max
 				     ? slab_alloc(&edge->connection_slab)
 				     : NULL;
@@ -87,16 +116,7 @@ static void linger_run(struct connection *connection)
 	if (!connection->sent_close) {
 		connection->sent_close = true;
 		connection->closing_ns = edge->now_ns; /* what waited has only now left */
-		if (connection->is_tls && connection->tls && !connection->is_broken) {
-			struct tls_wire wire;
-			int outcome;
-
-			connection_wire_begin(connection, &wire);
-			outcome = tls_session_close(connection->tls, &wire);
-			connection_wire_end(connection, &wire);
-			if (outcome == 0)
-				connection_flush(connection);
-		}
+		connection_send_close(connection);
 		if (!connection->wants_linger || connection->saw_eof) {
 			connection_close(connection);
 			return;
@@ -123,9 +143,17 @@ static void connection_gone(struct connection *connection)
 
 	connection->is_broken = connection->saw_eof = true;
 	if (exchange && exchange->began)
-		exchange_interrupt(exchange, 0, TELEMETRY_END_CLIENT_GONE);
+		exchange_interrupt(exchange, 0, exchange_end_without_client(exchange));
 	else
 		connection_close(connection);
+}
+
+static bool is_gone(const struct connection *connection)
+{
+	/* Both halves are gone also where we ended ours and the client its own: then it is to be read. */
+	unsigned gone = connection->ended_output ? OS_ERROR : OS_ERROR | OS_HANGUP;
+
+	return connection->is_broken || (connection->watch.ready & gone);
 }
 
 void connection_run(struct connection *connection)
@@ -134,7 +162,10 @@ void connection_run(struct connection *connection)
 
 	if (connection->backlog.len && connection_backlog_send(connection) && exchange)
 		exchange_wake(exchange);
-	if (connection->is_broken || (connection->watch.ready & (OS_ERROR | OS_HANGUP))) {
+	if (is_gone(connection)) {
+		/* An alert may stand before a reset: OpenSSL's clients leave so when they do not trust us. */
+		if (connection->phase == CONNECTION_HANDSHAKE && !connection->is_broken)
+			connection_handshake(connection);
 		connection_gone(connection);
 		return;
 	}
@@ -263,6 +294,32 @@ static enum deadline_kind connection_deadline(const struct connection *connectio
 	return DEADLINE_NONE;
 }
 
+/* A deadline that passed counts in the row of the limit that it came from. */
+static void deadline_count(const struct connection *connection, enum deadline_kind kind)
+{
+	static const enum telemetry_limit limits[] = {
+		[DEADLINE_HANDSHAKE] = TELEMETRY_LIMIT_HANDSHAKE,
+		[DEADLINE_IDLE] = TELEMETRY_LIMIT_IDLE,
+		[DEADLINE_HEAD] = TELEMETRY_LIMIT_HEADER_TIME,
+		[DEADLINE_BODY] = TELEMETRY_LIMIT_BODY_GAP,
+		[DEADLINE_BODY_RATE] = TELEMETRY_LIMIT_BODY_RATE,
+		[DEADLINE_SEND] = TELEMETRY_LIMIT_SEND_GAP,
+		[DEADLINE_TUNNEL] = TELEMETRY_LIMIT_TUNNEL,
+		[DEADLINE_LINGER] = TELEMETRY_LIMIT_LINGER,
+	};
+	struct telemetry_counters *counters = connection->edge->counters;
+
+	if (kind == DEADLINE_NONE || kind == DEADLINE_QUESTION)
+		return;
+	/* A tunnel's two sides have the same limit: who was first counted it. */
+	if (kind == DEADLINE_TUNNEL && connection->exchange->end != TELEMETRY_END_OK)
+		return;
+	telemetry_count_limit(counters, limits[kind]);
+	/* Too slow is only who was it for longer than the grace. */
+	if (kind == DEADLINE_BODY_RATE)
+		telemetry_count_limit(counters, TELEMETRY_LIMIT_BODY_GRACE);
+}
+
 static void on_due(struct os_timer *timer)
 {
 	struct connection *connection = CONTAINER_OF(timer, struct connection, timer);
@@ -277,6 +334,7 @@ static void on_due(struct os_timer *timer)
 		os_timer_set(connection->edge->loop, timer, deadline_ns);
 		return;
 	}
+	deadline_count(connection, kind);
 	switch (kind) {
 	case DEADLINE_HEAD:
 		exchange_refuse(exchange, 408, TELEMETRY_END_CLIENT_TIMEOUT, "header-time");
@@ -302,6 +360,7 @@ static void on_due(struct os_timer *timer)
 		break;
 	case DEADLINE_HANDSHAKE:
 		telemetry_count(connection->edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
+		edge_event_tls(connection, "limit:handshake", SPAN_NONE);
 		connection_close(connection);
 		break;
 	case DEADLINE_LINGER:
@@ -330,6 +389,7 @@ void connection_finish(struct connection *connection, bool linger)
 {
 	if (connection->phase == CONNECTION_CLOSED || connection->phase == CONNECTION_LINGER)
 		return;
+	connection_handshake_over(connection);
 	connection_flush(connection);
 	connection->phase = CONNECTION_LINGER;
 	connection->wants_linger = linger;
@@ -357,6 +417,7 @@ void connection_close(struct connection *connection)
 		edge->output_owner = NULL;
 		edge->gather_len = edge->wire_out_len = 0;
 	}
+	connection_handshake_over(connection);
 	connection->phase = CONNECTION_CLOSED;
 	if (edge->input_owner == connection)
 		edge->input_owner = NULL;
@@ -384,6 +445,7 @@ void connections_free_doomed(struct edge *edge)
 		os_watch_remove(&connection->watch);
 		os_close(fd);
 		slab_free(&edge->connection_slab, connection);
+		edge->has_freed = true;
 		edge->connection_count--;
 		edge->range->connections = edge->connection_count;
 	}

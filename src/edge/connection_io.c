@@ -89,6 +89,21 @@ int connection_receive(struct connection *connection, size_t *ret_len)
 	return 0;
 }
 
+static void connection_tls_failed(struct connection *connection)
+{
+	struct exchange *exchange = connection->exchange;
+	struct tls_failure failure;
+	const char *why;
+
+	connection->saw_eof = connection->is_broken = true;
+	tls_session_failure(connection->tls, &failure);
+	why = connection_tls_reason(connection, failure.reason);
+	if (exchange && exchange->began)
+		exchange_set_end(exchange, TELEMETRY_END_CLIENT_TLS, span_str(why));
+	else
+		edge_event_tls(connection, why, span_str(failure.text));
+}
+
 /* Decrypts what is in wire_in into plain. */
 static int connection_decrypt(struct connection *connection, size_t len)
 {
@@ -109,8 +124,7 @@ static int connection_decrypt(struct connection *connection, size_t len)
 	if (outcome == TLS_CLOSED) {
 		connection->saw_eof = connection->saw_close_notify = true;
 	} else if (outcome == TLS_FAILED || outcome < 0) {
-		telemetry_count(edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
-		connection->saw_eof = connection->is_broken = true;
+		connection_tls_failed(connection);
 	}
 	return edge->input_at < edge->input_end ? 0 : CONNECTION_WAIT;
 }
@@ -318,6 +332,34 @@ void connection_output_claim(struct connection *connection)
 	if (edge->output_owner)
 		connection_flush(edge->output_owner);
 	edge->output_owner = connection;
+}
+
+void connection_send_close(struct connection *connection)
+{
+	struct tls_wire wire;
+	int outcome;
+
+	if (!connection->is_tls || !connection->tls || connection->is_broken)
+		return;
+	connection_wire_begin(connection, &wire);
+	outcome = tls_session_close(connection->tls, &wire);
+	connection_wire_end(connection, &wire);
+	if (outcome == 0)
+		connection_flush(connection);
+}
+
+int connection_end_output(struct connection *connection)
+{
+	if (connection->ended_output)
+		return 0;
+	connection_flush(connection);
+	if (!connection->backlog.len)
+		connection_send_close(connection);
+	if (connection->backlog.len)
+		return PUMP_WAIT;
+	os_shutdown(connection->watch.fd, OS_HALF_WRITE);
+	connection->ended_output = true;
+	return 0;
 }
 
 size_t connection_room(const struct connection *connection)

@@ -39,13 +39,31 @@ static int engines_new(struct edge *edge)
 	return failed ? failed : upstream_new(&upstream, &edge->upstream);
 }
 
+/* Half of the table is for those who have proven that they speak TLS. */
+static uint32_t handshakes_max(uint32_t connections_max)
+{
+	uint64_t limit = telemetry_limits[TELEMETRY_LIMIT_HANDSHAKES_WAITING].value;
+
+	return limit < connections_max / 2 ? (uint32_t)limit : connections_max / 2;
+}
+
+/* The reserve is a quarter at most where there are few. */
+static int descriptors_end(uint32_t descriptors_max)
+{
+	uint32_t reserve = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_DESCRIPTORS_RESERVE].value;
+
+	if (reserve > descriptors_max / 4)
+		reserve = descriptors_max / 4;
+	return descriptors_max > INT32_MAX ? INT32_MAX : (int)(descriptors_max - reserve);
+}
+
 int edge_new(const struct edge_config *config, struct edge **ret_edge)
 {
 	struct edge *edge = heap_alloc(sizeof(*edge));
-	struct list *lists[] = { &edge->listeners,       &edge->connections, &edge->active,
-				 &edge->doomed,          &edge->later,       &edge->ready,
-				 &edge->later_exchanges, &edge->finished,    &edge->file_waiters,
-				 &edge->documents_wanted };
+	struct list *lists[] = { &edge->listeners,    &edge->connections,     &edge->active,
+				 &edge->doomed,       &edge->later,           &edge->ready,
+				 &edge->handshaking,  &edge->later_exchanges, &edge->finished,
+				 &edge->file_waiters, &edge->documents_wanted };
 
 	if (!edge)
 		return -ENOMEM;
@@ -57,6 +75,8 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
 	edge->tickets = config->tickets;
 	edge->connections_max = config->connections_max;
+	edge->handshakes_max = handshakes_max(config->connections_max);
+	edge->descriptors_end = descriptors_end(config->descriptors_max);
 	edge->gateway_id = config->gateway_id;
 	edge->ring_event = -1;
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
@@ -208,6 +228,22 @@ static void on_rested(struct os_timer *timer)
 	listeners_update(CONTAINER_OF(timer, struct edge, accept_timer));
 }
 
+/* A new descriptor has the lowest number that is free: at the reserve's first one all others are taken. Far from it
+ * the last that was seen says enough. */
+bool edge_descriptors_are_low(struct edge *edge, int fd)
+{
+	enum { NEAR = 64 };
+	int probe;
+
+	if (!edge->descriptors_end || edge->descriptor_seen < edge->descriptors_end - NEAR)
+		return false;
+	if (os_duplicate(fd, &probe))
+		return true;
+	os_close(probe);
+	edge->descriptor_seen = probe;
+	return probe >= edge->descriptors_end;
+}
+
 /* Listeners report for as long as somebody waits: without a rest the loop would do nothing but ask in vain. */
 void edge_accept_rest(struct edge *edge)
 {
@@ -217,6 +253,7 @@ void edge_accept_rest(struct edge *edge)
 	os_timer_set(edge->loop, &edge->accept_timer, edge->now_ns + EDGE_ACCEPT_REST_MS * OS_MS);
 	listeners_update(edge);
 	upstream_close_idle(edge->upstream);
+	files_cache_clear(edge->cache);
 	LIST_EACH(&edge->connections, node) {
 		struct connection *connection = LIST_ITEM(node, struct connection, link);
 
@@ -435,6 +472,7 @@ void edge_upstream_limits(const struct snapshot_limits *from, struct upstream_li
 		.event_stream_ms = (uint32_t)(values[SNAPSHOT_LIMIT_EVENT_STREAM] / OS_MS),
 		.tunnel_ms = (uint32_t)(values[SNAPSHOT_LIMIT_TUNNEL] / OS_MS),
 		.connections_per_origin = (uint32_t)values[SNAPSHOT_LIMIT_ORIGIN_CONNECTIONS],
+		.queue_per_origin = (uint32_t)values[SNAPSHOT_LIMIT_ORIGIN_QUEUE],
 		.idle_ms = (uint32_t)(telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE].value / OS_MS),
 		.idle_per_origin =
 			(uint32_t)telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS].value,
@@ -448,6 +486,34 @@ static void set_upstream_limits(struct edge *edge)
 
 	edge_upstream_limits(&edge->current->snapshot->limits, &limits);
 	upstream_set_limits(edge->upstream, &limits);
+}
+
+static void widen(struct codec_h1_limits *limits, const struct snapshot_limits *by)
+{
+	uint64_t head = by->values[SNAPSHOT_LIMIT_HEADER];
+	uint64_t fields = by->values[SNAPSHOT_LIMIT_HEADER_FIELDS];
+
+	if (head > limits->head_max)
+		limits->head_max = head < UINT32_MAX ? (uint32_t)head : UINT32_MAX;
+	if (fields > limits->field_max)
+		limits->field_max = fields < UINT32_MAX ? (uint32_t)fields : UINT32_MAX;
+}
+
+static void set_h1_limits(struct edge *edge)
+{
+	const struct snapshot *snapshot = edge->current->snapshot;
+	struct codec_h1_limits limits = codec_h1_request_limits;
+
+	limits.head_max = limits.field_max = 0;
+	widen(&limits, &snapshot->limits);
+	for (size_t i = 0; i < snapshot->site_count; i++) {
+		const struct snapshot_site *site = &snapshot->sites[i];
+
+		widen(&limits, site->limits);
+		for (size_t j = 0; j < site->path_limit_count; j++)
+			widen(&limits, &site->path_limits[j].limits);
+	}
+	edge->h1_limits = limits;
 }
 
 void edge_commit(struct edge *edge)
@@ -464,6 +530,7 @@ void edge_commit(struct edge *edge)
 	files_cache_clear(edge->cache);
 	keep_origins(edge);
 	set_upstream_limits(edge);
+	set_h1_limits(edge);
 	listeners_update(edge);
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_RELOADS);
 }
@@ -508,18 +575,28 @@ static void on_drain_due(struct os_timer *timer)
 	}
 }
 
+/* What the kernel has finished already for us is still ours: take it before letting go. Also where another slot
+ * polls: who has let go before us may have left a queue that only we still hold. */
+static void accept_the_last(struct edge *edge, struct edge_listener *listener)
+{
+	uint64_t before;
+
+	do {
+		before = edge->connection_count;
+		connection_accept(edge, listener);
+	} while (edge->connection_count == before + EDGE_ACCEPT_BATCH);
+}
+
 void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle)
 {
 	edge->closes_idle |= closes_idle;
 	if (!edge->is_draining) {
 		edge->is_draining = true;
-		/* What the kernel has finished already for us is still ours: take it before letting go. */
 		LIST_EACH(&edge->listeners, node) {
 			struct edge_listener *listener =
 				LIST_ITEM(node, struct edge_listener, link);
 
-			if (os_watch_is_added(&listener->watch))
-				connection_accept(edge, listener);
+			accept_the_last(edge, listener);
 			/* While anybody holds it the kernel goes on to accept for nobody. */
 			listener_forget(listener);
 		}
@@ -621,6 +698,12 @@ void edge_turn(struct edge *edge)
 	upstream_turn_end(edge->upstream);
 	connections_free_doomed(edge);
 	exchanges_free_finished(edge);
+	if (edge->has_freed && os_timer_is_set(&edge->accept_timer)) {
+		/* There is room again: nobody waits for the rest's end. */
+		os_timer_stop(&edge->accept_timer);
+		listeners_update(edge);
+	}
+	edge->has_freed = false;
 	run_later_next_turn(edge);
 	if (edge->wakes_log) {
 		edge->wakes_log = false;

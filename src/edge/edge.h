@@ -30,6 +30,7 @@ struct edge_config {
 	void *host_data;
 	const struct tls_ticket_keys *tickets; /* NULL: no tickets */
 	uint32_t connections_max;
+	uint32_t descriptors_max; /* this process may have so many; 0: not known */
 	uint32_t gateway_id; /* random, the same for all workers: by it a loop is recognised */
 };
 

@@ -102,9 +102,11 @@ struct connection {
 	struct edge *edge;
 	struct edge_listener *listener; /* NULL when it is gone */
 	struct list link, active, doomed;
+	struct list handshaking; /* of edge->handshaking, until its handshake is done */
 	enum connection_phase phase;
 	bool is_tls, is_redirecting; /* plain without serve: 308 */
 	bool saw_eof, saw_close_notify, is_broken, sent_close, wants_linger;
+	bool ended_output;      /* our half has ended, the client's goes on (tunnels) */
 	bool is_pending_cipher; /* pending holds ciphertext that waits for the session */
 	uint16_t tls_port;      /* where a redirect points */
 	struct os_address peer, local;
@@ -123,6 +125,8 @@ struct connection {
 	uint64_t accepted_ns, last_ns, stalled_ns, closing_ns;
 	uint64_t bytes_in, bytes_out;
 	uint32_t exchange_count;
+	uint32_t turn_exchanges; /* begun in turn number `exchange_turn` */
+	uint64_t exchange_turn;
 	uint32_t unused_bytes; /* dropped while lingering */
 	char name[64];         /* SNI, for the log; cut */
 };
@@ -131,10 +135,13 @@ void connection_accept(struct edge *edge, struct edge_listener *listener);
 void connection_activate(struct connection *connection); /* it gets a share of this turn */
 void connection_run(struct connection *connection);
 void connection_handshake(struct connection *connection); /* phases 3 and 5 */
-void connection_open(struct connection *connection);      /* phase 6 */
+/* The log's word for it; a limit is counted. */
+const char *connection_tls_reason(struct connection *connection, enum tls_reason reason);
+void connection_open(struct connection *connection); /* phase 6 */
 void connection_update_deadline(struct connection *connection);
 /* After what is written: our end of the stream, then the socket. linger: the peer may still be sending. */
 void connection_finish(struct connection *connection, bool linger);
+void connection_handshake_over(struct connection *connection); /* done or not */
 void connection_close(struct connection *connection); /* now; freed at the turn's end */
 void connection_abort(struct connection *connection); /* the same, by a reset */
 void connections_free_doomed(struct edge *edge);
@@ -155,6 +162,10 @@ void connection_write(struct connection *connection, struct span bytes); /* take
 /* For heads: a writer with at least `wanted` bytes (or all there are), and what was written with it. */
 struct writer connection_gather(struct connection *connection, size_t wanted);
 void connection_gathered(struct connection *connection, const struct writer *writer);
+/* Our half of the stream ends behind all that was written. 0, or PUMP_WAIT until that has left (the exchange is
+ * woken). The client's half goes on. */
+int connection_end_output(struct connection *connection);
+void connection_send_close(struct connection *connection); /* close_notify, where there is TLS */
 void connection_send_raw(struct connection *connection, struct span bytes); /* past the session */
 void connection_flush(struct connection *connection);
 bool connection_backlog_send(struct connection *connection); /* true: nothing waits any more */
@@ -263,6 +274,8 @@ void exchange_wake(struct exchange *exchange);
 void exchange_run(struct exchange *exchange);
 /* The client is gone, a deadline passed, …: a verdict in the stage's stead. status 0: abort. */
 void exchange_interrupt(struct exchange *exchange, uint16_t status, enum telemetry_end end);
+/* What it means that the client is gone: nothing for a tunnel whose other half had ended. */
+enum telemetry_end exchange_end_without_client(const struct exchange *exchange);
 /* For stages: fills exchange->response with a small page and says ANSWER. */
 enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status,
 				      enum telemetry_end end);
@@ -270,6 +283,7 @@ enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t s
 					   struct span media_type, struct span text);
 /* The limit's status, or 503; counted, and the record's detail. */
 enum exchange_verdict exchange_over_limit(struct exchange *exchange, enum telemetry_limit limit);
+void exchange_count_fetch_limit(const struct exchange *exchange); /* its fetch failed by one */
 enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_end end);
 void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct span detail);
 /* Pumps may move now, without another turn (a head and the first bytes of its body leave together). */
@@ -319,6 +333,7 @@ struct edge {
 	struct telemetry_counters *counters; /* in range */
 
 	struct list listeners, connections, active, doomed; /* of connections */
+	struct list handshaking; /* connections whose handshake is not done, oldest first */
 	struct list later; /* connections whose share of this turn is used up */
 	struct list ready, later_exchanges, finished, file_waiters;
 	struct list documents_wanted; /* open questions of stage_files */
@@ -327,6 +342,9 @@ struct edge {
 	struct block_pool blocks;
 	struct exchange *spare_exchanges; /* linked by their ready list */
 	uint32_t spare_count, connection_count, exchange_count, connections_max;
+	uint32_t handshake_count, handshakes_max;
+	/* Numbers from here on are the reserve (0: nobody said how many there are), and the last one seen. */
+	int descriptors_end, descriptor_seen;
 
 	struct edge_snapshot *current, *staged;
 	struct map credentials;     /* certificate id → tls_credential */
@@ -334,6 +352,8 @@ struct edge {
 	struct map client_policies; /* ca id → tls_policy */
 	struct map staged_credentials, staged_client_policies, staged_policies;
 	uint64_t round_robin;
+	/* The widest of what any site grants: which site it is, a head says only at its end. */
+	struct codec_h1_limits h1_limits;
 	uint32_t gateway_id;
 
 	struct edge_question *questions;
@@ -355,6 +375,7 @@ struct edge {
 	int64_t date_s;
 	uint64_t request_id_high, request_id_low;
 	bool is_draining, is_drained, wakes_log;
+	bool has_freed; /* a connection, while listeners rest */
 	bool closes_idle; /* draining without waiting for what a kept-alive connection may ask yet */
 	struct os_timer drain_timer, accept_timer; /* accept_timer: set while listeners rest */
 };
@@ -366,6 +387,8 @@ void edge_run_exchange_later(struct exchange *exchange);
 void edge_snapshot_unref(struct edge *edge, struct edge_snapshot *used);
 /* No descriptor or memory for another connection: listeners rest for a moment, who is idle goes. */
 void edge_accept_rest(struct edge *edge);
+/* Is only the reserve left? `fd`: any that may be duplicated. */
+bool edge_descriptors_are_low(struct edge *edge, int fd);
 void edge_input_release(struct edge *edge);
 uint64_t edge_limit_ns(const struct edge *edge, enum snapshot_limit limit);
 /* One line to the log's ring, finished by one of telemetry's writers. */

@@ -160,6 +160,13 @@ void exchange_interrupt(struct exchange *exchange, uint16_t status, enum telemet
 	exchange_wake(exchange);
 }
 
+enum telemetry_end exchange_end_without_client(const struct exchange *exchange)
+{
+	return exchange->is_tunnel && !pump_is_open(&exchange->response_pump)
+		       ? TELEMETRY_END_OK
+		       : TELEMETRY_END_CLIENT_GONE;
+}
+
 enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_end end)
 {
 	exchange_set_end(exchange, end, SPAN_NONE);

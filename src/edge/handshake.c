@@ -133,9 +133,14 @@ static bool hello_run(struct connection *connection, size_t len)
 		refuse_plain_text(connection, &hello);
 		return false;
 	case TLS_HELLO_MALFORMED:
+		refuse_hello(connection, hello.alert, "malformed");
+		return false;
 	case TLS_HELLO_TOO_BIG:
+		telemetry_count_limit(edge->counters, hello.too_many_records
+							      ? TELEMETRY_LIMIT_HELLO_RECORDS
+							      : TELEMETRY_LIMIT_HELLO_SIZE);
 		refuse_hello(connection, hello.alert,
-			     outcome == TLS_HELLO_TOO_BIG ? "limit:hello-size" : "malformed");
+			     hello.too_many_records ? "limit:hello-records" : "limit:hello-size");
 		return false;
 	}
 	name_keep(connection, tls_hello_name(&hello));
@@ -193,6 +198,14 @@ static void sign_answer(struct edge *edge, void *owner, struct ipc_message *mess
 
 static const struct edge_question_kind sign_question = { IPC_KEYHOLDER, sign_ask, sign_answer };
 
+const char *connection_tls_reason(struct connection *connection, enum tls_reason reason)
+{
+	if (reason != TLS_REASON_FLOOD)
+		return tls_reason_word(reason);
+	telemetry_count_limit(connection->edge->counters, TELEMETRY_LIMIT_EMPTY_RECORDS);
+	return "limit:empty-records";
+}
+
 /* ---- The handshake -------------------------------------------------------------------------------------- */
 
 static void handshake_done(struct connection *connection, struct span rest)
@@ -244,9 +257,16 @@ static void handshake_step(struct connection *connection, size_t len)
 		return;
 	default:
 		tls_session_failure(connection->tls, &failure);
-		handshake_fail(connection, tls_reason_word(failure.reason), span_str(failure.text));
+		handshake_fail(connection, connection_tls_reason(connection, failure.reason),
+			       span_str(failure.text));
 		return;
 	}
+}
+
+static void handshake_gone(struct connection *connection)
+{
+	telemetry_count(connection->edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);
+	connection_close(connection);
 }
 
 void connection_handshake(struct connection *connection)
@@ -267,16 +287,16 @@ void connection_handshake(struct connection *connection)
 		if (outcome == CONNECTION_WAIT)
 			return;
 		if (outcome) {
-			connection_close(connection);
+			handshake_gone(connection);
 			return;
 		}
 		if (!hello_run(connection, len)) {
 			if (connection->saw_eof && connection->phase == CONNECTION_HELLO)
-				connection_close(connection);
+				handshake_gone(connection);
 			return;
 		}
 	} else if (outcome == CONNECTION_TRUNCATED) {
-		connection_close(connection);
+		handshake_gone(connection);
 		return;
 	}
 	/* Also without new bytes: the signature may be what it waited for. */
@@ -288,6 +308,7 @@ void connection_handshake(struct connection *connection)
 
 void connection_open(struct connection *connection)
 {
+	connection_handshake_over(connection);
 	connection->phase = CONNECTION_OPEN;
 	connection->last_ns = connection->edge->now_ns;
 	connection->codec = edge_codec_h1();

@@ -3,13 +3,54 @@
 
 static void h1_start(struct connection *connection)
 {
-	codec_h1_server_init(&connection->h1, &codec_h1_request_limits, connection->is_tls);
+	codec_h1_server_init(&connection->h1, &connection->edge->h1_limits, connection->is_tls);
+}
+
+/* The row of the limit that a fault is about; TELEMETRY_LIMIT_COUNT: of none. */
+static enum telemetry_limit fault_limit(enum codec_h1_fault fault)
+{
+	static const struct {
+		enum codec_h1_fault fault;
+		enum telemetry_limit limit;
+	} rows[] = {
+		{ CODEC_H1_FAULT_LINE_LONG, TELEMETRY_LIMIT_REQUEST_LINE },
+		{ CODEC_H1_FAULT_HEAD_LONG, TELEMETRY_LIMIT_HEADER },
+		{ CODEC_H1_FAULT_FIELD_COUNT, TELEMETRY_LIMIT_HEADER_FIELDS },
+		{ CODEC_H1_FAULT_LEADING_LINES, TELEMETRY_LIMIT_LEADING_LINES },
+		{ CODEC_H1_FAULT_EXTENSION_LONG, TELEMETRY_LIMIT_CHUNK_EXTENSION },
+		{ CODEC_H1_FAULT_EXTENSIONS_LONG, TELEMETRY_LIMIT_CHUNK_EXTENSIONS },
+		{ CODEC_H1_FAULT_CHUNK_OVERHEAD, TELEMETRY_LIMIT_CHUNK_OVERHEAD },
+		{ CODEC_H1_FAULT_TRAILER_LONG, TELEMETRY_LIMIT_TRAILERS },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		if (rows[i].fault == fault)
+			return rows[i].limit;
+	}
+	return TELEMETRY_LIMIT_COUNT;
+}
+
+/* How an exchange with such a fault ends. */
+static enum telemetry_end fault_end(struct exchange *exchange, enum codec_h1_fault fault,
+				    const char **ret_detail)
+{
+	enum telemetry_limit limit = fault_limit(fault);
+
+	if (limit == TELEMETRY_LIMIT_COUNT) {
+		*ret_detail = codec_h1_fault_text(fault);
+		return TELEMETRY_END_CLIENT_MALFORMED;
+	}
+	telemetry_count_limit(exchange->edge->counters, limit);
+	*ret_detail = telemetry_limits[limit].name;
+	return TELEMETRY_END_LIMIT;
 }
 
 static void h1_fault(struct connection *connection, enum codec_h1_fault fault)
 {
-	exchange_refuse(connection->exchange, codec_h1_fault_status(fault),
-			TELEMETRY_END_CLIENT_MALFORMED, codec_h1_fault_text(fault));
+	const char *detail;
+	enum telemetry_end end = fault_end(connection->exchange, fault, &detail);
+
+	exchange_refuse(connection->exchange, codec_h1_fault_status(fault), end, detail);
 }
 
 /* The stream ended between two requests, or within a head: nobody is left to answer. */
@@ -34,6 +75,23 @@ static bool h1_exchange_ready(struct connection *connection)
 	return false;
 }
 
+/* Exchanges are freed at a turn's end: without a bound one read of pipelined requests would be memory for
+ * thousands of them at once. The next ones come in the next turn. */
+static bool h1_share_is_used(struct connection *connection)
+{
+	struct edge *edge = connection->edge;
+
+	if (connection->exchange)
+		return false;
+	if (connection->exchange_turn != edge->turn)
+		connection->turn_exchanges = 0;
+	connection->exchange_turn = edge->turn;
+	if (connection->turn_exchanges++ < telemetry_limits[TELEMETRY_LIMIT_PIPELINED].value)
+		return false;
+	edge_run_later(edge, connection);
+	return true;
+}
+
 static void h1_progress(struct connection *connection)
 {
 	while (connection->phase == CONNECTION_OPEN &&
@@ -49,7 +107,7 @@ static void h1_progress(struct connection *connection)
 			h1_input_ended(connection);
 			return;
 		}
-		if (!h1_exchange_ready(connection))
+		if (h1_share_is_used(connection) || !h1_exchange_ready(connection))
 			return;
 		before = input.len;
 		outcome = codec_h1_request_next(&connection->h1, &input, 0,
@@ -68,7 +126,10 @@ static void h1_progress(struct connection *connection)
 			h1_input_ended(connection);
 			return;
 		case -ENOMEM:
-			exchange_refuse(connection->exchange, 503, TELEMETRY_END_NO_ROOM, "head");
+			telemetry_count_limit(connection->edge->counters,
+					      TELEMETRY_LIMIT_EXCHANGE_MEMORY);
+			exchange_refuse(connection->exchange, 503, TELEMETRY_END_LIMIT,
+					"exchange-memory");
 			return;
 		default: /* NEED_MORE, or the END of what came before */
 			break;
@@ -94,9 +155,11 @@ static int h1_tunnel_read(struct connection *connection, size_t room, struct spa
 
 static int h1_body_fault(struct exchange *exchange, const struct codec_h1_event *event)
 {
+	const char *detail;
+	enum telemetry_end end = fault_end(exchange, event->fault, &detail);
+
 	exchange->body_fault = codec_h1_fault_status(event->fault);
-	exchange_set_end(exchange, TELEMETRY_END_CLIENT_MALFORMED,
-			 span_str(codec_h1_fault_text(event->fault)));
+	exchange_set_end(exchange, end, span_str(detail));
 	return PUMP_BROKEN;
 }
 
@@ -170,11 +233,17 @@ static int h1_write_head(struct exchange *exchange)
 
 	if (connection->backlog.len)
 		return PUMP_WAIT;
-	if (edge->is_draining || exchange->is_last ||
-	    (requests_max && connection->exchange_count + 1 >= requests_max))
+	if (requests_max && connection->exchange_count + 1 >= requests_max) {
+		if (connection->h1.keep_alive)
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_REQUESTS);
 		connection->h1.keep_alive = false;
-	/* A body that nobody will read cannot be skipped without waiting for it. */
-	if (exchange->source != RESPONSE_FETCH && pump_is_open(&exchange->request_pump))
+	}
+	if (edge->is_draining || exchange->is_last)
+		connection->h1.keep_alive = false;
+	/* A body that nobody will read cannot be skipped without waiting for it, and of one that an origin answered
+	 * early nobody knows whether it will be read to its end: then the connection ends, and must say so now. */
+	if (pump_is_open(&exchange->request_pump) &&
+	    (exchange->source != RESPONSE_FETCH || !exchange->request_pump.source_ended))
 		connection->h1.keep_alive = false;
 	writer = connection_gather(connection, codec_h1_head_size(&exchange->response.fields, 512));
 	failed = codec_h1_write_response_head(&connection->h1, &writer, &exchange->response,
@@ -207,7 +276,9 @@ static int h1_body_write(void *owner, struct span bytes, bool last, size_t *ret_
 	*ret_taken = part.len;
 	if (exchange->is_tunnel) {
 		connection_write(connection, part);
-		return part.len < bytes.len ? PUMP_WAIT : 0;
+		if (part.len < bytes.len)
+			return PUMP_WAIT;
+		return last ? connection_end_output(connection) : 0;
 	}
 	if (part.len) {
 		if (codec_h1_body_frame(&connection->h1.writer, part.len, &frame))

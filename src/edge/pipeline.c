@@ -33,7 +33,7 @@ static void request_pump_failed(struct exchange *exchange, int outcome)
 	else if (exchange->body_fault)
 		exchange_interrupt(exchange, exchange->body_fault, TELEMETRY_END_CLIENT_MALFORMED);
 	else
-		exchange_interrupt(exchange, 0, TELEMETRY_END_CLIENT_GONE);
+		exchange_interrupt(exchange, 0, exchange_end_without_client(exchange));
 }
 
 /* A length that was announced is judged in its stage; a chunked body tells its length only as it comes. */
@@ -59,6 +59,7 @@ static void response_pump_failed(struct exchange *exchange, int outcome)
 	if (outcome == PUMP_NO_MEMORY) {
 		end = TELEMETRY_END_NO_ROOM;
 	} else if (outcome == PUMP_SOURCE_BROKEN && exchange->source == RESPONSE_FETCH) {
+		exchange_count_fetch_limit(exchange);
 		end = (enum telemetry_end)exchange->fetch.failure.end;
 		exchange_set_end(exchange, end, exchange->fetch.failure.detail);
 	} else if (outcome == PUMP_SOURCE_BROKEN) {
@@ -67,10 +68,26 @@ static void response_pump_failed(struct exchange *exchange, int outcome)
 	exchange_interrupt(exchange, 0, end);
 }
 
+/* Behind TLS whoever ends the transport has left: nobody waits for an origin on his behalf. Without TLS it may be
+ * the end of his own half alone, and he still reads (docs/decisions/0012). */
+static bool client_has_left(const struct exchange *exchange)
+{
+	const struct connection *connection = exchange->connection;
+
+	return connection->is_tls && (connection->watch.ready & OS_PEER_SHUT) &&
+	       exchange->has_fetch && !exchange->is_tunnel && !exchange->is_aborting &&
+	       exchange->fetch.state != UPSTREAM_DONE && exchange->fetch.state != UPSTREAM_FAILED;
+}
+
 void exchange_pumps_run(struct exchange *exchange)
 {
 	size_t budget = EDGE_TURN_BYTES;
 	int outcome;
+
+	if (exchange->interrupt == EXCHANGE_NEXT && client_has_left(exchange)) {
+		exchange_interrupt(exchange, 0, TELEMETRY_END_CLIENT_GONE);
+		return;
+	}
 
 	if (pump_is_open(&exchange->request_pump)) {
 		outcome = pump_run(&exchange->request_pump, &budget);

@@ -107,6 +107,8 @@ int question_ask(struct edge *edge, const struct edge_question_kind *kind, void 
 	*ret_question = (uint64_t)question->serial << 32 | ((uint64_t)question->index + 1);
 	failed = question_send(edge, question);
 	if (failed) {
+		if (failed == IPC_FULL)
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_CHANNEL_QUEUE);
 		*ret_question = 0;
 		question_release(edge, question);
 		return -EAGAIN;

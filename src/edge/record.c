@@ -12,6 +12,7 @@ static void ring_put(struct edge *edge, enum telemetry_ring_kind kind, const str
 		break;
 	case TELEMETRY_RING_FULL:
 		telemetry_count(edge->counters, TELEMETRY_COUNTER_LINES_DROPPED);
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_LOG_QUEUE);
 		break;
 	default:
 		break;
@@ -108,8 +109,9 @@ void edge_event_tls(struct connection *connection, const char *why, struct span 
 {
 	struct edge *edge = connection->edge;
 	struct writer line = writer_of(edge->line_buffer, TELEMETRY_LINE_MAX);
-	char client[OS_ADDRESS_TEXT_MAX];
+	char client[OS_ADDRESS_TEXT_MAX], local[OS_ADDRESS_TEXT_MAX];
 	struct writer client_writer = writer_of(client, sizeof(client));
+	struct writer local_writer = writer_of(local, sizeof(local));
 	struct telemetry_pair pairs[] = {
 		{ .key = "failure", .text = span_str(why) },
 		{ .key = "detail", .text = detail },
@@ -119,14 +121,21 @@ void edge_event_tls(struct connection *connection, const char *why, struct span 
 		.type = TELEMETRY_EVENT_TLS,
 		.wall_ns = edge->wall_ns,
 		.source_port = connection->peer.port,
-		.destination_port = connection->local.port,
-		.message = SPAN("TLS handshake failed"),
+		.message = connection->phase == CONNECTION_OPEN ? SPAN("TLS connection broke")
+								: SPAN("TLS handshake failed"),
 		.pairs = pairs,
 		.pair_count = ARRAY_LEN(pairs),
 	};
 
 	os_address_write_ip(&connection->peer, &client_writer);
 	event.source = writer_done(&client_writer);
+	/* It may have failed before anybody asked for it. */
+	if (connection->local.family ||
+	    os_socket_local(connection->watch.fd, &connection->local) == 0) {
+		os_address_write_ip(&connection->local, &local_writer);
+		event.destination = writer_done(&local_writer);
+		event.destination_port = connection->local.port;
+	}
 	telemetry_write_event(&line, &event);
 	ring_put(edge, TELEMETRY_RING_EVENT, &line);
 }

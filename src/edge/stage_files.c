@@ -315,6 +315,9 @@ static int document_read(void *owner, size_t room, struct span *ret_bytes)
 		outcome = got ? 0 : FILES_SHRUNK;
 	} else {
 		wanted = wanted < EDGE_FILE_SIZE ? wanted : EDGE_FILE_SIZE;
+		/* Not beyond what `files` has read: there it may be cold again. */
+		if (is_warm && wanted > exchange->warm_until - exchange->document_at)
+			wanted = exchange->warm_until - exchange->document_at;
 		outcome = files_document_read(exchange->document, exchange->document_at,
 					      edge->file_buffer, wanted, is_warm, &got);
 		*ret_bytes = span_of(edge->file_buffer, got);
@@ -329,6 +332,8 @@ static int document_read(void *owner, size_t room, struct span *ret_bytes)
 			exchange_set_end(exchange, TELEMETRY_END_FILES_CHANGED, SPAN_NONE);
 		return PUMP_BROKEN;
 	}
+	if (is_warm && exchange->document_at + got > exchange->warm_until)
+		telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_UNASKED);
 	exchange->document_at += got;
 	exchange->document_left -= got;
 	return 0;

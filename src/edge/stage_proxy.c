@@ -48,8 +48,10 @@ static int request_fields(struct exchange *exchange)
 	hop.client = arena_copy(&exchange->arena, writer_done(&writer));
 	if (!hop.client.ptr || http_fields_add_forwarded(&request->fields, &hop))
 		return -ENOMEM;
-	via = arena_format(&exchange->arena, "1.%u %.*s", request->version % 10,
-			   SPAN_ARG(edge_pseudonym(exchange->edge, pseudonym)));
+	via = arena_join(&exchange->arena,
+			 (struct span[]){ request->version % 10 ? SPAN("1.1 ") : SPAN("1.0 "),
+					  edge_pseudonym(exchange->edge, pseudonym) },
+			 2);
 	if (!via.ptr || http_fields_add_id(&request->fields, HTTP_NAME_VIA, via))
 		return -ENOMEM;
 	return http_fields_set(&request->fields, SPAN("Host"), host);
@@ -61,8 +63,8 @@ static struct span target_to_send(struct exchange *exchange)
 
 	if (!request->has_query)
 		return request->path.wire;
-	return arena_format(&exchange->arena, "%.*s?%.*s", SPAN_ARG(request->path.wire),
-			    SPAN_ARG(request->query));
+	return arena_join(&exchange->arena,
+			  (struct span[]){ request->path.wire, SPAN("?"), request->query }, 3);
 }
 
 static int request_make(struct exchange *exchange)
@@ -102,12 +104,24 @@ static int request_make(struct exchange *exchange)
 
 /* ---- The fetch --------------------------------------------------------------------------------------------- */
 
+void exchange_count_fetch_limit(const struct exchange *exchange)
+{
+	const struct upstream_failure *failure = &exchange->fetch.failure;
+
+	if (failure->is_limit && exchange->end == TELEMETRY_END_OK)
+		telemetry_count_limit(exchange->edge->counters,
+				      (enum telemetry_limit)failure->limit);
+}
+
 static enum exchange_verdict answer_failure(struct exchange *exchange)
 {
 	const struct upstream_failure *failure = &exchange->fetch.failure;
 	enum telemetry_end end = (enum telemetry_end)failure->end;
 	uint16_t status = telemetry_ends[end].status;
 
+	if (end == TELEMETRY_END_QUEUE_FULL)
+		telemetry_count_limit(exchange->edge->counters, TELEMETRY_LIMIT_ORIGIN_QUEUE);
+	exchange_count_fetch_limit(exchange);
 	exchange_set_end(exchange, end, arena_copy(&exchange->arena, failure->detail));
 	exchange->is_last |= pump_is_open(&exchange->request_pump);
 	return exchange_answer(exchange, status ? status : 502, end);
@@ -123,6 +137,8 @@ static void pull_reluctant(struct exchange *exchange)
 	if (exchange->fetch.origin_continue ||
 	    edge->now_ns - exchange->dispatched_ns >=
 		    telemetry_limits[TELEMETRY_LIMIT_CONTINUE].value) {
+		if (!exchange->fetch.origin_continue)
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_CONTINUE);
 		pump_set_sink(&exchange->request_pump, &fetch_sink, exchange);
 		exchange->wants_turn = true;
 	} else {
@@ -146,6 +162,10 @@ static enum exchange_verdict start(struct exchange *exchange)
 	exchange->has_fetch = true;
 	outcome = upstream_fetch_start(edge->upstream, &exchange->fetch, &exchange->fetch_request,
 				       &exchange->arena, exchange);
+	if (outcome == UPSTREAM_NO_ROOM)
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_ORIGIN_QUEUE);
+	if (outcome == UPSTREAM_NO_ROOM || exchange->fetch.was_queued)
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_ORIGIN_CONNECTIONS);
 	if (outcome) {
 		exchange->has_fetch = false;
 		return exchange_answer(exchange, 503,
@@ -261,10 +281,13 @@ static int dial_ask(struct edge *edge, struct edge_question *question)
 static void dial_answer(struct edge *edge, void *owner, struct ipc_message *message)
 {
 	(void)edge;
-	if (message && message->number == IPC_MESSAGE_dialed && message->descriptor_count == 1) {
+	if (message && message->number == IPC_MESSAGE_dialed) {
 		const struct ipc_dialed *body = message->body;
 
-		upstream_dialed(owner, TAKE_FD(message->descriptors[0]), body->connect_us);
+		/* Without a socket where this process may have no more of them: it could not arrive. */
+		upstream_dialed(owner,
+				message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1,
+				body->connect_us);
 	} else if (message && message->number == IPC_MESSAGE_dial_failed) {
 		const struct ipc_dial_failed *body = message->body;
 

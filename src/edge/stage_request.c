@@ -134,6 +134,12 @@ enum exchange_verdict stage_route_run(struct exchange *exchange)
 {
 	exchange->route = snapshot_find_route(exchange->site, exchange->request->path.text);
 	exchange->limits = snapshot_find_limits(exchange->site, exchange->request->path.text);
+	/* The codec read with the widest of all sites' limits. */
+	if (exchange->head_bytes_in > exchange->limits->values[SNAPSHOT_LIMIT_HEADER])
+		return exchange_over_limit(exchange, TELEMETRY_LIMIT_HEADER);
+	if (exchange->request->fields.count >
+	    exchange->limits->values[SNAPSHOT_LIMIT_HEADER_FIELDS])
+		return exchange_over_limit(exchange, TELEMETRY_LIMIT_HEADER_FIELDS);
 	return EXCHANGE_NEXT;
 }
 

@@ -87,6 +87,13 @@ static enum exchange_verdict send_head(struct exchange *exchange)
 	return EXCHANGE_YIELD;
 }
 
+/* Each half of a tunnel ends by itself; the other goes on as long as anybody can take it. */
+static bool tunnel_goes_on(const struct exchange *exchange)
+{
+	return exchange->is_tunnel && pump_is_open(&exchange->request_pump) &&
+	       exchange->fetch.state == UPSTREAM_HEAD;
+}
+
 enum exchange_verdict stage_send_run(struct exchange *exchange)
 {
 	enum step { WRITE_HEAD, PUMP_BODY };
@@ -104,8 +111,11 @@ enum exchange_verdict stage_send_run(struct exchange *exchange)
 			return exchange->interrupt;
 		/* fallthrough */
 	case PUMP_BODY:
-		if (pump_is_open(&exchange->response_pump))
+		if (pump_is_open(&exchange->response_pump) || tunnel_goes_on(exchange))
 			return EXCHANGE_WAIT;
+		if (exchange->is_tunnel && exchange->fetch.state == UPSTREAM_FAILED)
+			return exchange_abort(exchange,
+					      (enum telemetry_end)exchange->fetch.failure.end);
 		/* A response that ends while the request still comes closes it; the codec then ends the
 		 * connection, or resets the stream. */
 		pump_close(&exchange->request_pump);

@@ -19,6 +19,9 @@ void files_opener_free(struct files_opener *opener);
 /* `folder` is an O_PATH descriptor (taken), `path` for messages. Replaces a root of the same id. */
 int files_opener_add_root(struct files_opener *opener, uint64_t id, int folder,
 			  struct span path) MUST_CHECK;
+/* May this process enter the root? 0, -EACCES, … *ret_info is the folder's, as far as it can be told. */
+int files_opener_look(const struct files_opener *opener, uint64_t id,
+		      struct os_file_info *ret_info) MUST_CHECK;
 void files_opener_remove_root(struct files_opener *opener, uint64_t id);
 
 struct files_answer {

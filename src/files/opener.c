@@ -68,6 +68,17 @@ int files_opener_add_root(struct files_opener *opener, uint64_t id, int folder, 
 	return 0;
 }
 
+int files_opener_look(const struct files_opener *opener, uint64_t id, struct os_file_info *ret_info)
+{
+	const struct files_root *root = root_find(opener, id);
+	OS_AUTO_FD folder = -1;
+	int failed = root ? os_file_info(root->folder, ret_info) : -ENOENT;
+
+	return failed ? failed
+		      : os_open(root->folder, ".",
+				OS_OPEN_HANDLE | OS_OPEN_FOLDER | OS_OPEN_BENEATH, 0, &folder);
+}
+
 void files_opener_remove_root(struct files_opener *opener, uint64_t id)
 {
 	struct files_root *root = root_find(opener, id);

@@ -120,15 +120,21 @@ void http_response_strip(struct http_response *response)
  * passed http_authority_parse() holds neither `"` nor `\`. */
 static struct span forwarded_value(struct arena *arena, const struct http_hop *hop)
 {
-	const char *proto = hop->secure ? "https" : "http";
+	struct span proto = hop->secure ? SPAN("https") : SPAN("http");
 	bool is_v6 = span_find_byte(hop->client, ':') < hop->client.len;
-	const char *open = is_v6 ? "\"[" : "", *close = is_v6 ? "]\"" : "";
+	bool has_host = hop->host.len > 0;
+	const struct span parts[] = {
+		is_v6 ? SPAN("for=\"[") : SPAN("for="),
+		hop->client,
+		is_v6 ? SPAN("]\"") : SPAN_NONE,
+		has_host ? SPAN(";host=\"") : SPAN_NONE,
+		hop->host,
+		has_host ? SPAN("\"") : SPAN_NONE,
+		SPAN(";proto="),
+		proto,
+	};
 
-	if (hop->host.len == 0)
-		return arena_format(arena, "for=%s%.*s%s;proto=%s", open, SPAN_ARG(hop->client),
-				    close, proto);
-	return arena_format(arena, "for=%s%.*s%s;host=\"%.*s\";proto=%s", open,
-			    SPAN_ARG(hop->client), close, SPAN_ARG(hop->host), proto);
+	return arena_join(arena, parts, ARRAY_LEN(parts));
 }
 
 int http_fields_add_forwarded(struct http_fields *fields, const struct http_hop *hop)

@@ -9,6 +9,7 @@ enum {
 	QUEUE_BYTES_MAX = 1 << 20,
 	RECEIVE_BYTES = 128 * 1024, /* of a channel's batch of packets, where more than one fits */
 	BATCHES_PER_TURN = 4,       /* a peer that never stops sending must not hold the loop */
+	REST_MS = 100,
 };
 
 /* A message that waits: header, struct and tail behind one another. */
@@ -31,6 +32,7 @@ struct ipc_queue {
 	bool is_delivering;
 	size_t packet_size, batch;
 	char *buffer; /* batch * packet_size */
+	uint64_t rests_until_ns;
 	uint64_t second;
 	uint32_t counts[IPC_NUMBER_MAX + 1]; /* of this second, of rows with a rate */
 };
@@ -66,7 +68,7 @@ int ipc_channel_open(struct ipc_channel *channel, struct os_loop *loop, int fd, 
 	err = queue->buffer ? 0 : -ENOMEM;
 	channel->watch.on_ready = on_ready;
 	if (!err && loop)
-		err = os_watch_add(loop, &channel->watch, fd, OS_WATCH_EDGE);
+		err = os_watch_add(loop, &channel->watch, fd, OS_WATCH_EDGE_READ);
 	if (err < 0) {
 		heap_free(queue->buffer);
 		heap_free(queue);
@@ -215,10 +217,25 @@ int ipc_send(struct ipc_channel *channel, enum ipc_number number, const void *bo
 	return queue_add(queue, &header, bytes, tail, descriptors, descriptor_count);
 }
 
+/* The kernel has no room for descriptors under way, or no memory. A try that fails tells the loop that the socket is
+ * writable (its buffer was given and taken back), so who tries at each such event would turn for ever. */
+static bool rests(const struct ipc_channel *channel)
+{
+	return channel->loop && os_loop_now_ns(channel->loop) < channel->queue->rests_until_ns;
+}
+
+static void rest(struct ipc_channel *channel)
+{
+	if (channel->loop)
+		channel->queue->rests_until_ns = os_loop_now_ns(channel->loop) + REST_MS * OS_MS;
+}
+
 void ipc_channel_flush(struct ipc_channel *channel)
 {
 	struct ipc_queue *queue = channel->queue;
 
+	if (queue && rests(channel))
+		return;
 	while (queue && !queue->is_gone && !list_is_empty(&queue->waiting)) {
 		struct os_packet_out packets[OS_PACKET_BATCH_MAX];
 		size_t count = 0;
@@ -237,8 +254,12 @@ void ipc_channel_flush(struct ipc_channel *channel)
 			};
 		}
 		sent = os_packet_send_many(queue->fd, packets, count);
-		if (sent == -EAGAIN || sent == -ETOOMANYREFS || sent == -ENOBUFS || sent == -ENOMEM)
-			return; /* a later flush, or the edge that says writable */
+		if (sent == -EAGAIN)
+			break; /* a later flush, or the edge that says writable */
+		if (sent == -ETOOMANYREFS || sent == -ENOBUFS || sent == -ENOMEM) {
+			rest(channel);
+			return;
+		}
 		if (sent <= 0) {
 			queue->is_gone = true;
 			queue_clear(queue);
@@ -247,6 +268,8 @@ void ipc_channel_flush(struct ipc_channel *channel)
 		for (int i = 0; i < sent; i++)
 			queued_free(queue, LIST_ITEM(queue->waiting.next, struct queued, link));
 	}
+	if (queue && !queue->is_gone)
+		os_watch_want_room(&channel->watch, !list_is_empty(&queue->waiting));
 }
 
 /* ---- Receiving ------------------------------------------------------------------------------------- */
@@ -332,8 +355,9 @@ static void closed(struct ipc_channel *channel, const char *why)
 	channel->handlers->on_closed(channel->owner, channel, why);
 }
 
-/* One batch. False: nothing more to deliver, now or ever. */
-static bool deliver(struct ipc_channel *channel, struct ipc_queue *queue)
+/* One batch. False: nothing more to deliver, now or ever. A batch that is not full has emptied the socket, and what
+ * comes later is told anew; but a peer's end (may_end) was told already and stands behind the last packet. */
+static bool deliver(struct ipc_channel *channel, struct ipc_queue *queue, bool may_end)
 {
 	struct os_packet_in packets[OS_PACKET_BATCH_MAX];
 	bool go_on = true;
@@ -373,14 +397,14 @@ static bool deliver(struct ipc_channel *channel, struct ipc_queue *queue)
 		ipc_message_done(&message);
 		go_on = !queue->is_closed;
 	}
-	return go_on;
+	return go_on && (may_end || (size_t)count == queue->batch);
 }
 
 static void on_ready(struct os_watch *watch, unsigned now)
 {
 	struct ipc_channel *channel = CONTAINER_OF(watch, struct ipc_channel, watch);
 	struct ipc_queue *queue = channel->queue;
-	bool go_on = true;
+	bool may_end = now & (OS_PEER_SHUT | OS_HANGUP | OS_ERROR), go_on = true;
 
 	if (now & OS_WRITABLE)
 		ipc_channel_flush(channel);
@@ -388,7 +412,7 @@ static void on_ready(struct os_watch *watch, unsigned now)
 		return;
 	queue->is_delivering = true;
 	for (int i = 0; i < BATCHES_PER_TURN && go_on; i++)
-		go_on = deliver(channel, queue);
+		go_on = deliver(channel, queue, may_end);
 	queue->is_delivering = false;
 	if (queue->is_closed) {
 		queue_free(queue);
@@ -397,8 +421,10 @@ static void on_ready(struct os_watch *watch, unsigned now)
 	if (go_on) {
 		/* There may be more: be told next turn, when others had theirs. */
 		os_watch_remove(watch);
-		if (os_watch_add(channel->loop, watch, queue->fd, OS_WATCH_EDGE) < 0)
+		if (os_watch_add(channel->loop, watch, queue->fd, OS_WATCH_EDGE_READ) < 0)
 			closed(channel, NULL);
+		else
+			os_watch_want_room(watch, !list_is_empty(&queue->waiting));
 	}
 }
 

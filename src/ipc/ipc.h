@@ -78,6 +78,7 @@ int ipc_send(struct ipc_channel *channel, enum ipc_number number, const void *bo
 #define IPC_SEND(channel, name, ...) \
 	ipc_send((channel), IPC_MESSAGE_##name, &(struct ipc_##name){ __VA_ARGS__ }, SPAN_NONE, \
 		 NULL, 0)
+/* The owner calls it now and then (each turn, each second): what the kernel had no room for is tried again then. */
 void ipc_channel_flush(struct ipc_channel *channel);
 
 /* Before a loop runs (a newborn, a command): waits for the next message at most timeout_ms. The

@@ -58,6 +58,7 @@ enum {
 	X(9,  broken,       IPC_TO_CHILD, IPC_TO_SUPERVISOR, 256, 0, 10) \
 	X(10, listener_gone, IPC_TO_SUPERVISOR, IPC_TO_WORKER, 0, 0, 0) \
 	X(11, notice,       IPC_TO_VAULT, IPC_TO_SUPERVISOR, 2048, 0, 0) \
+	X(12, root_news,    IPC_TO_FILES, IPC_TO_SUPERVISOR, 4096, 0, 0) \
 	/* Change: data sets first, then prepare to all, then commit to all or nothing. */ \
 	X(20, data,         IPC_TO_SUPERVISOR | IPC_TO_CHECK, IPC_TO_SUPERVISOR | IPC_TO_MEMBER, 0, 1, 0) \
 	X(21, prepare,      IPC_TO_SUPERVISOR, IPC_TO_MEMBER, 0, 1, 0) \
@@ -99,6 +100,8 @@ enum {
 	X(71, dialed,       IPC_TO_DIALER, IPC_TO_WORKER, 0, 1, 0) \
 	X(72, dial_failed,  IPC_TO_DIALER, IPC_TO_WORKER, 256, 0, 0) \
 	X(73, cancel,       IPC_TO_WORKER, IPC_TO_DIALER | IPC_TO_FILES, 0, 0, 0) \
+	X(78, look,         IPC_TO_SUPERVISOR, IPC_TO_DIALER, 0, 0, 0) \
+	X(79, unanswered,   IPC_TO_DIALER, IPC_TO_SUPERVISOR, 4096, 0, 100) \
 	/* The log. */ \
 	X(80, log_reopen,   IPC_TO_LOG, IPC_TO_SUPERVISOR, 0, 0, 10) \
 	X(81, log_file,     IPC_TO_SUPERVISOR, IPC_TO_LOG, 4096, 2, 0) \
@@ -139,6 +142,9 @@ enum ipc_grant_kind {
 	IPC_GRANT_RANGE,        /* another process's range, read-only; index: process index */
 	IPC_GRANT_READ,         /* O_PATH of a folder that check may read below; tail: path */
 	IPC_GRANT_STATE_FOLDER, /* O_PATH */
+	/* A symlink on the way to a root: O_PATH of the folder it lies in, id of the root; tail: its name, NUL, and where
+	 * it led when the root was opened. */
+	IPC_GRANT_ROOT_LINK,
 };
 struct ipc_grant { /* descriptors: as the kind says */
 	uint32_t what, index;
@@ -174,6 +180,15 @@ struct ipc_broken { /* a peer of the sender broke the rules: kill it. tail: why 
 
 struct ipc_notice { /* tail: what an operator should hear although nothing is asked of him; one or more lines */
 	uint32_t reserved[2];
+};
+
+enum ipc_root_news_kind {
+	IPC_ROOT_MOVED = 1, /* a symlink on the way to it leads elsewhere than when it was opened */
+	IPC_ROOT_FORBIDDEN, /* `files` may not enter it. tail: place, folder, mode, uid */
+};
+struct ipc_root_news {
+	uint64_t id;
+	uint32_t what, reserved;
 };
 
 enum ipc_data_kind {
@@ -214,6 +229,7 @@ enum ipc_compile_flag {
 	IPC_COMPILE_TERMINAL = 4, /* proxy and files on a terminal: short log lines */
 	IPC_COMPILE_BUNDLE =
 		8, /* the descriptor is a text that was resolved before (IPC_DATA_TEXT) */
+	IPC_COMPILE_ROOTS = 16, /* and document roots are opened all the same */
 };
 struct ipc_compile { /* tail: the file's path for messages; one descriptor: the text, or O_PATH folder */
 	uint64_t address, size; /* where the snapshot is mapped */
@@ -230,9 +246,10 @@ enum ipc_plan_kind {
 	IPC_PLAN_ROOT,         /* descriptor O_PATH; tail path */
 	IPC_PLAN_CERTIFICATE_FILE, /* descriptor of the key file (none: unreadable); tail "file:line:col\0certpath\0keypath" */
 	IPC_PLAN_CERTIFICATE_INTERNAL, /* tail: names, each NUL-terminated */
-	IPC_PLAN_LOG,                  /* index 0 access, 1 events; flags: target; tail path */
-	IPC_PLAN_STATE,                /* tail path */
-	IPC_PLAN_HELPER,               /* index: ipc_kind wanted */
+	IPC_PLAN_LOG,    /* index 0 access, 1 events; flags: target; tail "path\0file:line:col" */
+	IPC_PLAN_STATE,  /* tail path */
+	IPC_PLAN_HELPER, /* index: ipc_kind wanted */
+	IPC_PLAN_ROOT_LINK, /* id of the root, descriptor and tail of IPC_GRANT_ROOT_LINK */
 };
 struct ipc_plan_row {
 	uint64_t id;
@@ -382,6 +399,16 @@ struct ipc_dial_failed { /* tail: detail for the log */
 };
 struct ipc_cancel {
 	struct ipc_question question;
+};
+/* The gateway serves (again, after a reload): do the origins that were not looked at before answer? */
+struct ipc_look {
+	uint32_t reserved[2];
+};
+/* One that does not; tail: the origin as it is written, why, and its place in the text, each NUL-terminated. With
+ * origin 0: the last of a look, `more` others were not told of. */
+struct ipc_unanswered {
+	uint64_t origin;
+	uint32_t status, more; /* enum ipc_dial_status */
 };
 
 struct ipc_log_reopen {

@@ -26,7 +26,7 @@ struct lifecycle_rule {
 
 enum {
 	LIFECYCLE_HANG_MS = 2000,
-	LIFECYCLE_START_MS = 5000, /* from its birth to `ready`: there is no heartbeat before */
+	LIFECYCLE_START_MS = 10000, /* from its birth to `ready`, however busy it is */
 	LIFECYCLE_COMPILE_MS = 30000,
 	LIFECYCLE_GATHER_MS = 60000, /* the vault's part: keys and internal certificates */
 	LIFECYCLE_COMMIT_MS = 15000,

@@ -251,8 +251,9 @@ void lifecycle_watch_over(struct lifecycle *lifecycle, uint64_t elapsed_ns)
 {
 	LIFECYCLE_EACH(lifecycle, process)
 	{
-		bool is_watched =
-			process->state == LIFECYCLE_READY || process->state == LIFECYCLE_DRAINING;
+		bool is_watched = process->state == LIFECYCLE_STARTING ||
+				  process->state == LIFECYCLE_READY ||
+				  process->state == LIFECYCLE_DRAINING;
 
 		if (process->deadline_ns && process->deadline_ns <= lifecycle->now_ns) {
 			if (process->state == LIFECYCLE_STARTING)

@@ -54,7 +54,10 @@ enum os_ready {
 };
 
 enum os_watch_mode {
-	OS_WATCH_EDGE,       /* both directions, told once per change: bits gather in `ready` */
+	OS_WATCH_EDGE, /* both directions, told once per change: bits gather in `ready` */
+	/* As EDGE, but of room to write only while os_watch_want_room() asks for it. For packet
+	 * sockets, which would tell of room each time that the peer takes a packet. */
+	OS_WATCH_EDGE_READ,
 	OS_WATCH_LEVEL_READ, /* told every turn while readable: listeners */
 };
 
@@ -68,7 +71,8 @@ struct os_watch {
 	int fd; /* valid while added */
 	/* Of the loop: */
 	struct os_loop *loop; /* NULL while not added */
-	uint32_t queued;      /* place among this turn's events + 1, or 0 */
+	bool wants_room;
+	uint32_t queued; /* place among this turn's events + 1, or 0 */
 	uint32_t serial;
 };
 
@@ -98,6 +102,9 @@ uint64_t os_loop_wall_ns(const struct os_loop *loop); /* os_wall_ns() of this tu
 /* What is ready already is told next turn. */
 int os_watch_add(struct os_loop *loop, struct os_watch *watch, int fd,
 		 enum os_watch_mode mode) MUST_CHECK;
+/* Of a watch of mode EDGE_READ, which may not be added (then nothing happens): whether to be told of
+ * room. If there is some already it is told next turn. Costs a system call where it changes. */
+void os_watch_want_room(struct os_watch *watch, bool is_wanted);
 /* Before the descriptor is closed or passed on: another process may hold its description, and then
  * closing alone leaves it reporting. Safe for any watch at any time, harmless when it is not added:
  * not even an event that this turn has already fetched is told any more. Does not close. */
@@ -200,6 +207,9 @@ int os_accept(int fd, int *ret_fd, struct os_address *ret_peer) MUST_CHECK;
 int os_connect(const struct os_address *address, int *ret_fd) MUST_CHECK;
 /* -ENOENT, -ECONNREFUSED */
 int os_connect_packets(int folder_fd, const char *name, int *ret_fd) MUST_CHECK;
+/* A unix datagram socket whose other end is `path`, as /dev/log. Each packet that is sent over it is one
+ * datagram; -EAGAIN while the other end's queue is full, -ECONNREFUSED or -ENOTCONN once it is gone. */
+int os_connect_datagrams(const char *path, int *ret_fd) MUST_CHECK;
 int os_socket_error(int fd) MUST_CHECK; /* 0 or -errno; reading clears it */
 int os_socket_local(int fd, struct os_address *ret_address) MUST_CHECK;
 int os_socket_peer(int fd, struct os_address *ret_address) MUST_CHECK;
@@ -318,6 +328,8 @@ int os_file_read_fd(int fd, size_t cap, struct arena *arena, struct span *ret_te
  * the folder. `name` has no slash. */
 int os_file_replace(int folder_fd, const char *name, struct span text, unsigned mode) MUST_CHECK;
 int os_file_truncate(int fd, uint64_t size) MUST_CHECK;
+/* Room on the disk for bytes to come; the size stays. -ENOSPC, -EDQUOT; -EOPNOTSUPP: it cannot say. */
+int os_file_reserve(int fd, uint64_t offset, uint64_t len) MUST_CHECK;
 int os_file_sync(int fd) MUST_CHECK;
 /* UINT32_MAX keeps; works on a handle */
 int os_file_owner(int fd, uint32_t uid, uint32_t gid) MUST_CHECK;
@@ -386,6 +398,7 @@ void *os_hook_state(void);
 
 /* The program that runs, opened by os_start(); only good for starting it again. -ENOENT before. */
 int os_program(void);
+void os_program_forget(void); /* by a process that starts none */
 
 struct os_pass {
 	int fd, number; /* ours, and what it is in the child */
@@ -428,6 +441,8 @@ struct os_process_usage {
 				   process */
 };
 int os_process_usage(int pid, struct os_process_usage *ret_usage) MUST_CHECK;
+/* It runs, or waits for a core or a disk: it is neither asleep nor stopped. True where that cannot be read. */
+bool os_process_is_busy(int pid);
 int os_process_program_name(int pid, struct writer *out) MUST_CHECK; /* -ENOENT, -EACCES */
 void os_process_set_name(const char *name);   /* at most 15 bytes are shown */
 int os_process_priority(int nice) MUST_CHECK; /* 0..19 */
@@ -473,6 +488,8 @@ struct os_sandbox_path {
 };
 
 enum { OS_KEEP_ID = UINT32_MAX };
+/* What root needs to become another user later: CAP_SETGID, CAP_SETUID, CAP_SETPCAP. */
+enum { OS_CAPABILITIES_OF_CHANGE = 1 << 6 | 1 << 7 | 1 << 8 };
 
 /* A row of the process table, with the descriptors that this process was given. */
 struct os_sandbox {
@@ -480,9 +497,8 @@ struct os_sandbox {
 	uint32_t uid, gid;     /* OS_KEEP_ID keeps; supplementary groups go with the uid */
 	uint64_t capabilities; /* bits 1 << CAP_…; 0: none */
 	/* Names of system calls and of groups, NULL-terminated; everything else ends the process
-	 * (SIGSYS). NULL: no filter. Groups (os/linux/calls.c): @base is always in; @accept,
-	 * @connect, @read-files, @write-files, @locks, @memory (memfds), @secret, @channels (pairs
-	 * and events), @refuse-open (opening says EPERM and does not kill), @sandbox (to enter
+	 * (SIGSYS). NULL: no filter. Groups (os/linux/calls.c): @base is always in; @serve
+	 * (clients), @connect, @read-files, @write-files, @memory (memfds), @sandbox (to enter
 	 * another). */
 	const char *const *calls;
 	/* Below these and nowhere else. Without any, the file system is closed. */

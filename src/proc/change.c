@@ -27,12 +27,13 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	plan->snapshot_fd = fd;
 	plan->size = message->size;
 	if (supervisor->job_request == LIFECYCLE_COMPILE_RUNNING && supervisor->running) {
-		if (plan_has_same_inputs(plan, supervisor->running)) {
+		plan_take_roots(plan, supervisor->running);
+		if (plan_has_same_inputs(plan, supervisor->running) &&
+		    plan_files_version(plan) == supervisor->running->files_version) {
 			supervisor->inputs_trouble = 0;
 			lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
 			return;
 		}
-		plan_take_roots(plan, supervisor->running);
 	}
 	state = plan_next(plan, IPC_PLAN_STATE, &cursor);
 	if (state)
@@ -44,6 +45,9 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 				 "restart needed: `state` cannot change while the service runs\n");
 		ok = false;
 	}
+	/* A log's folder that went away must not keep a certificate from being renewed. */
+	if (ok && supervisor->job_request != LIFECYCLE_COMPILE_RUNNING)
+		ok = logs_check(supervisor, plan);
 	if (ok)
 		ok = listeners_bind(supervisor, plan) == 0;
 	if (ok)
@@ -203,6 +207,9 @@ static int start_job(struct supervisor *supervisor, uint64_t change, enum lifecy
 	err = open_text(supervisor, request, &flags, &text);
 	if (err < 0)
 		return err;
+	if (supervisor->reopens_roots)
+		flags |= IPC_COMPILE_ROOTS;
+	supervisor->reopens_roots = false;
 	err = child_start(proc_row_find(IPC_CHECK), 0, supervisor->loop, &supervisor->job,
 			  &supervisor->job_channel);
 	if (err < 0)
@@ -322,6 +329,38 @@ void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, 
 		lifecycle_change(supervisor->lifecycle, LIFECYCLE_DATA);
 	else if (is_gathered(plan))
 		lifecycle_on_gathered(supervisor->lifecycle, true);
+}
+
+/* ---- What `files` found -------------------------------------------------------------------------------- */
+
+/* Whose roots did not exist before this change is part of what the change wants: it fails. Else only that root is not
+ * served, and all the rest goes on. */
+static void on_forbidden(struct supervisor *supervisor, struct child *files, struct span why)
+{
+	uint64_t version = supervisor_process(supervisor, files)->version;
+	const struct plan *next = supervisor->next, *running = supervisor->running;
+
+	if (lifecycle_phase(supervisor->lifecycle) != LIFECYCLE_PREPARING || !next ||
+	    next->files_version != version || (running && running->files_version == version)) {
+		supervisor_say(supervisor, "%.*s", SPAN_ARG(why));
+		return;
+	}
+	supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
+	lifecycle_on_refused(supervisor->lifecycle, files->index,
+			     lifecycle_changing(supervisor->lifecycle));
+}
+
+void change_on_root_news(struct supervisor *supervisor, struct child *files,
+			 const struct ipc_root_news *news, struct span why)
+{
+	if (news->what == IPC_ROOT_FORBIDDEN) {
+		on_forbidden(supervisor, files, why);
+	} else if (news->what == IPC_ROOT_MOVED && supervisor->running &&
+		   supervisor->running->files_version ==
+			   supervisor_process(supervisor, files)->version) {
+		supervisor->reopens_roots = true;
+		lifecycle_change(supervisor->lifecycle, LIFECYCLE_COMPILE_RUNNING);
+	}
 }
 
 /* ---- Prepare and after ----------------------------------------------------------------------------- */
@@ -466,6 +505,8 @@ void change_ended(struct supervisor *supervisor, const struct lifecycle_action *
 	tell_ended(supervisor, action);
 	if (ok)
 		begin_serving(supervisor);
+	if (ok && action->request == LIFECYCLE_COMPILE_FILE)
+		origins_look(supervisor);
 	control_change_ended(supervisor, action->change, ok);
 	if (!ok && !supervisor->running && !lifecycle_is_stopping(supervisor->lifecycle)) {
 		if (!supervisor->exit_code)

@@ -8,10 +8,10 @@
 #include <string.h>
 
 #include "cert/cert.h"
+#include "proc/check_internal.h"
 
 enum {
 	CHECK_WAIT_MS = 30000,
-	CHECK_FILE_MAX = 16 << 20,
 	CHECK_MESSAGE_MAX = 16000,
 	CHECK_SMALL_MAX = 1 << 20, /* hosts, resolv.conf */
 };
@@ -20,7 +20,9 @@ static const char system_roots[] = "/etc/ssl/certs/ca-certificates.crt";
 
 /* What a plan row came to when it was opened. */
 struct opened {
-	int fd;           /* of a root, or of a key file; -1 */
+	int fd; /* of a root, or of a key file; -1 */
+	struct check_root_link *links;
+	size_t link_count;
 	struct span text; /* of a chain, or roots */
 	bool is_read;
 	struct cert_chain chain;
@@ -98,117 +100,9 @@ static int send_data(struct check *check, enum ipc_data_kind what, uint64_t id, 
 
 /* ---- Reading the text ------------------------------------------------------------------------------------ */
 
-static int on_read(void *owner, struct span path, struct span *ret_text, uint64_t *ret_identity)
-{
-	struct check *check = owner;
-	char *name = arena_cstr(&check->arena, path);
-	struct os_file_info info;
-	OS_AUTO_FD fd = -1;
-	int failed = name ? os_open(OS_FOLDER_CURRENT, name, OS_OPEN_READ, 0, &fd) : -ENOMEM;
-
-	if (!failed)
-		failed = os_file_info(fd, &info);
-	if (!failed)
-		failed = os_file_read_fd(fd, CHECK_FILE_MAX, &check->arena, ret_text);
-	if (!failed)
-		*ret_identity = hash_id(span_of(&info.inode, 2 * sizeof(uint64_t)));
-	return failed;
-}
-
-struct listing {
-	struct arena *arena;
-	struct span folder, prefix, suffix;
-	struct span *names;
-	size_t count, capacity;
-};
-
-static int on_name(void *owner, const char *name, enum os_file_type type)
-{
-	struct listing *listing = owner;
-	struct span text = span_str(name), path;
-	void *names = listing->names;
-
-	(void)type;
-	if (text.len < listing->prefix.len + listing->suffix.len ||
-	    !span_starts_with(text, listing->prefix) || !span_ends_with(text, listing->suffix) ||
-	    (name[0] == '.' && !listing->prefix.len))
-		return 0;
-	path = arena_format(listing->arena, "%.*s%s", SPAN_ARG(listing->folder), name);
-	if (!path.ptr ||
-	    !heap_grow(&names, &listing->capacity, listing->count + 1, sizeof(*listing->names)))
-		return -ENOMEM;
-	listing->names = names;
-	listing->names[listing->count++] = path;
-	return 0;
-}
-
-static void sort_names(struct span *names, size_t count)
-{
-	for (size_t i = 1; i < count; i++) {
-		struct span name = names[i];
-		size_t at = i;
-
-		for (; at > 0 && span_compare(names[at - 1], name) > 0; at--)
-			names[at] = names[at - 1];
-		names[at] = name;
-	}
-}
-
-/* A glob has one `*`, in its last part: `sites/(star).conf`. */
-static int on_list(void *owner, struct span pattern, const struct span **ret_names,
-		   size_t *ret_count)
-{
-	struct check *check = owner;
-	struct listing listing = { .arena = &check->arena };
-	size_t slash = pattern.len, star;
-	struct span last, *copy;
-	OS_AUTO_FD folder = -1;
-	char *name;
-	int failed;
-
-	while (slash > 0 && pattern.ptr[slash - 1] != '/')
-		slash--;
-	listing.folder = span_first(pattern, slash);
-	last = span_skip(pattern, slash);
-	star = span_find_byte(last, '*');
-	listing.prefix = span_first(last, star);
-	listing.suffix = span_skip(last, star + 1);
-	name = arena_cstr(&check->arena, listing.folder.len ? listing.folder : SPAN("."));
-	failed = name ? os_open(OS_FOLDER_CURRENT, name, OS_OPEN_READ | OS_OPEN_FOLDER, 0, &folder)
-		      : -ENOMEM;
-	if (failed == -ENOENT) {
-		*ret_count = 0;
-		return 0;
-	}
-	if (!failed)
-		failed = os_folder_list(folder, on_name, &listing);
-	copy = failed ? NULL : arena_array(&check->arena, struct span, listing.count + 1);
-	if (copy && listing.count)
-		memcpy(copy, listing.names, listing.count * sizeof(*copy));
-	heap_free(listing.names);
-	if (!copy)
-		return failed ? failed : -ENOMEM;
-	sort_names(copy, listing.count);
-	*ret_names = copy;
-	*ret_count = listing.count;
-	return 0;
-}
-
-static bool on_environment(void *owner, struct span name, struct span *ret_value)
-{
-	struct check *check = owner;
-	char *copy = arena_cstr(&check->arena, name);
-	const char *value = copy ? os_environment(copy) : NULL;
-
-	*ret_value = span_str(value);
-	return value != NULL;
-}
-
 static int parse_text(struct check *check)
 {
-	struct conf_functions functions = {
-		.owner = check, .read = on_read, .list = on_list, .environment = on_environment
-	};
+	struct conf_functions functions = check_text_functions(&check->arena);
 	struct span text;
 	int failed = os_file_read_fd(check->text_fd, CHECK_FILE_MAX, &check->arena, &text);
 
@@ -340,8 +234,13 @@ static void open_root(struct check *check, const struct snapshot_plan_row *row,
 		      struct opened *opened)
 {
 	struct os_file_info info;
-	int failed = open_path(check, row->path, OS_OPEN_HANDLE, &opened->fd);
+	int failed;
 
+	/* The way first: what changes between the two is then seen as a change. */
+	opened->links = arena_array(&check->arena, struct check_root_link, CHECK_ROOT_LINKS_MAX);
+	if (opened->links && !(check->compile.flags & IPC_COMPILE_COMMAND))
+		opened->link_count = check_root_links(&check->arena, row->path, opened->links);
+	failed = open_path(check, row->path, OS_OPEN_HANDLE, &opened->fd);
 	if (!failed)
 		failed = os_file_info(opened->fd, &info);
 	if (!failed && info.type != OS_FILE_FOLDER)
@@ -378,7 +277,8 @@ static void open_row(struct check *check, const struct snapshot_plan_row *row,
 	switch (row->kind) {
 	case SNAPSHOT_PLAN_ROOT:
 		/* The supervisor has them: a dead file system must not block a renewal. */
-		if (!(check->compile.flags & IPC_COMPILE_BUNDLE))
+		if (!(check->compile.flags & IPC_COMPILE_BUNDLE) ||
+		    check->compile.flags & IPC_COMPILE_ROOTS)
 			open_root(check, row, opened);
 		return;
 	case SNAPSHOT_PLAN_CERTIFICATE:
@@ -596,6 +496,29 @@ static int send_simple(struct check *check, const struct snapshot_plan_row *row,
 	return check_send(check, IPC_MESSAGE_plan_row, &body, row->path, fd);
 }
 
+static int send_root(struct check *check, size_t index)
+{
+	const struct snapshot_plan_row *row = &check->snapshot->plan[index];
+	const struct opened *opened = &check->opened[index];
+	int failed = send_simple(check, row, IPC_PLAN_ROOT, 0, opened->fd);
+
+	for (size_t i = 0; i < opened->link_count && !failed; i++) {
+		const struct check_root_link *link = &opened->links[i];
+		struct ipc_plan_row body = { .id = row->id,
+					     .what = IPC_PLAN_ROOT_LINK,
+					     .line = row->place.line };
+		char tail[8192];
+		struct writer writer = writer_of(tail, sizeof(tail));
+
+		write_span(&writer, link->name);
+		write_byte(&writer, '\0');
+		write_span(&writer, link->target);
+		failed = check_send(check, IPC_MESSAGE_plan_row, &body, writer_done(&writer),
+				    link->parent);
+	}
+	return failed;
+}
+
 static int send_row(struct check *check, size_t index)
 {
 	const struct snapshot_plan_row *row = &check->snapshot->plan[index];
@@ -604,7 +527,7 @@ static int send_row(struct check *check, size_t index)
 	case SNAPSHOT_PLAN_LISTENER:
 		return send_listener(check, row);
 	case SNAPSHOT_PLAN_ROOT:
-		return send_simple(check, row, IPC_PLAN_ROOT, 0, check->opened[index].fd);
+		return send_root(check, index);
 	case SNAPSHOT_PLAN_CERTIFICATE:
 		return send_certificate(check, index);
 	case SNAPSHOT_PLAN_INTERNAL:
@@ -634,7 +557,12 @@ static int send_logs(struct check *check)
 					     .flags = (uint32_t)logs[i]->target |
 						      (uint32_t)logs[i]->format << 8,
 					     .line = logs[i]->place.line };
-		int failed = check_send(check, IPC_MESSAGE_plan_row, &body, logs[i]->path, -1);
+		const struct snapshot_place *place = &logs[i]->place;
+		struct span tail =
+			arena_format(&check->arena, "%.*s%c%.*s:%u:%u", SPAN_ARG(logs[i]->path), 0,
+				     SPAN_ARG(place->file), place->line, place->column);
+		int failed = tail.ptr ? check_send(check, IPC_MESSAGE_plan_row, &body, tail, -1)
+				      : -ENOMEM;
 
 		if (failed)
 			return failed;

@@ -44,6 +44,18 @@ static enum ipc_process_state state_of(enum lifecycle_state state)
 	return IPC_STATE_STARTING;
 }
 
+/* What its row or its birth says of open files. */
+static uint64_t open_files_of(const struct supervisor *supervisor, enum ipc_kind kind)
+{
+	const struct proc_row *row = proc_row_find(kind);
+
+	for (size_t i = 0; row && i < row->limit_count; i++) {
+		if (row->limits[i].limit == OS_LIMIT_OPEN_FILES && row->limits[i].value)
+			return row->limits[i].value;
+	}
+	return supervisor->nofile;
+}
+
 static void send_row(struct supervisor *supervisor, struct command *command, struct child *child)
 {
 	const struct lifecycle_process *process = supervisor_process(supervisor, child);
@@ -61,7 +73,7 @@ static void send_row(struct supervisor *supervisor, struct command *command, str
 		.restarts = process->restarts,
 		.snapshot_serial = process->committed,
 		.started_wall_ns = child->started_wall_ns,
-		.nofile = supervisor->nofile,
+		.nofile = open_files_of(supervisor, process->kind),
 	};
 
 	if (child->process.pid && os_process_usage(child->process.pid, &usage) == 0)
@@ -79,11 +91,14 @@ static void send_status(struct supervisor *supervisor, struct command *command)
 				      .state = IPC_STATE_RUNNING,
 				      .snapshot_serial = lifecycle_running(supervisor->lifecycle),
 				      .nofile = supervisor->nofile };
+	OS_AUTO_FD range = -1;
 
 	if (os_process_usage(os_pid(), &usage) == 0)
 		own.rss_bytes = usage.memory_bytes;
-	answer_send(command, IPC_MESSAGE_status_row, &own, span_str(supervisor->state_path), NULL,
-		    0);
+	if (os_memory_read_only(supervisor->range_fd, &range) < 0)
+		range = -1;
+	answer_send(command, IPC_MESSAGE_status_row, &own, span_str(supervisor->state_path), &range,
+		    range >= 0 ? 1 : 0);
 	for (uint32_t i = 0; i < supervisor->child_count; i++) {
 		if (lifecycle_process_at(supervisor->lifecycle, i)->state != LIFECYCLE_UNUSED)
 			send_row(supervisor, command, &supervisor->children[i]);

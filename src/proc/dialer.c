@@ -3,6 +3,7 @@
 #include "proc/proc.h"
 
 #include "dial/dial.h"
+#include "proc/dialer_internal.h"
 
 enum {
 	ATTEMPTS_PER_CHANNEL_MAX = 4096,
@@ -14,6 +15,7 @@ struct dialer {
 	bool has_origins;             /* a newborn may be asked before its first change */
 	const struct snapshot *fresh; /* of the change under way */
 	struct list channels;
+	struct dialer_looks looks;
 };
 
 struct dialer_channel {
@@ -213,8 +215,11 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 	struct dialer *dialer = state;
 	struct dialer_channel *channel;
 
-	if (ipc == proc_supervisor(self))
+	if (ipc == proc_supervisor(self)) {
+		if (message->number == IPC_MESSAGE_look)
+			dialer_look(&dialer->looks, self, dialer->dial);
 		return;
+	}
 	channel = channel_find(dialer, ipc->peer, ipc->peer_slot);
 	if (!channel || channel->channel != ipc)
 		return;

@@ -4,6 +4,7 @@
 
 #include "crypto/crypto.h"
 #include "proc/self_internal.h"
+#include "telemetry/telemetry.h"
 
 enum {
 	BIRTH_TIMEOUT_MS = 20000,
@@ -277,6 +278,11 @@ static const struct ipc_handlers supervisor_handlers = { .on_message = on_superv
 
 /* ---- The loop -------------------------------------------------------------------------------------- */
 
+static void beat(struct proc_self *self)
+{
+	__atomic_store_n(&self->range->heartbeat, self->range->heartbeat + 1, __ATOMIC_RELAXED);
+}
+
 static void on_turn(void *owner)
 {
 	struct proc_self *self = owner;
@@ -284,7 +290,9 @@ static void on_turn(void *owner)
 	proc_holding_turn(self);
 	if (self->kind->turn && !self->is_ending)
 		self->kind->turn(self->state, self);
-	__atomic_store_n(&self->range->heartbeat, self->range->heartbeat + 1, __ATOMIC_RELAXED);
+	telemetry_count((struct telemetry_counters *)self->range->counters,
+			TELEMETRY_COUNTER_TURNS);
+	beat(self);
 	ipc_channel_flush(&self->supervisor);
 	links_end_turn(self);
 }
@@ -323,6 +331,7 @@ static int take_birth(struct proc_self *self)
 	if (!err) {
 		self->range = range;
 		self->lock_fd = TAKE_FD(message.descriptors[1]);
+		beat(self);
 	}
 	ipc_message_done(&message);
 	return err;
@@ -365,6 +374,7 @@ static int take_grants(struct proc_self *self)
 			err = -EBADMSG;
 		}
 		ipc_message_done(&message);
+		beat(self);
 		if (err || is_born)
 			return err;
 	}
@@ -380,27 +390,11 @@ static void drop_paths(struct proc_self *self)
 static int enter_sandbox(struct proc_self *self, bool is_closed,
 			 struct os_sandbox_report *ret_report)
 {
-	struct os_limit_value limits[ARRAY_LEN(self->row->limits)];
-	struct os_sandbox sandbox = {
-		.name = self->row->name,
-		.uid = self->birth.uid,
-		.gid = self->birth.gid,
-		.calls = is_closed ? self->row->closed_calls : self->row->calls,
-		.paths = self->paths,
-		.path_count = is_closed ? 0 : self->path_count,
-		.may_connect = self->row->may_connect,
-		.limits = limits,
-		.limit_count = self->row->limit_count,
-	};
+	struct os_limit_value limits[PROC_LIMITS_MAX];
+	struct os_sandbox sandbox = proc_row_sandbox(self->row, &self->birth, is_closed, limits);
 
-	/* A job with two sandboxes gives up its user with the second. */
-	if (self->row->closed_calls && !is_closed)
-		sandbox.uid = sandbox.gid = OS_KEEP_ID;
-	memcpy(limits, self->row->limits, sizeof(limits));
-	for (size_t i = 0; i < sandbox.limit_count; i++) {
-		if (limits[i].limit == OS_LIMIT_OPEN_FILES && !limits[i].value)
-			limits[i].value = self->birth.nofile;
-	}
+	sandbox.paths = self->paths;
+	sandbox.path_count = is_closed ? 0 : self->path_count;
 	return os_sandbox_enter(&sandbox, ret_report);
 }
 
@@ -464,6 +458,7 @@ static int endow(struct proc_self *self)
 		return err;
 	if (self->row->starts_crypto)
 		crypto_start();
+	beat(self);
 	return self->kind->born ? self->kind->born(self->state, self) : 0;
 }
 
@@ -475,6 +470,7 @@ static int serve(struct proc_self *self)
 	drop_paths(self);
 	if (err < 0)
 		return PROC_EXIT_SANDBOX;
+	beat(self);
 	if (self->kind->sandboxed && self->kind->sandboxed(self->state, self) < 0)
 		return PROC_EXIT_BIRTH;
 	ipc_channel_handle(&self->supervisor, &supervisor_handlers, self);
@@ -496,6 +492,7 @@ int proc_helper_main(struct span role)
 	self->row = proc_row_by_name(role);
 	if (!self->row || !os_descriptor_is_open(PROC_CHANNEL_FD))
 		return PROC_EXIT_BIRTH;
+	os_program_forget(); /* no row starts anything */
 	self->kind = self->row->handlers;
 	self->lock_fd = self->waiting_fd = -1;
 	list_init(&self->links);

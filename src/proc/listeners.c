@@ -4,12 +4,7 @@
 
 #include <string.h>
 
-enum {
-	BACKLOG = 4096,
-	RESCUE_TIMEOUT_MS = 5000,
-	ORPHANS_WAIT_MS = 60 * 1000,
-	ORPHANS_STEP_MS = 200
-};
+enum { BACKLOG = 4096, ORPHANS_WAIT_MS = 60 * 1000, ORPHANS_STEP_MS = 200 };
 
 static struct listener *listener_find(struct supervisor *supervisor, uint64_t id)
 {
@@ -36,70 +31,6 @@ static void listener_free(struct supervisor *supervisor, struct listener *listen
 	for (uint32_t slot = 0; slot < supervisor->slot_count; slot++)
 		os_close(listener->fds[slot]);
 	heap_free(listener);
-}
-
-/* ---- Handed back by the vault of the supervisor before us -------------------------------------------- */
-
-static int kept_take(struct supervisor *supervisor, const char *name, uint32_t slot)
-{
-	for (size_t i = 0; i < supervisor->kept_count; i++) {
-		struct kept *kept = &supervisor->kept[i];
-
-		if (kept->fd >= 0 && kept->keep.what == IPC_KEEP_LISTENER &&
-		    kept->keep.slot == slot && strcmp(kept->name, name) == 0 &&
-		    os_is_listening(kept->fd))
-			return TAKE_FD(kept->fd);
-	}
-	return -1;
-}
-
-static void kept_drop(struct supervisor *supervisor)
-{
-	for (size_t i = 0; i < supervisor->kept_count; i++)
-		os_close(supervisor->kept[i].fd);
-	heap_free(supervisor->kept);
-	supervisor->kept = NULL;
-	supervisor->kept_count = supervisor->kept_capacity = 0;
-}
-
-static int kept_add(struct supervisor *supervisor, struct ipc_message *message)
-{
-	struct kept kept = { .keep = *(const struct ipc_keep *)message->body, .fd = -1 };
-
-	if (message->descriptor_count != 1 || message->tail.len >= sizeof(kept.name))
-		return 0;
-	if (!heap_grow((void **)&supervisor->kept, &supervisor->kept_capacity,
-		       supervisor->kept_count + 1, sizeof(*supervisor->kept)))
-		return -ENOMEM;
-	if (message->tail.len)
-		memcpy(kept.name, message->tail.ptr, message->tail.len);
-	kept.fd = TAKE_FD(message->descriptors[0]);
-	supervisor->kept[supervisor->kept_count++] = kept;
-	return 0;
-}
-
-int listeners_rescue(struct supervisor *supervisor)
-{
-	struct ipc_channel channel;
-	struct ipc_message message;
-	bool is_over = false;
-	int fd, err;
-
-	/* Nobody there: an ordinary start, or the vault is gone too. */
-	if (os_connect_packets(supervisor->state_fd, "rescue.sock", &fd) < 0)
-		return 0;
-	err = ipc_channel_open(&channel, NULL, fd, IPC_SUPERVISOR, IPC_VAULT);
-	while (!err && !is_over && ipc_wait(&channel, RESCUE_TIMEOUT_MS, &message) == 0) {
-		if (message.number == IPC_MESSAGE_keep)
-			err = kept_add(supervisor, &message);
-		is_over = message.number == IPC_MESSAGE_kept_all;
-		ipc_message_done(&message);
-	}
-	ipc_channel_close(&channel);
-	if (!err && is_over)
-		supervisor_say(supervisor, "taking over %zu descriptors from an earlier service",
-			       supervisor->kept_count);
-	return err;
 }
 
 /* ---- Binding --------------------------------------------------------------------------------------- */
@@ -157,10 +88,10 @@ static int bind_slots(struct supervisor *supervisor, struct listener *listener, 
 	int err = 0;
 
 	for (uint32_t slot = 0; slot < supervisor->slot_count && !err; slot++) {
-		listener->fds[slot] = kept_take(supervisor, name, slot);
-		listener->was_handed_back |= listener->fds[slot] >= 0;
+		listener->fds[slot] = kept_take_listener(supervisor, name, slot);
+		listener->is_held_by_us |= listener->fds[slot] >= 0;
 	}
-	if (!listener->was_handed_back && !overlaps_ours(supervisor, &listener->address))
+	if (!listener->is_held_by_us && !overlaps_ours(supervisor, &listener->address))
 		err = os_listen_probe(&listener->address);
 	for (uint32_t slot = 0; slot < supervisor->slot_count && !err; slot++) {
 		if (listener->fds[slot] < 0)
@@ -170,15 +101,39 @@ static int bind_slots(struct supervisor *supervisor, struct listener *listener, 
 	return err;
 }
 
-/* An earlier service was killed and its vault too: its workers hold the address until they see that somebody
- * serves. Byte 0 tells them. */
+/* An earlier service was killed and its vault too, and its workers still serve the address. Where /proc may not be
+ * read the uid has to do: another program of ours could be looked into. */
+static bool is_of_orphans(struct supervisor *supervisor, const struct listener *listener,
+			  const char *name)
+{
+	struct os_port_holder holder = { 0 };
+
+	if (!state_was_served(supervisor, span_str(name)) ||
+	    os_port_holder(&listener->address, &holder) < 0 || holder.uid != os_uid())
+		return false;
+	return !holder.pid || span_starts_with(span_str(holder.program),
+					       span_str(proc_row_find(IPC_WORKER)->name));
+}
+
+/* Sockets of one user may share an address: so nobody is refused between their last and our first. */
+static int share_with_orphans(struct supervisor *supervisor, struct listener *listener,
+			      const char *name)
+{
+	supervisor_say(supervisor,
+		       "%s is held by an earlier service that was killed: it drains once this one "
+		       "serves",
+		       name);
+	listener->is_held_by_us = true;
+	return bind_slots(supervisor, listener, name);
+}
+
+/* They were another user's: they hold the address until they see that somebody serves. Byte 0 tells them. */
 static int wait_for_orphans(struct supervisor *supervisor, struct listener *listener,
 			    const char *name)
 {
-	struct os_file_info info;
 	int err = -EADDRINUSE;
 
-	if (supervisor->is_serving || os_file_info(supervisor->lock_fd, &info) < 0 || !info.size)
+	if (!state_was_served(supervisor, span_str(name)))
 		return err;
 	if (os_lock_take(supervisor->lock_fd, 0) < 0)
 		return err;
@@ -212,6 +167,8 @@ static int bind_row(struct supervisor *supervisor, const struct ipc_plan_row *ro
 		listener->fds[slot] = -1;
 	address_text(&listener->address, name, sizeof(name));
 	err = bind_slots(supervisor, listener, name);
+	if (err == -EADDRINUSE && is_of_orphans(supervisor, listener, name))
+		err = share_with_orphans(supervisor, listener, name);
 	if (err == -EADDRINUSE)
 		err = wait_for_orphans(supervisor, listener, name);
 	if (err < 0) {

@@ -5,6 +5,9 @@
  * it, and what came meanwhile leaves in one write. Only when nothing came it goes to sleep again. */
 #include "proc/proc.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "proc/log_internal.h"
 
 enum {
@@ -16,9 +19,16 @@ enum {
 	LINGER_MS = 5,
 	RETRY_MS = 20, /* of a full disk, of a pipe whose reader is slow */
 	LOOK_MS = 100, /* between two looks at a file's name */
+	REOPEN_MS = 250,
 	REPORT_SECONDS = 10,
 	STANDARD_OUTPUT = 1,
+	/* syslog's priorities: the facility `daemon` (3), severity `info` and `notice`. */
+	PRIORITY_ACCESS = 3 << 3 | 6,
+	PRIORITY_EVENTS = 3 << 3 | 5,
 };
+
+/* Lines that were lost: by the target that did not take them, or in a writer's ring. */
+enum { LOST_IN_RINGS = TARGET_COUNT, LOST_COUNT };
 
 struct log_ring {
 	struct list link;
@@ -36,8 +46,9 @@ struct log_process {
 	struct os_timer timer;
 	char *line;
 	bool is_woken;
-	uint64_t dropped;       /* not reported yet */
-	uint32_t quiet_seconds; /* until drops are reported again */
+	struct os_watch room[TARGET_COUNT]; /* of a daemon whose queue is full */
+	uint64_t lost[LOST_COUNT];          /* not reported yet */
+	uint32_t quiet_seconds;             /* until they are reported again */
 };
 
 static int log_init(struct log_process *log, struct proc_self *self)
@@ -167,12 +178,50 @@ static void look_for_rotation(struct log_process *log, size_t which, uint64_t no
 		log->asked_ns[which] = now_ns;
 }
 
+static void on_access_room(struct os_watch *watch, unsigned now)
+{
+	(void)now;
+	watch->ready = 0;
+	CONTAINER_OF(watch, struct log_process, room[ACCESS])->is_woken = true;
+}
+
+static void on_events_room(struct os_watch *watch, unsigned now)
+{
+	(void)now;
+	watch->ready = 0;
+	CONTAINER_OF(watch, struct log_process, room[EVENTS])->is_woken = true;
+}
+
+/* A daemon that reads as fast as we write has ten datagrams of room on an ordinary kernel: the next try by the
+ * clock would come too late. Else it is not watched: each datagram that it takes would wake us. */
+static void watch_room(struct log_process *log, size_t which)
+{
+	struct log_target *target = &log->targets[which];
+	struct os_watch *watch = &log->room[which];
+	bool wanted = target->is_stuck && !target->is_gone && target->fd >= 0 &&
+		      target->kind == SNAPSHOT_LOG_SYSLOG;
+
+	watch->on_ready = which == ACCESS ? on_access_room : on_events_room;
+	if (wanted && !os_watch_is_added(watch) &&
+	    os_watch_add(proc_loop(log->self), watch, target->fd, OS_WATCH_EDGE))
+		return; /* RETRY_MS does it */
+	if (!wanted)
+		os_watch_remove(watch);
+}
+
 static void write_targets(struct log_process *log, uint64_t now_ns)
 {
 	for (size_t i = 0; i < TARGET_COUNT; i++) {
-		if (log->targets[i].len)
+		struct log_target *target = &log->targets[i];
+		bool was_stuck = target->is_stuck;
+
+		if (target->len)
 			look_for_rotation(log, i, now_ns);
-		log_target_write(&log->targets[i], now_ns);
+		log_target_write(target, now_ns);
+		watch_room(log, i);
+		/* It writes again: how much is missing is said now. */
+		if (was_stuck && !target->is_stuck)
+			log->quiet_seconds = 0;
 	}
 }
 
@@ -255,7 +304,7 @@ static void count_drops(struct log_process *log)
 	for (size_t i = 0; i < TARGET_COUNT; i++) {
 		telemetry_count_add(counters, TELEMETRY_COUNTER_LINES_DROPPED,
 				    log->targets[i].dropped);
-		log->dropped += log->targets[i].dropped;
+		log->lost[i] += log->targets[i].dropped;
 		log->targets[i].dropped = 0;
 	}
 	LIST_EACH(&log->rings, node) {
@@ -263,30 +312,39 @@ static void count_drops(struct log_process *log)
 		uint64_t dropped = __atomic_load_n(&ring->memory->dropped, __ATOMIC_RELAXED);
 
 		/* Their writers count these themselves. */
-		log->dropped += dropped - ring->memory->reported;
+		log->lost[LOST_IN_RINGS] += dropped - ring->memory->reported;
 		ring->memory->reported = dropped;
 	}
 }
 
 static void report_drops(struct log_process *log)
 {
-	struct telemetry_pair pair = { .key = "lines", .number = log->dropped, .is_number = true };
+	static const char *const keys[] = {
+		[ACCESS] = "access", [EVENTS] = "events", [LOST_IN_RINGS] = "unread"
+	};
+	struct telemetry_pair pairs[1 + LOST_COUNT] = { { .key = "lines", .is_number = true } };
 	struct telemetry_event event = {
 		.type = TELEMETRY_EVENT_ANOMALY,
 		.wall_ns = os_loop_wall_ns(proc_loop(log->self)),
 		.process = SPAN("log"),
 		.message = SPAN("log lines were dropped"),
-		.pairs = &pair,
-		.pair_count = 1,
+		.pairs = pairs,
+		.pair_count = ARRAY_LEN(pairs),
 	};
 	struct writer writer = writer_of(log->line, TELEMETRY_LINE_MAX);
 
+	for (size_t i = 0; i < LOST_COUNT; i++) {
+		pairs[0].number += log->lost[i];
+		pairs[1 + i] = (struct telemetry_pair){ .key = keys[i],
+							.number = log->lost[i],
+							.is_number = true };
+	}
 	/* Not while there is no room: it would only be one more. */
-	if (log->targets[EVENTS].is_stuck)
+	if (!pairs[0].number || log->targets[EVENTS].is_stuck)
 		return;
 	telemetry_write_event(&writer, &event);
 	log_target_add(&log->targets[EVENTS], writer_done(&writer));
-	log->dropped = 0;
+	memset(log->lost, 0, sizeof(log->lost));
 	log->quiet_seconds = REPORT_SECONDS;
 }
 
@@ -301,7 +359,7 @@ static void on_second(void *state, struct proc_self *self)
 	count_drops(log);
 	if (log->quiet_seconds)
 		log->quiet_seconds--;
-	else if (log->dropped)
+	else
 		report_drops(log);
 }
 
@@ -334,26 +392,34 @@ static int on_sandboxed(void *state, struct proc_self *self)
 	return 0;
 }
 
-/* syslog is not written to yet (it needs a datagram socket that the starter connects): as `off`. */
 static void take_file(struct log_process *log, const struct ipc_log_file *file,
 		      struct ipc_message *message)
 {
 	int fd = message->descriptor_count > 0 ? TAKE_FD(message->descriptors[0]) : -1;
 	int folder = message->descriptor_count > 1 ? TAKE_FD(message->descriptors[1]) : -1;
-	bool has_place = file->target == SNAPSHOT_LOG_FILE || file->target == SNAPSHOT_LOG_STDOUT;
-	enum snapshot_log_target kind =
-		has_place ? (enum snapshot_log_target)file->target : SNAPSHOT_LOG_OFF;
+	enum snapshot_log_target kind = file->target <= SNAPSHOT_LOG_OFF
+						? (enum snapshot_log_target)file->target
+						: SNAPSHOT_LOG_OFF;
+	struct log_target *target;
 
 	/* Standard output was inherited. */
-	if (file->target == SNAPSHOT_LOG_STDOUT && fd < 0 && os_duplicate(STANDARD_OUTPUT, &fd))
+	if (kind == SNAPSHOT_LOG_STDOUT && fd < 0 && os_duplicate(STANDARD_OUTPUT, &fd))
 		fd = -1;
 	if (file->which >= TARGET_COUNT) {
 		os_close(fd);
 		os_close(folder);
 		return;
 	}
-	log_target_set(&log->targets[file->which], kind, fd, folder, message->tail);
-	log->asked_ns[file->which] = 0;
+	target = &log->targets[file->which];
+	snprintf(target->prefix, sizeof(target->prefix),
+		 "<%d>portcullis[%d]: ", file->which == ACCESS ? PRIORITY_ACCESS : PRIORITY_EVENTS,
+		 os_pid());
+	os_watch_remove(&log->room[file->which]);
+	log_target_set(target, kind, fd, folder, message->tail);
+	/* Soon again if it is renamed again, but less often than the message table allows. */
+	if (fd >= 0)
+		log->asked_ns[file->which] =
+			os_loop_now_ns(proc_loop(log->self)) - (1000 - REOPEN_MS) * OS_MS;
 	log->is_woken = true;
 }
 

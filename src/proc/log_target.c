@@ -7,6 +7,8 @@ enum {
 	 * anybody's standard output: O_NONBLOCK would be set for its other users too. */
 	PIPE_CHUNK = 4096,
 	STUCK_NS = 1000000000,
+	/* Whole lines of this much must fit a disk that was full before one is written again. */
+	RESUME_SIZE = 2 * TELEMETRY_LINE_MAX,
 };
 
 int log_target_init(struct log_target *target)
@@ -45,12 +47,115 @@ static void compact(struct log_target *target)
 	target->done -= start;
 }
 
-static ssize_t write_some(const struct log_target *target, size_t until)
+/* ---- A file ------------------------------------------------------------------------------------------- */
+
+/* As many whole lines as `max` bytes hold; the first one whatever its length. */
+static size_t whole_lines(struct span bytes, size_t max)
+{
+	size_t len = bytes.len < max ? bytes.len : max;
+
+	while (len && bytes.ptr[len - 1] != '\n')
+		len--;
+	return len ? len : bytes.len;
+}
+
+/* Without a look first, each try on a full disk would leave the beginning of a line. */
+static bool disk_has_room(const struct log_target *target, size_t len)
+{
+	struct os_file_info info;
+	int failed = os_file_info(target->fd, &info);
+
+	if (!failed)
+		failed = os_file_reserve(target->fd, info.size, len);
+	return !failed || failed == -EOPNOTSUPP;
+}
+
+/* A line whose end found no room is taken back: we may be gone before there is room for it. (Not of a standard
+ * output that is a file: its position, which others share, would stay behind the new end.) Bytes taken back. */
+static size_t cut_begun_line(const struct log_target *target, size_t written)
+{
+	size_t len = 0;
+	struct os_file_info info;
+
+	while (len < written && target->buf[target->done + written - len - 1] != '\n')
+		len++;
+	if (!len || os_file_info(target->fd, &info) || info.size < len ||
+	    os_file_truncate(target->fd, info.size - len))
+		return 0;
+	return len;
+}
+
+static ssize_t write_file(struct log_target *target, size_t len)
+{
+	ssize_t written;
+
+	if (target->is_full) {
+		len = whole_lines(span_of(target->buf + target->done, len), RESUME_SIZE);
+		if (!disk_has_room(target, len))
+			return -ENOSPC;
+	}
+	written = os_write(target->fd, target->buf + target->done, len);
+	target->is_full = target->kind == SNAPSHOT_LOG_FILE && written < (ssize_t)len;
+	if (target->is_full && written > 0)
+		written -= (ssize_t)cut_begun_line(target, (size_t)written);
+	return written;
+}
+
+/* ---- The syslog daemon -------------------------------------------------------------------------------- */
+
+/* As syslog(3) sends it, but without a time: a daemon that is given none puts the time at which it came, in
+ * its own time zone, and a record has its own in any case. */
+static size_t make_datagrams(const struct log_target *target, size_t until,
+			     struct os_packet_out *packets, size_t *ret_ends)
+{
+	size_t count = 0, at = target->done;
+
+	while (count < OS_PACKET_BATCH_MAX && at < until) {
+		struct span rest = span_of(target->buf + at, until - at);
+		struct span line = span_first(rest, span_find_byte(rest, '\n'));
+
+		packets[count] =
+			(struct os_packet_out){ .parts = { span_str(target->prefix), line },
+						.part_count = 2 };
+		at += line.len + 1;
+		ret_ends[count++] = at;
+	}
+	return count;
+}
+
+static ssize_t send_datagrams(struct log_target *target, size_t until)
+{
+	struct os_packet_out packets[OS_PACKET_BATCH_MAX];
+	size_t ends[OS_PACKET_BATCH_MAX];
+	size_t count = make_datagrams(target, until, packets, ends);
+	int sent = target->is_gone ? -ENOTCONN : os_packet_send_many(target->fd, packets, count);
+
+	if (sent > 0)
+		return (ssize_t)(ends[sent - 1] - target->done);
+	switch (sent) {
+	case -EMSGSIZE: /* no daemon of this machine gets a line of this length */
+		target->dropped++;
+		return (ssize_t)(ends[0] - target->done);
+	case -EAGAIN:
+	case -ENOBUFS:
+	case -ENOMEM:
+		return -EAGAIN;
+	default:
+		target->is_gone = true;
+		return -ENOTCONN;
+	}
+}
+
+/* ---- All ---------------------------------------------------------------------------------------------- */
+
+static ssize_t write_some(struct log_target *target, size_t until)
 {
 	size_t len = until - target->done;
 
+	if (target->kind == SNAPSHOT_LOG_SYSLOG)
+		return send_datagrams(target, until);
 	if (target->is_regular)
-		return os_write(target->fd, target->buf + target->done, len);
+		return write_file(target, len);
 	if (os_wait(target->fd, OS_WRITABLE, 0))
 		return -EAGAIN;
 	return os_write(target->fd, target->buf + target->done,
@@ -119,7 +224,7 @@ void log_target_set(struct log_target *target, enum snapshot_log_target kind, in
 	target->folder = folder;
 	target->kind = kind;
 	target->is_set = true;
-	target->is_stuck = false;
+	target->is_stuck = target->is_full = target->is_gone = false;
 	target->is_regular =
 		fd >= 0 && os_file_info(fd, &info) == 0 && info.type == OS_FILE_REGULAR;
 	/* A name that is cut would be somebody else's. */
@@ -166,6 +271,9 @@ bool log_target_is_away(const struct log_target *target)
 {
 	struct os_file_info ours, there;
 
+	if (target->is_set && target->kind != SNAPSHOT_LOG_OFF &&
+	    (target->fd < 0 || target->is_gone))
+		return true;
 	if (!target->is_regular || target->folder < 0 || !target->name[0])
 		return false;
 	if (os_file_info(target->fd, &ours))

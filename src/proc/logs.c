@@ -1,9 +1,22 @@
-/* Log files: opened here, where the starter's rights are, and passed to `log`. */
+/* Log files and the way to the syslog daemon: opened here, where the starter's rights are, and passed to
+ * `log`, which has no call to open or connect anything. */
 #include "proc/supervisor_internal.h"
 
 #include <string.h>
 
 enum { FORMAT_SHIFT = 8 };
+
+static const char syslog_path[] = "/dev/log";
+
+static enum snapshot_log_target target_of(const struct plan_row *row)
+{
+	return row->row.flags & ((1U << FORMAT_SHIFT) - 1);
+}
+
+static const char *name_of(const struct plan_row *row)
+{
+	return row->row.index ? "log events" : "log access";
+}
 
 /* A folder that others may write holds what others put there: no link in it is followed by our rights. */
 static bool is_ours_alone(int folder)
@@ -76,31 +89,84 @@ static int open_log(struct supervisor *supervisor, const char *path, int *ret_fd
 	return give_away(supervisor, *ret_fd, OS_FILE_REGULAR);
 }
 
+/* ret_fds: the file and its folder, or the way to the daemon and nothing. */
+static int open_target(struct supervisor *supervisor, const struct plan_row *row, int ret_fds[2],
+		       const char **ret_name)
+{
+	static const int standard_output = 1;
+
+	*ret_name = "";
+	switch (target_of(row)) {
+	case SNAPSHOT_LOG_FILE:
+		return open_log(supervisor, row->tail.ptr, &ret_fds[0], &ret_fds[1], ret_name);
+	case SNAPSHOT_LOG_SYSLOG:
+		return os_connect_datagrams(syslog_path, &ret_fds[0]);
+	case SNAPSHOT_LOG_STDOUT:
+		return os_duplicate(standard_output, &ret_fds[0]);
+	case SNAPSHOT_LOG_OFF:
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* A daemon that is away is asked for each second; its absence and its return are said once. */
+static void report(struct supervisor *supervisor, const struct plan_row *row, int err)
+{
+	const char *where = target_of(row) == SNAPSHOT_LOG_SYSLOG ? syslog_path : row->tail.ptr;
+	int *trouble = &supervisor->log_trouble[row->row.index];
+
+	if (*trouble == err)
+		return;
+	if (err)
+		supervisor_say(supervisor, "%s: %s: %s; its lines wait, then they are dropped",
+			       name_of(row), where, strerror(-err));
+	else
+		supervisor_say(supervisor, "%s: %s is written to again", name_of(row), where);
+	*trouble = err;
+}
+
 static void give(struct supervisor *supervisor, struct child *log, const struct plan_row *row)
 {
 	struct ipc_log_file file = { .which = row->row.index,
-				     .target = row->row.flags & ((1U << FORMAT_SHIFT) - 1),
+				     .target = target_of(row),
 				     .format = row->row.flags >> FORMAT_SHIFT };
-	OS_AUTO_FD folder = -1;
-	int descriptors[2] = { -1, -1 };
-	const char *name = "";
-	int err;
+	int fds[2] = { -1, -1 };
+	const char *name;
+	int err = open_target(supervisor, row, fds, &name);
 
-	if (file.target != SNAPSHOT_LOG_FILE) {
-		static const int standard_output = 1;
-
-		child_send(log, IPC_MESSAGE_log_file, &file, SPAN_NONE, &standard_output,
-			   file.target == SNAPSHOT_LOG_STDOUT);
-		return;
-	}
-	err = open_log(supervisor, row->tail.ptr, &descriptors[0], &folder, &name);
-	descriptors[1] = folder;
-	if (err < 0)
-		supervisor_say(supervisor, "log file %.*s: %s", SPAN_ARG(row->tail),
-			       strerror(-err));
+	if (file.which >= ARRAY_LEN(supervisor->log_trouble))
+		err = -EINVAL;
 	else
-		child_send(log, IPC_MESSAGE_log_file, &file, span_str(name), descriptors, 2);
-	os_close(descriptors[0]);
+		report(supervisor, row, err);
+	/* Without a descriptor it asks again. */
+	child_send(log, IPC_MESSAGE_log_file, &file, span_str(err ? "" : name), fds,
+		   err ? 0 : (fds[0] >= 0) + (fds[1] >= 0));
+	os_close(fds[0]);
+	os_close(fds[1]);
+}
+
+/* A daemon that is away is no fault: it may be started after us, or be under way to its next start. */
+bool logs_check(struct supervisor *supervisor, const struct plan *plan)
+{
+	const struct plan_row *row;
+	size_t cursor = 0;
+	bool ok = true;
+
+	while ((row = plan_next(plan, IPC_PLAN_LOG, &cursor))) {
+		int fds[2] = { -1, -1 };
+		const char *name, *path = row->tail.ptr;
+		int err = target_of(row) == SNAPSHOT_LOG_FILE
+				  ? open_target(supervisor, row, fds, &name)
+				  : 0;
+
+		if (err)
+			supervisor_fault(supervisor, "%s: %s %s: %s\n", path + strlen(path) + 1,
+					 name_of(row), path, strerror(-err));
+		ok = ok && !err;
+		os_close(fds[0]);
+		os_close(fds[1]);
+	}
+	return ok;
 }
 
 void logs_give(struct supervisor *supervisor, struct child *log)

@@ -91,8 +91,8 @@ const struct plan_row *plan_next(const struct plan *plan, enum ipc_plan_kind wha
 	return NULL;
 }
 
-/* A root that is another folder under the same path needs a new `files` too. */
-static uint64_t files_version(const struct plan *plan)
+/* A root that is another folder under the same path, or is found another way, needs a new `files` too. */
+uint64_t plan_files_version(const struct plan *plan)
 {
 	uint64_t version = 1;
 	size_t cursor = 0;
@@ -106,6 +106,12 @@ static uint64_t files_version(const struct plan *plan)
 			parts[2] = info.inode;
 			parts[3] = info.device;
 		}
+		version = hash_id(span_of(parts, sizeof(parts)));
+	}
+	cursor = 0;
+	while ((row = plan_next(plan, IPC_PLAN_ROOT_LINK, &cursor))) {
+		uint64_t parts[3] = { version, row->row.id, hash_id(row->tail) };
+
 		version = hash_id(span_of(parts, sizeof(parts)));
 	}
 	return version;
@@ -130,7 +136,7 @@ void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants)
 	cursor = 0;
 	if (plan_next(plan, IPC_PLAN_CERTIFICATE_INTERNAL, &cursor))
 		ret_wants->needs_gather = true;
-	plan->files_version = ret_wants->version[IPC_FILES] = files_version(plan);
+	plan->files_version = ret_wants->version[IPC_FILES] = plan_files_version(plan);
 }
 
 static const struct plan_row *find_row(const struct plan *plan, uint32_t what, uint64_t id)
@@ -145,8 +151,24 @@ static const struct plan_row *find_row(const struct plan *plan, uint32_t what, u
 	return NULL;
 }
 
+/* With the root its links: who has them sees when it has to be opened again. */
+static void take_links(struct plan *plan, const struct plan *running)
+{
+	const struct plan_row *link;
+	size_t cursor = 0;
+
+	while ((link = plan_next(running, IPC_PLAN_ROOT_LINK, &cursor))) {
+		const struct plan_row *root = find_row(plan, IPC_PLAN_ROOT, link->row.id);
+		int fd;
+
+		if (root && root->fd < 0 && os_duplicate(link->fd, &fd) == 0)
+			(void)!plan_add_row(plan, &link->row, link->tail, fd);
+	}
+}
+
 void plan_take_roots(struct plan *plan, const struct plan *running)
 {
+	take_links(plan, running);
 	for (size_t i = 0; i < plan->row_count; i++) {
 		struct plan_row *row = &plan->rows[i];
 		const struct plan_row *old;

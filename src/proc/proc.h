@@ -21,6 +21,7 @@ enum {
 	PROC_USER_FIRST = 61600, /* + kind: the numbers of rows where the package made no users */
 	PROC_SNAPSHOT_PLACES = 8,
 	PROC_LINKS_MAX = OS_CPU_MAX + IPC_KIND_COUNT,
+	PROC_LIMITS_MAX = 8,
 	PROC_EXIT_FAULT = 1,
 	PROC_EXIT_BIRTH = 3, /* it was started by hand, or its endowment was no good */
 	PROC_EXIT_SANDBOX = 4,
@@ -116,14 +117,20 @@ struct proc_row {
 	/* OS_ACCESS_* below the descriptors of a grant of this kind. */
 	unsigned access[IPC_GRANT_STATE_FOLDER + 1];
 	bool may_connect;
-	struct os_limit_value
-		limits[8]; /* a value of 0 with limit OS_LIMIT_OPEN_FILES: what birth says */
+	/* Bits 1 << CAP_…, of the first sandbox where there are two: what it takes to enter the second. */
+	uint64_t capabilities;
+	/* A value of 0 with limit OS_LIMIT_OPEN_FILES: what birth says. */
+	struct os_limit_value limits[PROC_LIMITS_MAX];
 	size_t limit_count;
 	const struct proc_kind *handlers;
 };
 
 const struct proc_row *proc_row_find(enum ipc_kind kind); /* NULL: has no process of its own */
 const struct proc_row *proc_row_by_name(struct span name);
+/* The sandbox of a row's process, its paths left to the caller: the first, or with `is_closed` a job's second.
+ * `limits` is the place that its limits are put in. */
+struct os_sandbox proc_row_sandbox(const struct proc_row *row, const struct ipc_birth *birth,
+				   bool is_closed, struct os_limit_value limits[PROC_LIMITS_MAX]);
 
 /* ---- For handlers ----------------------------------------------------------------------------------- */
 

@@ -9,20 +9,31 @@
 
 /* ---- What stays over restarts ---------------------------------------------------------------------- */
 
+int range_new(int *ret_fd, struct ipc_range **ret_range)
+{
+	OS_AUTO_FD fd = -1;
+	void *range;
+	int err = os_memory_new("range", IPC_RANGE_SIZE, &fd);
+
+	if (!err)
+		err = os_memory_seal(fd, OS_SEAL_SIZE);
+	if (!err)
+		err = os_memory_map(fd, IPC_RANGE_SIZE, NULL, OS_MAP_WRITE, &range);
+	if (err < 0)
+		return err;
+	*ret_range = range;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
 static int child_init(struct supervisor *supervisor, struct child *child, uint32_t index)
 {
-	void *range;
-	int err = os_memory_new("range", IPC_RANGE_SIZE, &child->range_fd);
+	int err = range_new(&child->range_fd, &child->range);
 
 	child->supervisor = supervisor;
 	child->index = index;
-	if (!err)
-		err = os_memory_seal(child->range_fd, OS_SEAL_SIZE);
-	if (!err)
-		err = os_memory_map(child->range_fd, IPC_RANGE_SIZE, NULL, OS_MAP_WRITE, &range);
 	if (err < 0)
 		return err;
-	child->range = range;
 	err = os_memory_new("ring", sizeof(struct telemetry_ring), &child->ring_fd);
 	if (!err)
 		err = os_memory_seal(child->ring_fd, OS_SEAL_SIZE);
@@ -125,6 +136,10 @@ static void grant_roots(struct supervisor *supervisor, struct child *child)
 	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT, &cursor)))
 		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT, .id = row->row.id },
 		      row->tail, &row->fd, 1);
+	cursor = 0;
+	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT_LINK, &cursor)))
+		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT_LINK, .id = row->row.id },
+		      row->tail, &row->fd, 1);
 }
 
 static void grant_read_only(struct child *child, enum ipc_grant_kind what, int fd)
@@ -196,33 +211,73 @@ static void send_birth(struct supervisor *supervisor, struct child *child,
 
 /* ---- Events of a child ----------------------------------------------------------------------------- */
 
+/* What a child says goes to the operator's terminal: one line, no control. */
+static struct span plain(struct span text, char *buf, size_t size)
+{
+	text = span_first(text, size);
+	for (size_t i = 0; i < text.len; i++)
+		buf[i] = (uint8_t)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f ? '?' : text.ptr[i];
+	return span_of(buf, text.len);
+}
+
+static bool asks(const struct proc_row *asker, const struct proc_row *asked, uint32_t asker_slot,
+		 uint32_t asked_slot)
+{
+	return asker->links & 1U << asked->kind && (!asked->per_slot || asker_slot == asked_slot);
+}
+
+/* Who is asked tells of who asks: the one that is more likely to have been taken over. The other way round it may as
+ * well be a lie, so it costs the accuser its life; the accused too, where it can be had again without a loss. Keys
+ * cannot: what a worker says must never end a keyholder. Who accuses somebody that it has no channel to lies. */
 static void on_broken(struct supervisor *supervisor, struct child *child,
 		      const struct ipc_broken *broken, struct span why)
 {
-	struct child *guilty =
-		broken->kind < IPC_KIND_COUNT
-			? child_find(supervisor, (enum ipc_kind)broken->kind, broken->slot)
-			: NULL;
+	const struct lifecycle_process *accuser = supervisor_process(supervisor, child);
+	const struct proc_row *row = proc_row_find(accuser->kind),
+			      *other = proc_row_find((enum ipc_kind)broken->kind);
+	struct child *accused =
+		other ? child_find(supervisor, other->kind, broken->slot) : NULL;
+	bool is_asked = other && asks(other, row, broken->slot, accuser->slot);
+	bool is_asker = other && asks(row, other, accuser->slot, broken->slot);
+	char text[256];
 
-	(void)child;
-	supervisor_say(supervisor, "%s %u broke the rules of its channel: %.*s",
-		       ipc_kind_name((enum ipc_kind)broken->kind), broken->slot, SPAN_ARG(why));
-	if (guilty)
-		lifecycle_condemn(supervisor->lifecycle, guilty->index,
+	why = plain(why, text, sizeof(text));
+	if (broken->kind == IPC_COMMAND) {
+		supervisor_say(supervisor, "a command broke the rules of its channel: %.*s",
+			       SPAN_ARG(why));
+		return;
+	}
+	supervisor_say(supervisor, "%s %u %s %s %u: %.*s", row->name, accuser->slot,
+		       is_asked ? "reports that the rules were broken by" : "accuses",
+		       other ? other->name : "nobody", broken->slot, SPAN_ARG(why));
+	if (accused && (is_asked || (is_asker && (other->kind == IPC_FILES || other->kind == IPC_DIALER))))
+		lifecycle_condemn(supervisor->lifecycle, accused->index,
 				  "broke the rules of a channel");
+	if (!is_asked)
+		lifecycle_condemn(supervisor->lifecycle, child->index,
+				  "accused a process that it asks, or does not know");
 }
 
 static void on_refused(struct supervisor *supervisor, struct child *child,
 		       const struct ipc_refused *refused, struct span why)
 {
+	const struct lifecycle_process *process = supervisor_process(supervisor, child);
 	struct span told = writer_done(&supervisor->trouble);
+	char text[4096];
 
+	/* Late, or never asked for: it would only fill what the next change is told. */
+	if (refused->change != lifecycle_changing(supervisor->lifecycle) &&
+	    refused->change != lifecycle_running(supervisor->lifecycle))
+		return;
 	while (why.len && why.ptr[why.len - 1] == '\n')
 		why.len--;
+	if (process->kind != IPC_VAULT)
+		why = plain(why, text, sizeof(text));
 	/* Both workers may say the same. */
 	if (span_find(told, why) == told.len)
 		supervisor_fault(supervisor, "%.*s\n", SPAN_ARG(why));
 	if (lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_GATHERING &&
+	    process->kind == IPC_VAULT &&
 	    refused->change == lifecycle_changing(supervisor->lifecycle))
 		lifecycle_on_gathered(supervisor->lifecycle, false);
 	else
@@ -262,6 +317,12 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_notice:
 		supervisor_say(supervisor, "%.*s", SPAN_ARG(message->tail));
+		return;
+	case IPC_MESSAGE_unanswered:
+		origins_on_unanswered(supervisor, message->body, message->tail);
+		return;
+	case IPC_MESSAGE_root_news:
+		change_on_root_news(supervisor, child, message->body, message->tail);
 		return;
 	case IPC_MESSAGE_log_reopen:
 		logs_reopen(supervisor, child,
@@ -355,9 +416,11 @@ void child_spawn(struct supervisor *supervisor, struct child *child)
 
 	MUST(row && !child->process.pid);
 	clear_range(child->range, process->kind);
+	kept_take_counters(supervisor, child);
 	child->plan_sent = child->plan_committed = child->data_sent = child->data_committed = 0;
 	child->ready = (struct ipc_ready){ 0 };
 	child->started_wall_ns = (int64_t)os_wall_ns();
+	child->busy_ticks = 0;
 	err = child_start(row, process->slot, supervisor->loop, &child->process, &child->channel);
 	if (!err) {
 		child->watch = (struct os_watch){ .on_ready = on_end };
@@ -403,7 +466,7 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 		listeners_give(supervisor, child, false);
 		break;
 	case IPC_VAULT:
-		listeners_keep(supervisor, child);
+		kept_give(supervisor, child);
 		if (supervisor->running)
 			change_send_keys(child, supervisor->running, 0);
 		/* The vault that answered for the change under way has died since: what it knew must be known to this
@@ -424,6 +487,7 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 	case IPC_KIND_COUNT:
 		break;
 	}
+	kept_give_counters(supervisor, child);
 }
 
 void child_link(struct supervisor *supervisor, struct child *child, struct child *peer)

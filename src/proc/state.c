@@ -8,6 +8,7 @@ enum {
 	CHANGING_BYTE = 1,
 	LOCK_WAIT_MS = 30 * 1000,
 	LOCK_STEP_MS = 100,
+	LOCK_TEXT_MAX = 4096,
 	PATH_MAX_LEN = 4096
 };
 
@@ -63,6 +64,24 @@ static uint64_t lock_pid(const struct supervisor *supervisor)
 	return pid;
 }
 
+bool state_was_served(const struct supervisor *supervisor, struct span address)
+{
+	char text[LOCK_TEXT_MAX];
+	struct span rest, line;
+	ssize_t len;
+
+	if (supervisor->is_serving || supervisor->lock_fd < 0)
+		return false;
+	len = os_pread(supervisor->lock_fd, text, sizeof(text), 0);
+	rest = span_of(text, len > 0 ? (size_t)len : 0);
+	while (span_cut(&rest, '\n', &line)) {
+		if (span_starts_with(line, SPAN("address ")) &&
+		    span_equal(span_skip(line, strlen("address ")), address))
+			return true;
+	}
+	return false;
+}
+
 static int lock_take(struct supervisor *supervisor)
 {
 	for (int waited_ms = 0; waited_ms < LOCK_WAIT_MS; waited_ms += LOCK_STEP_MS) {
@@ -88,7 +107,7 @@ static int lock_take(struct supervisor *supervisor)
 
 int state_serve(struct supervisor *supervisor)
 {
-	char text[4096];
+	char text[LOCK_TEXT_MAX];
 	struct writer out = writer_of(text, sizeof(text));
 	struct os_process_usage usage = { 0 };
 	int err = os_lock_take(supervisor->lock_fd, SERVING_BYTE);
@@ -229,7 +248,7 @@ int state_open(struct supervisor *supervisor, struct span statement)
 	if (!err)
 		err = open_key_folder(supervisor);
 	if (!err)
-		err = listeners_rescue(supervisor);
+		err = kept_rescue(supervisor);
 	if (!err)
 		err = os_listen_packets(supervisor->state_fd, "rescue.sock", 0600,
 					&supervisor->rescue_listener_fd);

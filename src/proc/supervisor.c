@@ -207,11 +207,15 @@ static void on_turn(void *owner)
 	struct lifecycle_action action;
 	uint64_t now_ns = os_loop_now_ns(supervisor->loop), next_ns;
 
+	supervisor->range->heartbeat++;
+	telemetry_count((struct telemetry_counters *)supervisor->range->counters,
+			TELEMETRY_COUNTER_TURNS);
 	supervisor_now(supervisor);
 	while (lifecycle_next(supervisor->lifecycle, &action))
 		carry_out(supervisor, &action);
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
 		ipc_channel_flush(&supervisor->children[i].channel);
+	ipc_channel_flush(&supervisor->job_channel);
 	close_listeners(supervisor);
 	control_turn(supervisor);
 	next_ns = lifecycle_deadline_ns(supervisor->lifecycle);
@@ -221,25 +225,6 @@ static void on_turn(void *owner)
 	if (!os_timer_is_set(&supervisor->tick) || next_ns < supervisor->tick.deadline_ns)
 		os_timer_set(supervisor->loop, &supervisor->tick, next_ns);
 }
-
-static void on_tick(struct os_timer *timer)
-{
-	struct supervisor *supervisor = CONTAINER_OF(timer, struct supervisor, tick);
-
-	for (uint32_t i = 0; i < supervisor->child_count; i++)
-		lifecycle_on_heartbeat(supervisor->lifecycle, i,
-				       __atomic_load_n(&supervisor->children[i].range->heartbeat,
-						       __ATOMIC_RELAXED));
-	control_listen(supervisor); /* or at the next tick */
-}
-
-void supervisor_stop(struct supervisor *supervisor, uint32_t drain_ms)
-{
-	lifecycle_stop(supervisor->lifecycle, drain_ms);
-	supervisor->stops = true;
-}
-
-/* ---- Signals --------------------------------------------------------------------------------------- */
 
 static bool is_ours(void *owner, int pid)
 {
@@ -251,6 +236,37 @@ static bool is_ours(void *owner, int pid)
 	}
 	return supervisor->job.pid == pid;
 }
+
+/* A birth beats at its steps, and some take long where many want the cores or the program comes from a slow disk: as
+ * long as it works, or waits for what the kernel owes it, it does not hang. */
+static uint64_t heartbeat_of(struct supervisor *supervisor, struct child *child)
+{
+	if (supervisor_process(supervisor, child)->state == LIFECYCLE_STARTING &&
+	    child->process.pid && os_process_is_busy(child->process.pid))
+		child->busy_ticks++;
+	return __atomic_load_n(&child->range->heartbeat, __ATOMIC_RELAXED) + child->busy_ticks;
+}
+
+static void on_tick(struct os_timer *timer)
+{
+	struct supervisor *supervisor = CONTAINER_OF(timer, struct supervisor, tick);
+
+	for (uint32_t i = 0; i < supervisor->child_count; i++)
+		lifecycle_on_heartbeat(supervisor->lifecycle, i,
+				       heartbeat_of(supervisor, &supervisor->children[i]));
+	control_listen(supervisor); /* or at the next tick */
+	/* One of ours that had ended stood before them in the kernel's order. */
+	if (os_pid() == 1)
+		os_process_reap_strangers(is_ours, supervisor);
+}
+
+void supervisor_stop(struct supervisor *supervisor, uint32_t drain_ms)
+{
+	lifecycle_stop(supervisor->lifecycle, drain_ms);
+	supervisor->stops = true;
+}
+
+/* ---- Signals --------------------------------------------------------------------------------------- */
 
 static void on_signal(struct os_signals *signals, int number, int sender_pid)
 {
@@ -302,6 +318,8 @@ static int start(struct supervisor *supervisor)
 		err = lifecycle_new(supervisor->rules, supervisor->slot_count, os_now_ns(),
 				    &supervisor->lifecycle);
 	if (!err)
+		err = range_new(&supervisor->range_fd, &supervisor->range);
+	if (!err)
 		err = children_init(supervisor);
 	if (!err)
 		err = os_memory_new("tickets", sizeof(struct tls_ticket_keys),
@@ -310,6 +328,8 @@ static int start(struct supervisor *supervisor)
 		err = os_memory_seal(supervisor->tickets_fd, OS_SEAL_SIZE);
 	if (err < 0)
 		return err;
+	supervisor->range->format = IPC_RANGE_FORMAT;
+	supervisor->range->kind = IPC_SUPERVISOR;
 	supervisor->signals.on_signal = on_signal;
 	supervisor->tick.on_due = on_tick;
 	return os_signals_watch(supervisor->loop, &supervisor->signals, numbers,
@@ -330,6 +350,8 @@ static void finish(struct supervisor *supervisor)
 	os_timer_stop(&supervisor->tick);
 	os_timer_stop(&supervisor->inputs);
 	os_close(supervisor->tickets_fd);
+	os_memory_unmap(supervisor->range, IPC_RANGE_SIZE);
+	os_close(supervisor->range_fd);
 	os_loop_free(supervisor->loop);
 	heap_free(supervisor);
 }
@@ -344,7 +366,7 @@ int proc_supervisor_main(const struct proc_supervisor_options *options)
 	supervisor->options = options;
 	supervisor->state_fd = supervisor->control_folder_fd = supervisor->key_folder_fd = -1;
 	supervisor->lock_fd = supervisor->control_listener_fd = supervisor->rescue_listener_fd = -1;
-	supervisor->tickets_fd = -1;
+	supervisor->tickets_fd = supervisor->range_fd = -1;
 	supervisor->trouble = writer_of(supervisor->trouble_text, sizeof(supervisor->trouble_text));
 	list_init(&supervisor->listeners);
 	list_init(&supervisor->commands);

@@ -41,6 +41,7 @@ const struct plan_data *plan_find_data(const struct plan *plan, enum ipc_data_ki
 				       uint64_t id);
 /* The next row of that kind behind *cursor (starts at 0), or NULL. */
 const struct plan_row *plan_next(const struct plan *plan, enum ipc_plan_kind what, size_t *cursor);
+uint64_t plan_files_version(const struct plan *plan); /* of what `files` is made of */
 void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants);
 /* Roots that a compile of the running text did not open again. */
 void plan_take_roots(struct plan *plan, const struct plan *running);
@@ -55,10 +56,10 @@ struct listener {
 	struct list link;
 	uint64_t id;
 	struct os_address address;
-	uint32_t flags; /* enum ipc_plan_listener_flag */
-	bool is_new;    /* of the plan under way: not given to anybody yet */
-	bool was_handed_back;
-	int fds[]; /* one per slot */
+	uint32_t flags;     /* enum ipc_plan_listener_flag */
+	bool is_new;        /* of the plan under way: not given to anybody yet */
+	bool is_held_by_us; /* by an earlier service of ours: that the address is taken is no fault */
+	int fds[];          /* one per slot */
 };
 
 /* What the vault of the supervisor before us handed back. */
@@ -82,6 +83,7 @@ struct child {
 	struct ipc_ready ready;
 	uint64_t plan_sent, plan_committed, data_sent, data_committed; /* change numbers */
 	int64_t started_wall_ns;
+	uint64_t busy_ticks; /* of its birth: at which it ran, or waited for a core or a disk */
 	int range_fd, ring_fd, ring_event;
 	struct ipc_range *range;
 };
@@ -105,6 +107,8 @@ struct supervisor {
 	uint32_t slot_count, child_count;
 	unsigned cpus[OS_CPU_MAX];
 	struct child *children;
+	struct ipc_range *range; /* its own: heartbeat and turns */
+	int range_fd;
 	uint64_t snapshot_base, nofile;
 	uint32_t gateway_id;
 	uint32_t place; /* the next of the snapshot's places */
@@ -129,9 +133,12 @@ struct supervisor {
 	struct ipc_channel job_channel;
 	bool job_done, job_is_incomplete; /* incomplete: part of the plan could not be kept */
 	enum lifecycle_request job_request;
+	bool reopens_roots;      /* with the next compile of the running text */
 	struct os_timer inputs;  /* the next look at certificates, hosts, resolv.conf */
 	uint64_t inputs_trouble; /* hash of what was last wrong with them: it is said once */
-	uint64_t data_serial;    /* of data sets, in the order in which they came */
+	int log_trouble
+		[2]; /* -errno of the last try to open a log's target; it is said once, too */
+	uint64_t data_serial; /* of data sets, in the order in which they came */
 	uint32_t command_serial;
 
 	struct list commands;
@@ -156,6 +163,8 @@ void supervisor_child_name(const struct supervisor *supervisor, const struct chi
 			   struct writer *out);
 
 /* spawn.c */
+/* A range of shared memory, which only its process writes. */
+int range_new(int *ret_fd, struct ipc_range **ret_range) MUST_CHECK;
 int children_init(struct supervisor *supervisor) MUST_CHECK;
 void children_fini(struct supervisor *supervisor);
 /* A process of the table: channel is ours, `process` its own. slot is only used for its command line. */
@@ -185,6 +194,8 @@ void change_gather(struct supervisor *supervisor, struct child *vault, uint64_t 
 void change_prepare(struct supervisor *supervisor, struct child *child, uint64_t change);
 void change_decided(struct supervisor *supervisor, uint64_t change);
 void change_ended(struct supervisor *supervisor, const struct lifecycle_action *action);
+void change_on_root_news(struct supervisor *supervisor, struct child *files,
+			 const struct ipc_root_news *news, struct span why);
 void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, struct span chain);
 void change_send_keys(struct child *vault, const struct plan *plan, uint64_t change);
 
@@ -196,8 +207,17 @@ void listeners_give(struct supervisor *supervisor, struct child *worker, bool on
 void listeners_keep(struct supervisor *supervisor, struct child *vault);
 void listeners_forget(struct supervisor *supervisor); /* the vault's copies */
 void listeners_print_ready(struct supervisor *supervisor);
-int listeners_rescue(struct supervisor *supervisor) MUST_CHECK;
 void listeners_close_all(struct supervisor *supervisor);
+
+/* kept.c: what outlives a supervisor in the vault: listeners, ticket keys, counters. */
+/* From the vault of the supervisor before us, if there is one: into supervisor->kept. */
+int kept_rescue(struct supervisor *supervisor) MUST_CHECK;
+int kept_take_listener(struct supervisor *supervisor, const char *name, uint32_t slot); /* or -1 */
+/* A first life goes on counting where that process of the earlier service was when we took over. */
+void kept_take_counters(struct supervisor *supervisor, struct child *child);
+void kept_drop(struct supervisor *supervisor);                      /* what nobody took */
+void kept_give(struct supervisor *supervisor, struct child *vault); /* all, to a newborn vault */
+void kept_give_counters(struct supervisor *supervisor, const struct child *child);
 
 /* state.c */
 /* Opens the state folder, takes the lock. 0, or a fault was told. */
@@ -205,6 +225,8 @@ int state_open(struct supervisor *supervisor, struct span statement) MUST_CHECK;
 int state_serve(struct supervisor *supervisor) MUST_CHECK; /* byte 0 and the lock file's text */
 void state_close(struct supervisor *supervisor);           /* a clean stop empties the file */
 int state_lock_reader(struct supervisor *supervisor, int *ret_fd) MUST_CHECK;
+/* An earlier service was killed while it served that address (as os_address_write() writes it). */
+bool state_was_served(const struct supervisor *supervisor, struct span address);
 bool state_is_same(const struct supervisor *supervisor, struct span statement);
 
 /* control.c */
@@ -219,6 +241,13 @@ void control_turn(struct supervisor *supervisor);
 /* A sealed memory file, mapped anywhere; an empty one is no map. */
 int proc_map_sealed(int fd, size_t size, const void **ret_memory) MUST_CHECK;
 
+/* origins.c */
+void origins_look(struct supervisor *supervisor); /* at those that were not looked at before */
+void origins_on_unanswered(struct supervisor *supervisor, const struct ipc_unanswered *body,
+			   struct span tail);
+
 /* logs.c */
+/* Can every log file of this plan be opened? Else a fault of the change. */
+bool logs_check(struct supervisor *supervisor, const struct plan *plan) MUST_CHECK;
 void logs_give(struct supervisor *supervisor, struct child *log);
 void logs_reopen(struct supervisor *supervisor, struct child *log, uint32_t which);

@@ -1,14 +1,14 @@
 /* The process table: what each kind of process may and has. */
 #include "proc/proc.h"
 
-/* Groups of system calls are in os/linux/calls.c; "@base" is always in. */
-static const char *const worker_calls[] = { "@accept", NULL };
-static const char *const keyholder_calls[] = { "@secret", NULL };
-static const char *const vault_calls[] = { "@read-files", "@write-files", "@accept", "@memory",
-					   NULL };
-static const char *const files_calls[] = { "@read-files", NULL };
+/* Groups of system calls are in os/linux/calls.c; "@base" is always in, and in sanitizer builds what they need more.
+ * A keyholder has made its secret memory before. */
+static const char *const worker_calls[] = { "@serve", NULL };
+static const char *const keyholder_calls[] = { NULL };
+static const char *const vault_calls[] = { "@write-files", "@memory", "accept4", "uname", NULL };
+static const char *const files_calls[] = { "openat2", "readlinkat", NULL };
 static const char *const dialer_calls[] = { "@connect", NULL };
-static const char *const log_calls[] = { "newfstatat", "fsync", "socket", "connect", NULL };
+static const char *const log_calls[] = { "newfstatat", "ftruncate", "fallocate", NULL };
 static const char *const check_calls[] = { "@read-files", "@memory", "@sandbox", NULL };
 static const char *const check_closed_calls[] = { "@memory", NULL };
 
@@ -97,6 +97,7 @@ static const struct proc_row rows[] = {
 		.starts_crypto = true,
 		.calls = check_calls,
 		.closed_calls = check_closed_calls,
+		.capabilities = OS_CAPABILITIES_OF_CHANGE,
 		.access = { [IPC_GRANT_READ] = OS_ACCESS_READ },
 		.limits = { NO_CORE, AS_BORN, { OS_LIMIT_CPU_SECONDS, 30 } },
 		.limit_count = 3,
@@ -120,4 +121,29 @@ const struct proc_row *proc_row_by_name(struct span name)
 			return &rows[i];
 	}
 	return NULL;
+}
+
+struct os_sandbox proc_row_sandbox(const struct proc_row *row, const struct ipc_birth *birth,
+				   bool is_closed, struct os_limit_value limits[PROC_LIMITS_MAX])
+{
+	struct os_sandbox sandbox = {
+		.name = row->name,
+		.uid = birth->uid,
+		.gid = birth->gid,
+		.calls = is_closed ? row->closed_calls : row->calls,
+		.capabilities = is_closed ? 0 : row->capabilities,
+		.may_connect = row->may_connect,
+		.limits = limits,
+		.limit_count = row->limit_count,
+	};
+
+	/* A job with two sandboxes gives up its user with the second. */
+	if (row->closed_calls && !is_closed)
+		sandbox.uid = sandbox.gid = OS_KEEP_ID;
+	for (size_t i = 0; i < row->limit_count; i++) {
+		limits[i] = row->limits[i];
+		if (limits[i].limit == OS_LIMIT_OPEN_FILES && !limits[i].value)
+			limits[i].value = birth->nofile;
+	}
+	return sandbox;
 }

@@ -376,7 +376,7 @@ static void on_orphaned(void *state, struct proc_self *self)
 	keys_folder_freeze(vault->folder);
 	vault->is_frozen = true;
 	if (vault->has_rescue)
-		vault_rescue_begin(vault);
+		vault_rescue_listen(vault);
 	else
 		proc_exit(self,
 			  0); /* the command that started it is gone, and nobody comes after it */
@@ -535,8 +535,11 @@ static void on_second(void *state, struct proc_self *self)
 	if (vault->is_to_tidy)
 		tidy(vault, self);
 	vault->is_to_tidy = false;
-	if (vault->is_frozen)
+	if (vault->is_frozen) {
+		if (vault->has_rescue)
+			vault_rescue_listen(vault);
 		return;
+	}
 	LIST_EACH(&vault->leaves, node) {
 		struct vault_leaf *leaf = LIST_ITEM(node, struct vault_leaf, link);
 

@@ -45,5 +45,6 @@ bool vault_command_message(struct vault *vault, struct ipc_channel *channel,
 			   struct ipc_message *message);
 
 void vault_keep(struct vault *vault, const struct ipc_keep *keep, struct ipc_message *message);
-void vault_kept_drop(struct vault *vault);    /* and takes no further supervisor */
-void vault_rescue_begin(struct vault *vault); /* the supervisor is gone: waits for the next one */
+void vault_kept_drop(struct vault *vault); /* and takes no further supervisor */
+/* The supervisor is gone: waits for the next one. Called again each second: it may have had to rest. */
+void vault_rescue_listen(struct vault *vault);

@@ -95,12 +95,14 @@ static void on_rescue(struct os_watch *watch, unsigned now)
 	struct vault_rescue *rescue;
 	uint32_t uid = UINT32_MAX;
 	OS_AUTO_FD fd = -1;
-	int pid;
+	int pid, err = os_accept(vault->rescue_fd, &fd, NULL);
 
 	(void)now;
+	/* No descriptor left: what waits goes on waiting, until the next second, and does not turn the loop. */
+	if (err < 0 && err != -EAGAIN)
+		os_watch_remove(watch);
 	/* Root, or who runs everything: the sockets are worth the gateway's place. */
-	if (os_accept(vault->rescue_fd, &fd, NULL) || os_socket_credentials(fd, &pid, &uid) ||
-	    (uid != 0 && uid != os_uid()))
+	if (err || os_socket_credentials(fd, &pid, &uid) || (uid != 0 && uid != os_uid()))
 		return;
 	rescue = heap_alloc(sizeof(*rescue));
 	if (!rescue || ipc_channel_open(&rescue->channel, vault->loop, TAKE_FD(fd), IPC_VAULT,
@@ -123,15 +125,20 @@ void vault_kept_drop(struct vault *vault)
 		os_close(kept->fd);
 		heap_free(kept);
 	}
-	if (vault->has_rescue && os_watch_is_added(&vault->rescue_watch)) {
+	if (vault->has_rescue && vault->is_frozen) {
 		os_watch_remove(&vault->rescue_watch);
 		os_close(TAKE_FD(vault->rescue_fd));
 	}
 }
 
-void vault_rescue_begin(struct vault *vault)
+void vault_rescue_listen(struct vault *vault)
 {
+	LIST_EACH(&vault->rescues, node)
+		ipc_channel_flush(&LIST_ITEM(node, struct vault_rescue, link)->channel);
+	if (vault->rescue_fd < 0 || os_watch_is_added(&vault->rescue_watch))
+		return;
 	vault->rescue_watch.on_ready = on_rescue;
-	if (os_watch_add(vault->loop, &vault->rescue_watch, vault->rescue_fd, OS_WATCH_LEVEL_READ))
-		os_close(TAKE_FD(vault->rescue_fd));
+	/* Or a second later. */
+	(void)!os_watch_add(vault->loop, &vault->rescue_watch, vault->rescue_fd,
+			    OS_WATCH_LEVEL_READ);
 }

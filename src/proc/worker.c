@@ -87,6 +87,7 @@ static int on_sandboxed(void *state, struct proc_self *self)
 	/* Half of the descriptors may be origins' and documents'. */
 	if (nofile && config.connections_max > nofile / 2)
 		config.connections_max = (uint32_t)(nofile / 2);
+	config.descriptors_max = (uint32_t)nofile;
 	worker->self = self;
 	failed = edge_new(&config, &worker->edge);
 	if (failed)

@@ -222,10 +222,6 @@ static void compile_log(struct compiler *compiler, const struct conf_statement *
 			log->target = targets[i];
 		conf_nearest_offer(&nearest, span_str(names[i]));
 	}
-	if (log->target == SNAPSHOT_LOG_SYSLOG)
-		conf_warning_add(
-			compiler->errors, target->word->place,
-			"syslog is not written to in this version: nothing is logged here");
 	if (log->target == SNAPSHOT_LOG_FILE) {
 		/* A misspelt `stdout` would silently be a file. */
 		if (nearest.best.len)

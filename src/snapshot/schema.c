@@ -224,8 +224,67 @@ const size_t snapshot_row_count = ARRAY_LEN(snapshot_rows);
 static const struct conf_schema *const tables[] = { snapshot_rows };
 static const size_t counts[] = { ARRAY_LEN(snapshot_rows) };
 
+#define A_SITE "a site is `site NAME { … }`"
+#define A_PROXY "here it is `proxy UPSTREAM`"
+#define A_FOLDER "here it is `files DIR`"
+#define A_CERTIFICATE "here it is `certificate file CERT KEY`"
+#define PLANNED "it is planned, and in no version yet"
+
+static const struct conf_hint hints[] = {
+	/* What users of other servers write first. */
+	{ "server", A_SITE },
+	{ "server_name", A_SITE },
+	{ "virtualhost", A_SITE },
+	{ "host", A_SITE },
+	{ "frontend", A_SITE },
+	{ "location", "a path stands at the handler's end: `proxy 127.0.0.1:3000 on /api/*`" },
+	{ "handle", "a path stands at the handler's end: `proxy 127.0.0.1:3000 on /api/*`" },
+	{ "proxy_pass", A_PROXY },
+	{ "proxypass", A_PROXY },
+	{ "reverse_proxy", A_PROXY },
+	{ "backend", A_PROXY },
+	{ "root", A_FOLDER },
+	{ "documentroot", A_FOLDER },
+	{ "file_server", A_FOLDER },
+	{ "return", "here it is `respond CODE [\"TEXT\"]` or `redirect URL [CODE]`" },
+	{ "bind", "here it is `listen ADDR:PORT`" },
+	{ "port", "here it is `listen ADDR:PORT`" },
+	{ "ssl_certificate", A_CERTIFICATE },
+	{ "ssl_certificate_key", A_CERTIFICATE },
+	{ "sslcertificatefile", A_CERTIFICATE },
+	{ "access_log", "here it is `log access FILE`" },
+	{ "error_log", "here it is `log events FILE`" },
+	/* What a plan of this program names. */
+	{ "acme", PLANNED ": until then `certificate file CERT KEY`" },
+	{ "upstream", PLANNED ": until then `proxy` takes several upstreams" },
+	{ "route", PLANNED ": until then handlers take `on PATH`" },
+	{ "limit", PLANNED ": `limits { … }` bounds what one client may cost" },
+	{ "alert", PLANNED },
+	{ "auth", PLANNED },
+	{ "block", PLANNED },
+	{ "cache", PLANNED },
+	{ "client-cert", PLANNED },
+	{ "cluster", PLANNED },
+	{ "compress", PLANNED },
+	{ "cors", PLANNED },
+	{ "error", PLANNED },
+	{ "firewall", PLANNED },
+	{ "geoip", PLANNED },
+	{ "header", PLANNED },
+	{ "live", PLANNED },
+	{ "metrics", PLANNED },
+	{ "ready", PLANNED },
+	{ "rewrite", PLANNED },
+	{ "strip-prefix", PLANNED },
+	{ "table", PLANNED },
+	{ "trust", PLANNED },
+	{ "waf", PLANNED },
+};
+
 const struct conf_language snapshot_language = {
 	.tables = tables,
 	.counts = counts,
 	.table_count = ARRAY_LEN(tables),
+	.hints = hints,
+	.hint_count = ARRAY_LEN(hints),
 };

@@ -45,8 +45,8 @@
 	X(EVENT_STREAM, "event-stream", TIME, 10, m, 0, "between two reads of an event stream") \
 	X(TUNNEL, "tunnel", TIME, 1, h, 0, "a tunnel without a byte in either direction") \
 	X(REQUESTS, "requests", COUNT, 0, , 0, "requests on one connection; 0: unlimited") \
-	X(ORIGIN_CONNECTIONS, "origin-connections", COUNT, 512, , 503, "open connections to one origin, each worker") \
-	X(ORIGIN_QUEUE, "origin-queue", COUNT, 128, , 503, "requests that wait for a connection to an origin; none waits yet, over the limit above is 503 at once") \
+	X(ORIGIN_CONNECTIONS, "origin-connections", COUNT, 512, , 0, "open connections to one origin, each worker; over it requests wait (origin-queue)") \
+	X(ORIGIN_QUEUE, "origin-queue", COUNT, 128, , 503, "requests that wait for a connection to one origin, each worker: in order, at most first-byte") \
 	X(BODY_RATE, "body-rate", COUNT, 256, , 408, "least bytes of a request's body a second, after body-grace") \
 	X(BODY_GRACE, "body-grace", TIME, 10, s, 408, "how long a request's body may be slower than body-rate")
 
@@ -67,7 +67,7 @@
 	X(HELLO_RECORDS, "hello-records", COUNT, 10, , 0, "TLS records that a ClientHello comes in") \
 	X(EMPTY_RECORDS, "empty-records", COUNT, 32, , 0, "TLS records in a row that carry nothing") \
 	X(HANDSHAKES, "handshakes", COUNT, 20000, , 0, "signatures a second that a worker is given") \
-	X(HANDSHAKES_WAITING, "handshakes-waiting", COUNT, 16384, , 0, "handshakes that are not done, each worker; today bounded by `connections` alone") \
+	X(HANDSHAKES_WAITING, "handshakes-waiting", COUNT, 8192, , 0, "handshakes that are not done, each worker, at most half of its connections; the oldest goes") \
 	X(CONNECTIONS, "connections", COUNT, 16384, , 0, "connections of clients, each worker") \
 	X(EXCHANGES, "exchanges", COUNT, 16384, , 503, "exchanges under way, each worker") \
 	X(EXCHANGE_MEMORY, "exchange-memory", SIZE, 256, KB, 503, "what one exchange may take beside its bodies") \
@@ -87,7 +87,7 @@
 	X(CHECK_TIME, "check-time", TIME, 30, s, 0, "compiling a configuration") \
 	X(DRAIN, "drain", TIME, 30, s, 0, "what is under way when the gateway stops") \
 	X(HEARTBEAT, "heartbeat", TIME, 2, s, 0, "how long a process may be silent before it is replaced") \
-	X(DESCRIPTORS_RESERVE, "descriptors-reserve", COUNT, 64, , 0, "descriptors that are kept free; today accepting rests when there is none left") \
+	X(DESCRIPTORS_RESERVE, "descriptors-reserve", COUNT, 64, , 0, "descriptors of a worker that are kept free (a quarter where there are few): accepting rests, what is idle goes") \
 	X(LOG_QUEUE, "log-queue", SIZE, 1, MB, 0, "lines of one process that wait for the log; more are dropped")
 /* clang-format on */
 
@@ -122,7 +122,7 @@ extern const struct telemetry_limit_row telemetry_limits[TELEMETRY_LIMIT_COUNT];
 	X(CLIENT_GONE, "client-gone", 0, "the client closed or reset before the end of the answer or of its own request") \
 	X(CLIENT_TIMEOUT, "client-timeout", 408, "the client sent or read too slowly; the detail names the limit") \
 	X(CLIENT_MALFORMED, "client-malformed", 400, "what the client sent is no HTTP that only one reading has; the detail says what (and may have a status of its own)") \
-	X(CLIENT_TLS, "client-tls", 0, "a handshake failed or a TLS connection broke; the detail says why") \
+	X(CLIENT_TLS, "client-tls", 0, "the TLS of a connection broke within its exchange; the detail says why (before or between exchanges it is an event)") \
 	X(MISDIRECTED, "misdirected", 421, "Host names a site that this connection may not ask for, or nobody's") \
 	X(LOOP, "loop", 508, "the request has passed this gateway before") \
 	X(LIMIT, "limit", 503, "over a limit; the detail names it, docs/limits.md has its status") \
@@ -132,8 +132,8 @@ extern const struct telemetry_limit_row telemetry_limits[TELEMETRY_LIMIT_COUNT];
 	X(INTERNAL, "internal", 500, "our own fault") \
 	X(FILES_FAILED, "files-failed", 500, "a document could not be read") \
 	X(FILES_CHANGED, "files-changed", 0, "a document got shorter while it was sent") \
-	X(QUEUE_FULL, "queue-full", 503, "too many requests wait for a connection to this origin") \
-	X(ORIGIN_DOWN, "origin-down", 503, "every origin is known to be down") \
+	X(QUEUE_FULL, "queue-full", 503, "too many requests wait for a connection to this origin, or this one did too long (`waited`)") \
+	X(ORIGIN_DOWN, "origin-down", 503, "every origin is known to be down; in no answer yet, health checks come later") \
 	X(ORIGIN_REFUSED, "origin-refused", 502, "the origin refused the connection") \
 	X(ORIGIN_UNREACHABLE, "origin-unreachable", 502, "no way to the origin's address, or its socket is missing") \
 	X(ORIGIN_DNS, "origin-dns", 502, "the origin's name has no address, or no resolver answered") \
@@ -214,7 +214,8 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(TURNS, "turns", "turns of the loop") \
 	X(TURNS_LONG, "turns_long", "turns over 1 ms of our own work") \
 	X(RELOADS, "reloads", "configurations taken over") \
-	X(MESSAGES_BROKEN, "messages_broken", "messages that broke the message table's rules")
+	X(MESSAGES_BROKEN, "messages_broken", "messages that broke the message table's rules") \
+	X(DOCUMENTS_UNASKED, "documents_unasked", "plain reads of what `files` had not read before; stays 0")
 
 #define TELEMETRY_HISTOGRAMS(X) \
 	X(REQUEST, "request", "from a request's first byte to its record") \

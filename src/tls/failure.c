@@ -89,6 +89,30 @@ static enum tls_reason reason_of_library(int reason)
 	}
 }
 
+/* The library reads a record by its header and then the rest, never beyond. */
+void failure_note_record(struct handshake *handshake, const char *bytes, size_t len)
+{
+	if (handshake->record_len && handshake->record_got >= handshake->record_len)
+		handshake->record_got = handshake->record_len = 0;
+	for (size_t i = 0; i < len && handshake->record_got + i < sizeof(handshake->record); i++)
+		handshake->record[handshake->record_got + i] = (uint8_t)bytes[i];
+	handshake->record_got += len;
+	if (handshake->record_got >= RECORD_HEADER_SIZE)
+		handshake->record_len = RECORD_HEADER_SIZE + (size_t)(handshake->record[3] << 8) +
+					handshake->record[4];
+}
+
+/* A client that turns our certificate down says so in the clear where it has not begun to seal yet (RFC 8446, 6: it
+ * ought to, and many do not), and the library, which wants sealed records by then, calls that a broken one. */
+static bool is_alert_in_the_clear(const struct tls_session *session)
+{
+	const struct handshake *handshake = session->handshake;
+
+	return handshake && handshake->record_got == RECORD_HEADER_SIZE + 2 &&
+	       handshake->record_len == RECORD_HEADER_SIZE + 2 &&
+	       handshake->record[0] == SSL3_RT_ALERT && handshake->record[5] == SSL3_AL_FATAL;
+}
+
 static enum tls_reason reason_of(const struct tls_session *session, uint32_t error)
 {
 	int reason = ERR_GET_REASON(error);
@@ -116,6 +140,12 @@ void failure_set(struct tls_session *session)
 	const char *text = error ? ERR_reason_error_string(error) : NULL;
 	enum tls_reason reason = reason_of(session, error);
 
+	if (reason == TLS_REASON_PROTOCOL && is_alert_in_the_clear(session)) {
+		reason = TLS_REASON_ALERT;
+		session->alert_received = session->handshake->record[6];
+	}
+	if (reason == TLS_REASON_ALERT)
+		text = SSL_alert_desc_string_long(session->alert_received);
 	if (reason == TLS_REASON_FLOOD && session->is_flooded)
 		text = "TOO_MANY_MESSAGES_WITHOUT_DATA";
 	else if (session->handshake && session->handshake->verify_error != X509_V_OK)

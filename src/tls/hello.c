@@ -113,6 +113,7 @@ static int frame_walk(struct framing *framing, struct tls_hello *hello)
 		if (framing->message_len != 0 && framing->gathered == framing->message_len)
 			return 0;
 		if (framing->record_count == TLS_HELLO_RECORDS_MAX) {
+			hello->too_many_records = true;
 			hello->alert = TLS_ALERT_ILLEGAL_PARAMETER;
 			return TLS_HELLO_TOO_BIG;
 		}

@@ -23,6 +23,8 @@ static int wire_read(BIO *bio, char *buf, int size)
 		return -1;
 	}
 	memcpy(buf, in->ptr, len);
+	if (session->handshake)
+		failure_note_record(session->handshake, in->ptr, len);
 	in->ptr += len;
 	in->len -= len;
 	return (int)len;

@@ -66,6 +66,7 @@ enum tls_name_kind {
 
 struct tls_hello {
 	enum tls_alert alert;           /* for MALFORMED and TOO_BIG */
+	bool too_many_records;          /* for TOO_BIG: not the message, but its records */
 	enum tls_looks_like looks_like; /* for NOT_TLS; OTHER until enough bytes came (at most 8) */
 
 	enum tls_name_kind name_kind;

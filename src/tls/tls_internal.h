@@ -19,6 +19,7 @@ enum {
 	 * budget. */
 	READ_RECORDS_MAX = 256,
 	ORIGIN_CHAIN_MAX = 8,
+	RECORD_HEADER_SIZE = 5,
 };
 
 struct tls_policy {
@@ -55,6 +56,9 @@ struct handshake {
 	uint8_t name[TLS_NAME_MAX];
 	size_t name_len;
 	int verify_error; /* X509_V_ERR_… */
+	/* Of the record that the library reads, or has read last: its header and two bytes of it. */
+	uint8_t record[RECORD_HEADER_SIZE + 2];
+	size_t record_got, record_len; /* header included; 0: not known yet */
 };
 
 struct tls_session {
@@ -87,4 +91,5 @@ bool ticket_keys_newest(const struct tls_ticket_keys *table, int64_t now_s,
 bool ticket_keys_find(const struct tls_ticket_keys *table, const uint8_t name[16], int64_t now_s,
 		      struct tls_ticket_key *ret_key);
 /* failure.c */
+void failure_note_record(struct handshake *handshake, const char *bytes, size_t len);
 void failure_set(struct tls_session *session);

@@ -131,6 +131,10 @@ void upstream_dialed(struct upstream_connection *connection, int fd, uint32_t co
 		return;
 	}
 	connection->connect_us = connect_us;
+	if (fd < 0) {
+		upstream_fetch_fail(connection->fetch, TELEMETRY_END_NO_ROOM, SPAN_NONE);
+		return;
+	}
 	outcome = stand(connection, fd);
 	if (outcome == 0 && connection->is_tls)
 		outcome = upstream_tls_start(connection);
@@ -174,6 +178,8 @@ void upstream_dial_failed(struct upstream_connection *connection, uint32_t statu
 	if (status >= IPC_DIAL_REFUSED && status < ARRAY_LEN(ends))
 		end = ends[status];
 	upstream_fetch_fail(fetch, end, arena_copy(fetch->arena, detail));
+	fetch->failure.is_limit = end == TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT;
+	fetch->failure.limit = TELEMETRY_LIMIT_CONNECT;
 }
 
 /* ---- Events -------------------------------------------------------------------------------------------------------- */
@@ -194,7 +200,9 @@ static void on_ready(struct os_watch *watch, unsigned now)
 	case UPSTREAM_PHASE_BUSY:
 		if (now & OS_WRITABLE)
 			upstream_request_on_room(connection);
-		if (connection->fetch && upstream_is_readable(connection))
+		if (connection->fetch && (now & OS_ERROR) && connection->read_ended)
+			upstream_tunnel_write_over(connection);
+		else if (connection->fetch && upstream_is_readable(connection))
 			upstream_fetch_on_readable(connection);
 		break;
 	case UPSTREAM_PHASE_DIALING:
@@ -212,18 +220,23 @@ static void busy_due(struct upstream_connection *connection)
 		uint64_t quiet_ms = (upstream_now_ns(upstream) - connection->active_ns) / OS_MS;
 
 		if (quiet_ms >= fetch->request->limits.tunnel_ms)
-			upstream_fetch_fail(fetch, TELEMETRY_END_TUNNEL_TIMEOUT, SPAN_NONE);
+			upstream_fetch_over_limit(fetch, TELEMETRY_END_TUNNEL_TIMEOUT,
+						  TELEMETRY_LIMIT_TUNNEL);
 		else
 			upstream_deadline_in(connection,
 					     fetch->request->limits.tunnel_ms - quiet_ms);
 	} else if (fetch->state == UPSTREAM_WORKING) {
-		upstream_fetch_fail(fetch,
-				    connection->head_begun
-					    ? TELEMETRY_END_ORIGIN_TIMEOUT
-					    : TELEMETRY_END_ORIGIN_FIRST_BYTE_TIMEOUT,
-				    SPAN_NONE);
+		upstream_fetch_over_limit(fetch,
+					  connection->head_begun
+						  ? TELEMETRY_END_ORIGIN_TIMEOUT
+						  : TELEMETRY_END_ORIGIN_FIRST_BYTE_TIMEOUT,
+					  connection->head_begun ? TELEMETRY_LIMIT_RESPONSE_GAP
+								 : TELEMETRY_LIMIT_FIRST_BYTE);
 	} else if (fetch->state == UPSTREAM_HEAD && connection->is_waiting) {
-		upstream_fetch_fail(fetch, TELEMETRY_END_ORIGIN_TIMEOUT, SPAN_NONE);
+		upstream_fetch_over_limit(fetch, TELEMETRY_END_ORIGIN_TIMEOUT,
+					  connection->is_event_stream
+						  ? TELEMETRY_LIMIT_EVENT_STREAM
+						  : TELEMETRY_LIMIT_RESPONSE_GAP);
 	}
 }
 
@@ -235,8 +248,8 @@ static void on_due(struct os_timer *timer)
 	switch (connection->phase) {
 	case UPSTREAM_PHASE_DIALING:
 	case UPSTREAM_PHASE_HANDSHAKE:
-		upstream_fetch_fail(connection->fetch, TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT,
-				    SPAN_NONE);
+		upstream_fetch_over_limit(connection->fetch, TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT,
+					  TELEMETRY_LIMIT_CONNECT);
 		break;
 	case UPSTREAM_PHASE_BUSY:
 		busy_due(connection);

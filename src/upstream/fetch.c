@@ -41,6 +41,14 @@ void upstream_fetch_fail(struct upstream_fetch *fetch, enum telemetry_end end, s
 	upstream_fetch_wake(fetch, true);
 }
 
+void upstream_fetch_over_limit(struct upstream_fetch *fetch, enum telemetry_end end,
+			       enum telemetry_limit limit)
+{
+	upstream_fetch_fail(fetch, end, SPAN_NONE);
+	fetch->failure.is_limit = true;
+	fetch->failure.limit = limit;
+}
+
 static void fetch_done(struct upstream_fetch *fetch)
 {
 	struct upstream_connection *connection = fetch->connection;
@@ -58,6 +66,20 @@ static void fetch_done(struct upstream_fetch *fetch)
 		upstream_connection_close(connection);
 }
 
+static void tunnel_done(struct upstream_fetch *fetch)
+{
+	fetch_done(fetch);
+	upstream_fetch_wake(fetch, true);
+}
+
+void upstream_tunnel_write_over(struct upstream_connection *connection)
+{
+	connection->is_write_over = true;
+	upstream_queue_clear(&connection->output);
+	if (connection->read_ended)
+		tunnel_done(connection->fetch);
+}
+
 void upstream_fetch_attach(struct upstream_fetch *fetch, struct upstream_connection *connection)
 {
 	fetch->connection = connection;
@@ -72,7 +94,7 @@ void upstream_fetch_attach(struct upstream_fetch *fetch, struct upstream_connect
 	connection->chunk_left = 0;
 }
 
-static int fresh_connection(struct upstream_fetch *fetch, struct upstream_origin *origin)
+int upstream_fetch_dial(struct upstream_fetch *fetch, struct upstream_origin *origin)
 {
 	const struct upstream_request *request = fetch->request;
 	struct upstream_connection *connection = upstream_connection_new(fetch->upstream, origin);
@@ -104,7 +126,7 @@ bool upstream_fetch_restart(struct upstream_fetch *fetch)
 
 	upstream_connection_close(old);
 	fetch->was_retried = true;
-	outcome = fresh_connection(fetch, old->origin);
+	outcome = upstream_fetch_dial(fetch, old->origin);
 	if (outcome == 0)
 		return true;
 	fetch->failure = (struct upstream_failure){ .end = TELEMETRY_END_NO_ROOM };
@@ -129,17 +151,20 @@ int upstream_fetch_start(struct upstream *upstream, struct upstream_fetch *fetch
 		.owner = owner,
 		.request = request,
 	};
-	connection = upstream_pool_take(upstream, origin, request);
+	connection = upstream_wait_is_due(origin, request)
+			     ? NULL
+			     : upstream_pool_take(upstream, origin, request);
 	if (connection) {
 		upstream->caller = fetch;
 		upstream_fetch_attach(fetch, connection);
 		upstream_connection_begin(connection);
 		upstream->caller = NULL;
 		outcome = fetch->state == UPSTREAM_FAILED ? -ENOMEM : 0;
-	} else if (!upstream_origin_has_room(origin, request->limits.connections_per_origin)) {
-		outcome = UPSTREAM_NO_ROOM;
+	} else if (upstream_wait_is_due(origin, request) ||
+		   !upstream_origin_has_room(origin, request->limits.connections_per_origin)) {
+		outcome = upstream_wait_start(fetch, origin);
 	} else {
-		outcome = fresh_connection(fetch, origin);
+		outcome = upstream_fetch_dial(fetch, origin);
 	}
 	if (outcome)
 		fetch->state = UPSTREAM_IDLE;
@@ -149,6 +174,7 @@ int upstream_fetch_start(struct upstream *upstream, struct upstream_fetch *fetch
 
 void upstream_fetch_stop(struct upstream_fetch *fetch)
 {
+	upstream_wait_stop(fetch);
 	if (fetch->connection)
 		upstream_connection_close(detach(fetch));
 	if (fetch->state != UPSTREAM_DONE && fetch->state != UPSTREAM_FAILED)
@@ -180,6 +206,13 @@ static void malformed(struct upstream_fetch *fetch, enum codec_h1_fault fault)
 {
 	upstream_fetch_fail(fetch, TELEMETRY_END_ORIGIN_MALFORMED,
 			    span_str(codec_h1_fault_text(fault)));
+	fetch->failure.limit = fault == CODEC_H1_FAULT_FIELD_COUNT ? TELEMETRY_LIMIT_UPSTREAM_FIELDS
+			       : fault == CODEC_H1_FAULT_INTERIM_COUNT
+				       ? TELEMETRY_LIMIT_INTERIM_RESPONSES
+				       : TELEMETRY_LIMIT_UPSTREAM_HEAD;
+	fetch->failure.is_limit =
+		fault == CODEC_H1_FAULT_FIELD_COUNT || fault == CODEC_H1_FAULT_INTERIM_COUNT ||
+		fault == CODEC_H1_FAULT_HEAD_LONG || fault == CODEC_H1_FAULT_LINE_LONG;
 }
 
 static void take_interim(struct upstream_connection *connection,
@@ -360,6 +393,8 @@ static int body_eof(struct upstream_connection *connection)
 
 	if (fetch->is_tunnel) {
 		connection->read_ended = true;
+		if (connection->is_write_over)
+			tunnel_done(fetch);
 		return UPSTREAM_END;
 	}
 	if (codec_h1_response_eof(&connection->client, &event) != CODEC_H1_END)

@@ -31,6 +31,7 @@ int upstream_new(const struct upstream_config *config, struct upstream **ret_ups
 	list_init(&upstream->all);
 	list_init(&upstream->unsent_heads);
 	list_init(&upstream->doomed);
+	list_init(&upstream->roomy);
 	*ret_upstream = upstream;
 	return 0;
 }
@@ -58,6 +59,7 @@ int upstream_origin_get(struct upstream *upstream, uint64_t id, struct upstream_
 		}
 		origin->id = id;
 		list_init(&origin->idle);
+		list_init(&origin->waiting);
 	}
 	*ret_origin = origin;
 	return 0;
@@ -67,6 +69,7 @@ void upstream_origin_drop_unused(struct upstream *upstream, struct upstream_orig
 {
 	if (origin->reference_count)
 		return;
+	list_remove(&origin->roomy);
 	map_remove(&upstream->origins, origin->id);
 	heap_free(origin);
 }
@@ -166,6 +169,7 @@ void upstream_connection_close(struct upstream_connection *connection)
 		upstream->busy_count--;
 	}
 	connection->origin->open_count--;
+	upstream_wait_room(connection->origin, upstream);
 	connection->phase = UPSTREAM_PHASE_CLOSED;
 	os_timer_stop(&connection->timer);
 	os_watch_remove(&connection->watch);
@@ -220,6 +224,7 @@ void upstream_pool_put(struct upstream_connection *connection)
 	upstream->idle_count++;
 	upstream->busy_count--;
 	upstream_deadline_in(connection, idle_ms);
+	upstream_wait_room(origin, upstream);
 }
 
 struct upstream_connection *upstream_pool_take(struct upstream *upstream,
@@ -272,7 +277,11 @@ static void send_heads(struct upstream *upstream)
 void upstream_turn_end(struct upstream *upstream)
 {
 	upstream->is_turn_ending = true;
+	upstream_wait_serve(upstream);
 	send_heads(upstream);
+	/* What a head could not leave on is closed again: whoever waits for that comes next turn. */
+	if (!list_is_empty(&upstream->roomy))
+		os_loop_wake_again(upstream->loop);
 	upstream->is_turn_ending = false;
 	while (!list_is_empty(&upstream->doomed))
 		connection_free(LIST_ITEM(upstream->doomed.next, struct upstream_connection, link));
@@ -280,8 +289,16 @@ void upstream_turn_end(struct upstream *upstream)
 
 void upstream_free(struct upstream *upstream)
 {
+	struct upstream_origin *origin;
+	size_t cursor = 0;
+	uint64_t id;
+
 	if (!upstream)
 		return;
+	while ((origin = map_next(&upstream->origins, &cursor, &id))) {
+		upstream_wait_stop_all(origin);
+		upstream_origin_drop_unused(upstream, origin);
+	}
 	LIST_EACH(&upstream->all, node) {
 		struct upstream_connection *connection =
 			LIST_ITEM(node, struct upstream_connection, all);

@@ -81,6 +81,12 @@ static int account(struct upstream_connection *connection, size_t taken)
 	return taken ? codec_h1_body_frame(&connection->client.writer, taken, &unused) : 0;
 }
 
+static int broken(struct upstream_fetch *fetch, enum telemetry_end end, struct span detail)
+{
+	upstream_fetch_fail(fetch, end, detail);
+	return UPSTREAM_BROKEN;
+}
+
 /* Nothing of it went out, so sending it again sends it once. */
 static int send_failed(struct upstream_connection *connection)
 {
@@ -88,16 +94,13 @@ static int send_failed(struct upstream_connection *connection)
 
 	if (connection->is_reused && !connection->has_sent && !fetch->was_retried)
 		return upstream_fetch_restart(fetch) ? UPSTREAM_MORE : UPSTREAM_BROKEN;
+	/* An answer to nothing: the codec waits for one only behind a head. */
+	if (connection->head_pending)
+		return broken(fetch, TELEMETRY_END_ORIGIN_CLOSED, SPAN_NONE);
 	connection->is_write_over = true;
 	fetch->request_done = true;
 	upstream_queue_clear(&connection->output);
 	return 0;
-}
-
-static int broken(struct upstream_fetch *fetch, enum telemetry_end end, struct span detail)
-{
-	upstream_fetch_fail(fetch, end, detail);
-	return UPSTREAM_BROKEN;
 }
 
 /* One segment. 0 or as upstream_request_send(). */
@@ -123,12 +126,13 @@ static int send_segment(struct upstream_connection *connection, struct span byte
 		MUST(codec_h1_body_end(&after, &end_frame) == 0);
 		segment.end = span_of(end_frame.prefix, end_frame.prefix_len);
 	}
+	/* Also where it cannot be sent any more: what the origin said before it closed is read then. */
+	connection->head_pending = false;
 	outcome = upstream_send(connection, &segment, ret_taken);
 	if (outcome == -ENOMEM)
 		return broken(fetch, TELEMETRY_END_NO_ROOM, SPAN_NONE);
 	if (outcome)
 		return send_failed(connection);
-	connection->head_pending = false;
 	MUST(account(connection, *ret_taken) == 0);
 	if (!is_end || *ret_taken < bytes.len)
 		return 0;
@@ -214,17 +218,16 @@ static int tunnel_send(struct upstream_connection *connection, struct span bytes
 			break;
 	}
 	connection->active_ns = upstream_now_ns(connection->upstream);
-	if (outcome == 0 && last && *ret_taken == bytes.len && !connection->write_ended) {
+	if (outcome == 0 && last && *ret_taken == bytes.len && !connection->is_write_over) {
 		connection->write_ended = true;
 		outcome = upstream_send_end(connection);
 	}
-	if (outcome && outcome != -EAGAIN) {
-		connection->is_write_over = true;
-		upstream_queue_clear(&connection->output);
-	}
+	if (outcome && outcome != -EAGAIN)
+		upstream_tunnel_write_over(connection);
 	if (connection->is_write_over)
 		*ret_taken = bytes.len;
-	connection->wants_room = *ret_taken < bytes.len;
+	/* The end is only told once what stands before it has left. */
+	connection->wants_room = !connection->is_write_over && (*ret_taken < bytes.len || outcome);
 	return connection->wants_room ? UPSTREAM_MORE : 0;
 }
 
@@ -240,6 +243,8 @@ int upstream_fetch_write(struct upstream_fetch *fetch, struct span bytes, bool l
 	fetch->is_woken = false;
 	if (fetch->state == UPSTREAM_FAILED || fetch->state == UPSTREAM_IDLE)
 		return UPSTREAM_BROKEN;
+	if (fetch->origin_waited_for)
+		return UPSTREAM_MORE;
 	if (!connection) { /* answered before the request ended */
 		*ret_taken = bytes.len;
 		return 0;
@@ -272,7 +277,11 @@ void upstream_request_on_room(struct upstream_connection *connection)
 		return;
 	if (outcome == 0 && connection->write_ended)
 		outcome = upstream_send_end(connection);
-	if (outcome && outcome != -EAGAIN) {
+	if (outcome && outcome != -EAGAIN && connection->fetch->is_tunnel) {
+		upstream_tunnel_write_over(connection);
+		if (!connection->fetch)
+			return;
+	} else if (outcome && outcome != -EAGAIN) {
 		/* The queue held a part of the request: it has begun to go out. */
 		connection->is_write_over = true;
 		connection->fetch->request_done = true;

@@ -15,6 +15,7 @@
 
 struct upstream;
 struct upstream_connection;
+struct upstream_origin;
 struct upstream_fetch;
 struct tls_policy;
 struct snapshot_origin;
@@ -36,7 +37,7 @@ struct upstream_host {
 /* Milliseconds unless the name says more; values come from the limits table. */
 struct upstream_limits {
 	uint32_t connect_ms, first_byte_ms, between_bytes_ms, event_stream_ms, tunnel_ms, idle_ms;
-	uint32_t head_max, idle_per_origin, connections_per_origin;
+	uint32_t head_max, idle_per_origin, connections_per_origin, queue_per_origin;
 };
 
 struct upstream_config {
@@ -54,13 +55,13 @@ void upstream_set_limits(struct upstream *upstream, const struct upstream_limits
 /* Closes idle connections of origins that are not in the list any more (after a change). */
 void upstream_keep_only(struct upstream *upstream, const uint64_t *origin_ids, size_t count);
 void upstream_close_idle(struct upstream *upstream); /* draining */
-/* At a turn's end: frees what was closed during the turn. */
+/* At a turn's end: connections that became free go to who waits for one; what was closed is freed. */
 void upstream_turn_end(struct upstream *upstream);
 
 /* What is (still) wanted for this connection: the worker asks its dialer again when that was replaced. */
 void upstream_dial_wanted(const struct upstream_connection *connection, uint64_t *ret_origin_id,
 			  uint32_t *ret_timeout_ms);
-void upstream_dialed(struct upstream_connection *connection, int fd /* taken */,
+void upstream_dialed(struct upstream_connection *connection, int fd /* taken; -1: no room for it */,
 		     uint32_t connect_us);
 /* status: enum ipc_dial_status; detail is copied. */
 void upstream_dial_failed(struct upstream_connection *connection, uint32_t status,
@@ -89,8 +90,8 @@ struct upstream_request {
 };
 
 enum upstream_state {
-	UPSTREAM_IDLE,    /* not started */
-	UPSTREAM_WORKING, /* dialing, handshaking, sending, waiting for the head */
+	UPSTREAM_IDLE, /* not started */
+	UPSTREAM_WORKING, /* waiting for a connection, dialing, handshaking, sending, waiting for the head */
 	UPSTREAM_INTERIM, /* a 1xx other than 101 stands in `interim`: upstream_fetch_interim_done goes on */
 	UPSTREAM_HEAD, /* the final head stands in `response`; the body can be read */
 	UPSTREAM_DONE, /* the answer was read to its end; the connection is back in its pool or closed */
@@ -101,6 +102,8 @@ struct upstream_failure {
 	uint32_t end;       /* enum of telemetry's end words: origin-refused, origin-closed, … */
 	struct span detail; /* for the log ("expired"); in the owner's arena or a literal */
 	bool after_head;    /* the head had been delivered: the answer is cut short */
+	bool is_limit;      /* an origin ran into `limit`, a row of telemetry's table */
+	uint32_t limit;
 };
 
 /* Embedded in the owner; zeroed before the first start. Fields above the line may be read by the owner. */
@@ -112,6 +115,7 @@ struct upstream_fetch {
 	bool is_tunnel;       /* a 101 was answered: read and write are raw from now on */
 	bool origin_continue; /* a 100 came: the owner may pull the body */
 	bool was_reused, was_retried;
+	bool was_queued; /* connections-per-origin was used up: it had to wait */
 	uint32_t connect_us;
 	uint64_t first_byte_ns;  /* when the final head's first byte came, 0 before */
 	uint64_t sent, received; /* body bytes */
@@ -122,11 +126,15 @@ struct upstream_fetch {
 	struct arena *arena;
 	void *owner;
 	const struct upstream_request *request;
+	struct upstream_origin *origin_waited_for;
+	struct list waiting;
+	struct os_timer timer; /* of the wait for a connection */
 	bool is_woken, request_done;
 };
 
-/* `request` must live until the head was answered (retry). 0, or -ENOMEM, or positive UPSTREAM_NO_ROOM when
- * connections-per-origin is used up (503 queue-full). */
+/* `request` must live until the head was answered (retry). Where connections-per-origin is used up the fetch waits
+ * for a connection, in order, at most first_byte_ms (then: queue-full). 0, or -ENOMEM, or positive UPSTREAM_NO_ROOM
+ * when queue-per-origin wait already (503 queue-full). */
 enum upstream_outcome {
 	UPSTREAM_NO_ROOM = 1,
 	UPSTREAM_MORE,   /* nothing now: wake comes */

@@ -4,6 +4,7 @@
  * connection.c a connection's events: dialed, ready, due
  * transport.c  bytes on a connection, plain or TLS; tls.c has the sealed part
  * request.c    what is sent
+ * waiting.c    fetches that wait for a connection
  * fetch.c      what comes back, and a fetch's states
  *
  * A connection belongs to one fetch (busy), to its origin's idle list, or to the doomed list. Closing takes
@@ -46,7 +47,10 @@ struct upstream_origin {
 	uint64_t id;
 	struct list idle; /* newest first */
 	uint32_t idle_count, open_count /* idle ones too */, reference_count /* and doomed ones */;
-	bool is_gone; /* not in the list of origins any more */
+	struct list waiting; /* fetches without a connection, oldest first */
+	uint32_t waiting_count;
+	struct list roomy; /* of upstream->roomy: somebody may be served */
+	bool is_gone;      /* not in the list of origins any more */
 };
 
 struct upstream_connection {
@@ -97,7 +101,7 @@ struct upstream {
 	struct codec_h1_limits response_limits;
 	struct map origins;
 	struct slab connections;
-	struct list all, unsent_heads, doomed;
+	struct list all, unsent_heads, doomed, roomy /* of origins */;
 	uint32_t busy_count, idle_count;
 	/* No wake for the fetch whose owner is calling just now; it looks when the call returns. */
 	struct upstream_fetch *caller;
@@ -167,6 +171,19 @@ int upstream_tls_send(struct upstream_connection *connection,
 int upstream_tls_close(struct upstream_connection *connection) MUST_CHECK;
 struct span upstream_tls_reason(const struct upstream_connection *connection);
 
+/* ---- waiting.c ------------------------------------------------------------------------------------------- */
+
+/* Must this newcomer wait, so that it overtakes nobody? */
+bool upstream_wait_is_due(const struct upstream_origin *origin,
+			  const struct upstream_request *request) MUST_CHECK;
+/* 0 or UPSTREAM_NO_ROOM. */
+int upstream_wait_start(struct upstream_fetch *fetch, struct upstream_origin *origin) MUST_CHECK;
+void upstream_wait_stop(struct upstream_fetch *fetch); /* harmless for one that does not wait */
+/* A connection of this origin was closed or has nothing to do. */
+void upstream_wait_room(struct upstream_origin *origin, struct upstream *upstream);
+void upstream_wait_stop_all(struct upstream_origin *origin);
+void upstream_wait_serve(struct upstream *upstream);
+
 /* ---- request.c ------------------------------------------------------------------------------------------- */
 
 /* A piece of the request with its head where that is still due. 0, UPSTREAM_MORE (nothing was sent and the
@@ -180,7 +197,15 @@ void upstream_request_on_room(struct upstream_connection *connection);
 
 void upstream_fetch_wake(struct upstream_fetch *fetch, bool state_changed);
 void upstream_fetch_fail(struct upstream_fetch *fetch, enum telemetry_end end, struct span detail);
+/* The same, for a limit that the origin ran into. */
+void upstream_fetch_over_limit(struct upstream_fetch *fetch, enum telemetry_end end,
+			       enum telemetry_limit limit);
+/* The origin takes nothing of a tunnel any more. Where it had ended its own half too that was all: the fetch is done
+ * and has no connection. */
+void upstream_tunnel_write_over(struct upstream_connection *connection);
 /* Once more on a fresh connection. False: it failed for want of room. */
 bool upstream_fetch_restart(struct upstream_fetch *fetch);
+/* A fresh connection for it. 0 or -errno: then it has none. */
+int upstream_fetch_dial(struct upstream_fetch *fetch, struct upstream_origin *origin) MUST_CHECK;
 void upstream_fetch_attach(struct upstream_fetch *fetch, struct upstream_connection *connection);
 void upstream_fetch_on_readable(struct upstream_connection *connection);

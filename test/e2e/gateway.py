@@ -278,9 +278,20 @@ class Gateway:
         """Waits until every process runs (one that is stopped while it starts has 30 s, not 2)."""
         wait_until(lambda: all(row['state'] == 'running' for row in self.status()), lambda: f'{self.status()} to run')
 
-    def counter(self, name, role=None):
-        """One counter of `status --json`, summed over all processes, or those of one kind."""
-        return sum(row.get('counters', {}).get(name, 0) for row in self.status() if role in (None, row['process']))
+    def counter(self, name, role=None, group='counters'):
+        """One counter of `status --json`, summed over all processes, or those of one kind. group: or 'ends', 'limits'."""
+        return sum(row.get(group, {}).get(name, 0) for row in self.status() if role in (None, row['process']))
+
+    def limit(self, name):
+        """How often a limit was run into, in all processes."""
+        return sum(row.get('limits', {}).get(name, 0) for row in self.status())
+
+    def event(self, failure, count=1):
+        """The events of TLS that name this failure, once there are `count`."""
+        def found():
+            return [e for e in list(self.events) if e.get('tls', {}).get('failure') == failure]
+        wait_until(lambda: len(found()) >= count, lambda: f'{count} events {failure}: {self.events[-3:]}')
+        return found()
 
     def reload(self, text=None):
         if text is not None:

@@ -1,13 +1,17 @@
-"""What the commands say about a configuration, before anything changes."""
+"""What the commands say, and what they say about a configuration before anything changes."""
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 
 import pytest
 
-from client import get
-from gateway import ROOT, Gateway, free_port, is_sanitized, is_test_build, new_folder, program, run_command
+from client import get, tls_context
+from gateway import ROOT, Gateway, free_port, is_sanitized, is_test_build, new_folder, program, run_command, wait_until
+from mounts import in_mounts, inside
+from origin import Origin
 
 GOOD = 'portcullis 1\nlisten 127.0.0.1:{port} plain serve\nsite localhost { respond 200 "yes" }\n'
 
@@ -159,7 +163,6 @@ def test_files_in_one_line(folder):
     with Gateway(command=['files', folder + '/site', '--listen', '127.0.0.1:{port}']) as gateway:
         assert gateway.ready and all(re.match(r'https://\S+:\d+$', line) for line in gateway.ready)
         assert any(re.search(r'portcullis ca trust', line) for line in gateway.stderr), gateway.stderr
-        from client import tls_context
         assert get(gateway.port, '/', tls=tls_context()).text == '<p>welcome</p>'
 
 
@@ -174,7 +177,6 @@ def test_the_ordinary_build_has_no_message_for_the_clock():
 
 
 def test_port_of_another_program(folder):
-    import socket
     with socket.socket() as held:
         held.bind(('127.0.0.1', 0))
         held.listen()
@@ -188,3 +190,228 @@ def test_port_of_another_program(folder):
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         assert f'pid {os.getpid()}' in run_command('run', '-c', path).stderr
     assert free_port()
+
+
+# ---- origins that are down
+
+def away(gateway, what=''):
+    return [line for line in gateway.stderr if 'nobody answers at' in line and what in line]
+
+
+def test_an_origin_that_is_down_is_a_warning():
+    """After `ready`, once, with its place; the others are not named."""
+    with Origin() as origin, Gateway('listen 127.0.0.1:{port} plain serve\nsite localhost {\n'
+                                     f'\tproxy 127.0.0.1:{origin.port} on /up\n\tproxy 127.0.0.1:{{port2}} unix:/nowhere.sock\n}}') as gateway:
+        down = f'127.0.0.1:{gateway.ports[1]}'
+        wait_until(lambda: len(away(gateway)) == 2, lambda: gateway.stderr)
+        said = away(gateway, down)[0]
+        assert re.search(rf'portcullis\.conf:6:8: warning: nobody answers at {down} \(the connection is refused\)', said), said
+        assert re.search(r'portcullis\.conf:6:\d+: .*unix:/nowhere\.sock', away(gateway, 'unix:')[0]), gateway.stderr
+        wait_until(lambda: any(down in e.get('message', '') for e in gateway.events), 'an event')
+        # A reload looks at what is new, and at nothing else.
+        gateway.reload_well('listen 127.0.0.1:{port} plain serve\nsite localhost { proxy 127.0.0.1:{port2} 127.0.0.1:{port3} }')
+        wait_until(lambda: away(gateway, f'127.0.0.1:{gateway.ports[2]}'), lambda: gateway.stderr)
+        assert len(away(gateway)) == 3
+        assert get(gateway.port).status == 502
+    assert not origin.requests
+
+
+def test_a_newcomer_is_told_that_nobody_is_there():
+    with Gateway(command=['proxy', '127.0.0.1:{port2}', '--listen', '127.0.0.1:{port}']) as gateway:
+        said = wait_until(lambda: away(gateway), lambda: gateway.stderr)
+        assert len(said) == 1 and re.search(rf'nobody answers at 127\.0\.0\.1:{gateway.ports[1]} yet \(the connection is refused\): '
+                                            r'start the application', said[0]), said
+        assert gateway.stdout[0].startswith('ready ')
+
+
+def test_many_origins_that_are_down_do_not_fill_the_screen():
+    names = ' '.join(f'127.0.0.{i}:1' for i in range(1, 31))
+    with Gateway(f'listen 127.0.0.1:{{port}} plain serve\nsite localhost {{ proxy {names} }}') as gateway:
+        wait_until(lambda: any('14 more origins do not answer' in line for line in gateway.stderr), lambda: gateway.stderr)
+        assert len(away(gateway)) == 16
+
+
+# ---- the same for all commands
+
+COMMANDS = ['run', 'proxy', 'files', 'check', 'reload', 'status', 'stop', 'ca', 'version', 'help']
+
+
+def test_options_stand_anywhere(folder):
+    """Before, between and after operands, with a blank or `=`; `--` ends them."""
+    state = {'PORTCULLIS_STATE': folder + '/state'}
+    done = run_command('ca', '--out', folder + '/one', 'issue', '--client', 'a.test', '--days=3', 'b.test', env=state)
+    assert done.returncode == 0 and os.path.exists(folder + '/one.crt'), done
+    row, = json.loads(run_command('ca', '--json', 'list', env=state).stdout)
+    assert sorted(row['names']) == ['a.test', 'b.test'] and row['usage'] == 'client'
+    path = folder + '/-odd.conf'
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write(GOOD.replace('{port}', '8080'))
+    for arguments in (['--json', path], [path, '--json'], ['-c', path, '--json'], [f'-c={path}', '--json']):
+        done = run_command('check', *arguments)
+        assert (done.returncode, done.stdout) == (0, '[]\n'), done
+    assert run_command('check', '--', '-odd.conf', cwd=folder).returncode == 0
+    done = run_command('check', '-odd.conf', cwd=folder)
+    assert done.returncode == 2 and '-odd.conf' in done.stderr
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_help_anywhere(command):
+    for arguments in (['x', 'y', '--help'], ['--help', '--nonsense'], ['-h']):
+        done = run_command(command, *arguments)
+        assert (done.returncode, done.stderr) == (0, '') and done.stdout.startswith(f'usage: portcullis {command} '), done
+    assert run_command('help', command).stdout == run_command(command, '--help').stdout
+
+
+@pytest.mark.parametrize('arguments', [['version', '--json'], ['ca', 'init', '--json'], ['ca', 'root', '--json'],
+                                       ['ca', 'issue', 'a.test', '--json'], ['ca', 'list', '--json'], ['check', '--json', 'good.conf'],
+                                       ['check', '--json', 'bad.conf'], ['check', '--json', 'missing.conf']], ids=' '.join)
+def test_data_is_json_where_it_is_asked_for(folder, arguments):
+    for name, text in (('good.conf', GOOD.replace('{port}', '8080')), ('bad.conf', 'portcullis 1\nsite a { respnd 200 }\n')):
+        with open(f'{folder}/{name}', 'w', encoding='utf-8') as file:
+            file.write(text)
+    done = run_command(*arguments, cwd=folder, env={'PORTCULLIS_STATE': folder + '/state'})
+    data = json.loads(done.stdout)
+    assert not done.stderr and done.returncode == (1 if {'bad.conf', 'missing.conf'} & set(arguments) else 0)
+    if arguments[0] == 'version':
+        assert re.match(r'\d+\.\d+', data['portcullis']) and re.match(r'\d+\.\d+', data['aws_lc']) and data['kernel'] == os.uname().release
+    elif arguments[:2] == ['ca', 'init']:
+        assert data['state'] == folder + '/state' and re.fullmatch('[0-9a-f]{64}', data['root_sha256'])
+    elif arguments[:2] == ['ca', 'root']:
+        assert data['root'].startswith('-----BEGIN CERTIFICATE-----')
+    elif arguments[:2] == ['ca', 'issue']:
+        assert all(os.path.exists(f'{folder}/{data[key]}') for key in ('certificate', 'key'))
+    elif arguments[-1] == 'bad.conf':
+        assert data == [{'kind': 'error', 'message': 'unknown statement `respnd`', 'file': 'bad.conf', 'line': 2, 'column': 10,
+                         'nearest': 'respond'}]
+    elif arguments[-1] == 'missing.conf':
+        assert data == [{'kind': 'error', 'message': 'missing.conf: there is no such file'}]
+    else:
+        assert data == []
+
+
+def test_check_json_has_each_finding(folder):
+    with open(folder + '/a.conf', 'w', encoding='utf-8') as file:
+        file.write('portcullis 1\nlisten 192.0.2.1:80 plain serve\nsite a { respond 200 }\nsite A. { respond 1; files /nowhere }\n')
+    found = json.loads(run_command('check', '--json', 'a.conf', cwd=folder).stdout)
+    assert [(one['kind'], one.get('line')) for one in found if one['kind'] != 'note'][:1] == [('error', 4)], found
+    assert {'note', 'error'} <= {one['kind'] for one in found} and all(one['file'] == 'a.conf' for one in found), found
+
+
+def test_no_command_prints_colour_off_a_terminal(folder):
+    with Gateway(command=['files', folder, '--listen', '127.0.0.1:{port}']) as gateway:
+        said = [run_command(command, '--help').stdout for command in COMMANDS]
+        for arguments in (['status'], ['status', '--json'], ['version'], ['ca', 'list'], ['ca', 'root'], ['help'], ['nonsense'], ['reload']):
+            done = run_command(*arguments, env=gateway.env)
+            said += [done.stdout, done.stderr]
+        get(gateway.port, '/nothing', tls=tls_context())
+        gateway.record('/nothing')
+        assert not any('\x1b' in text for text in said + gateway.stdout + gateway.stderr)
+
+
+def test_status_shows_what_a_user_asks_for():
+    """Each process, what its sandbox enforces and what the kernel could not, memory, connections."""
+    with Gateway('listen 127.0.0.1:{port} plain serve\nsite localhost { respond 200 "ok" }') as gateway:
+        held = [socket.create_connection(('127.0.0.1', gateway.port)) for _ in range(7)]
+        wait_until(lambda: sum(row['connections'] for row in gateway.status()) == 7, lambda: gateway.status())
+        rows = gateway.status()
+        assert {row['process'] for row in rows} == {'supervisor', 'worker', 'keyholder', 'vault', 'log'} | (
+            {row['process'] for row in rows} & {'files', 'dialer'})
+        for row in rows:
+            assert row['pid'] in [gateway.process.pid] + [p.pid for p in gateway.children()] and row['state'] == 'running'
+            assert row['memory_bytes'] > 1 << 20 and row['open_files_limit'] > 0
+            if row['process'] != 'supervisor':
+                assert 'system calls' in row['enforced'] and not set(row['enforced']) & set(row['missing'])
+        text = run_command('status', '-c', gateway.config, env=gateway.env)
+        assert text.returncode == 0 and not text.stderr
+        for row in rows:
+            line, = re.findall(rf'^{row["process"]} .* pid {row["pid"]} .*$', text.stdout, re.M)
+            assert re.search(r'\d+ MiB', line) and 'running' in line
+        assert re.search(r'sandbox: .*system calls', text.stdout)
+        assert sum(int(count) for count in re.findall(r'(\d+) connections', text.stdout)) == 7
+        for one in held:
+            one.close()
+
+
+def test_exit_codes():
+    """0 done, 1 it found or met a fault, 2 used wrongly: each command has all that it can have."""
+    for command in COMMANDS:
+        done = run_command(command, '--nonsense')
+        assert done.returncode == 2 and f'usage: portcullis {command}' in done.stderr, done
+        assert done.stdout == ''
+
+
+# ---- faults as users make them
+
+FAULTS = [  # a line, where it is wrong, what the user is told
+    ('server { listen 80 }', 1, 'site NAME'), ('site a { proxy_pass http://127.0.0.1:3000 }', 10, 'proxy UPSTREAM'),
+    ('site b { reverse_proxy :3000 }', 10, 'proxy UPSTREAM'), ('site c { root /srv }', 10, 'files DIR'),
+    ('site d { location / { } }', 10, 'on /'), ('site e { waf crs; respond 200 }', 10, 'no version yet'),
+    ('upstream app { origin 127.0.0.1:1 }', 1, 'no version yet'), ('acme a@b.test', 1, 'certificate file'),
+    ('site f { certificate acme }', 22, '`certificate internal` or `certificate file`'),
+    ('site g { certificate a.crt a.key }', 22, '`certificate internal` or `certificate file`'),
+    ('log /var/log/x', 5, '`log access` or `log events`'), ('site h { tls 1.3 }', 14, '`tls min`'),
+    ('listen 443', 8, '*:PORT'), ('listen localhost:443', 8, '127.0.0.1'), ('site i { proxy localhost }', 16, 'port is missing'),
+    ('site https://a { }', 6, 'without http'), ('site a:443 { }', 6, 'without a port'), ('limits { idle 60 }', 15, 'unit'),
+    ('site j { respond OK }', 18, 'no CODE'), ('SITE k { }', 1, 'unknown statement'), ('site { respond 200 }', 1, 'NAME is missing'),
+    ('site l { respond 200 hello world }', 28, 'does not belong here'), ('log access sysog', 12, './sysog'),
+    ('site m { redirect /x 200 }', 22, '301'), ('site n { proxy http://x/api }', 16, 'no path')]
+
+
+@pytest.mark.parametrize('faults', [FAULTS[:13], FAULTS[13:]], ids=['first', 'second'])
+def test_a_fault_says_what_to_write(folder, faults):
+    """All of a file at once, in its order, each with its line and a caret."""
+    done = check(folder, '\n'.join(['portcullis 1'] + [text for text, _, _ in faults]) + '\n')
+    found = re.findall(r'^\S*portcullis\.conf:(\d+):(\d+): error: (.*)\n    (.*)\n     *\^', done.stderr, re.M)
+    assert done.returncode == 1
+    for number, (text, column, said) in enumerate(faults, 2):
+        mine = [one for one in found if int(one[0]) == number]
+        assert mine and int(mine[0][1]) == column and said in mine[0][2] and mine[0][3] == text, (text, mine, done.stderr)
+
+
+# ---- ca trust, on a copy of the machine's store
+
+def test_trust_in_the_system_store(folder):
+    """Programs that read the system's store believe it then, and only then; the machine's own store is not touched."""
+    if not os.path.exists('/usr/sbin/update-ca-certificates'):
+        pytest.skip('ca-certificates is not installed')
+    before = {place: sorted(os.listdir(place)) for place in ('/usr/local/share/ca-certificates', '/etc/ssl/certs')}
+    prefix = in_mounts(f'''mkdir {folder}/home {folder}/hooks
+        cp -a /usr/local/share/ca-certificates {folder}/local
+        cp -a /etc/ssl {folder}/ssl
+        mount --bind {folder}/local /usr/local/share/ca-certificates
+        mount --bind {folder}/ssl /etc/ssl
+        mount --bind {folder}/hooks /etc/ca-certificates/update.d''')
+    with Gateway('listen 127.0.0.1:{port}\nsite localhost { respond 200 "trusted" }', folder=folder, prefix=prefix) as gateway:
+        def trust():
+            done = inside(gateway, 'ca', 'trust', '-c', gateway.config, HOME=folder + '/home', SUDO_USER='')
+            assert done.returncode == 0 and 'system store: trusted' in done.stdout, done
+            return done
+
+        def ask():
+            return inside(gateway, '-sS', f'https://localhost:{gateway.port}/', executable='curl')
+        done = ask()
+        assert done.returncode == 60, done
+        for _ in range(2):  # a second time changes nothing
+            trust()
+            done = ask()
+            assert (done.returncode, done.stdout) == (0, 'trusted'), done
+        names = [name for name in os.listdir(folder + '/local') if name.startswith('portcullis-')]
+        assert len(names) == 1 and os.stat(f'{folder}/local/{names[0]}').st_mode & 0o777 == 0o644
+        # Another CA stands beside it.
+        done = inside(gateway, 'ca', 'trust', HOME=folder + '/home', SUDO_USER='', PORTCULLIS_STATE=folder + '/other')
+        assert done.returncode == 0 and ask().stdout == 'trusted'
+        assert len([name for name in os.listdir(folder + '/local') if name.startswith('portcullis-')]) == 2
+    assert before == {place: sorted(os.listdir(place)) for place in before}
+
+
+def test_trust_says_why_not(folder):
+    """A store that cannot be written is named."""
+    if not os.path.exists('/usr/sbin/update-ca-certificates'):
+        pytest.skip('ca-certificates is not installed')
+    prefix = in_mounts(f'''mkdir {folder}/home {folder}/local
+        mount --bind {folder}/local /usr/local/share/ca-certificates
+        mount -o remount,bind,ro /usr/local/share/ca-certificates''')
+    with Gateway('listen 127.0.0.1:{port}\nsite localhost { respond 200 }', folder=folder, prefix=prefix) as gateway:
+        done = inside(gateway, 'ca', 'trust', '-c', gateway.config, HOME='/proc/nowhere', SUDO_USER='')
+        assert done.returncode == 1, done
+        assert re.search(r'system store: /usr/local/share/ca-certificates/portcullis-\w+\.crt: Read-only', done.stderr), done

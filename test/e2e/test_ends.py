@@ -9,12 +9,13 @@ import time
 
 import pytest
 
-from client import Client, Truncated, get
-from gateway import ROOT, Gateway, free_port, new_folder
+from client import Client, Truncated, get, tls_context
+from gateway import ROOT, Gateway, free_port, new_folder, wait_until
 from origin import Origin, describe
 
 SITE = '''
 listen 127.0.0.1:{port} plain serve
+listen 127.0.0.1:{port2}
 limits { first-byte 1s response-gap 1s body-gap 1s header-time 1s connect 1s tunnel 1s send-gap 1s }
 site localhost {
     proxy 127.0.0.1:ORIGIN on /origin/*
@@ -24,6 +25,7 @@ site localhost {
     proxy 127.0.0.1:FULL on /full
     limits on /origin/queue { origin-connections 1 origin-queue 1 first-byte 20s }
     limits on /small { body 10B }
+    limits on /site/* { send-gap 30s }
     proxy 127.0.0.1:ORIGIN on /small
     files {folder}/site on /site/*
     respond 200 "ok" on /ok
@@ -273,26 +275,69 @@ def test_helper_gone():
         assert (record['status'], record['end'].partition(':')[0]) in ((503, 'helper-gone'), (502, 'origin-refused'), (504, 'origin-connect-timeout'))
 
 
-# What no test brings about.
-UNTRIED = {
-    'internal',          # our own faults
-    'no-room',           # takes a machine's memory
-    'files-failed',      # a disk's faults
-    'origin-down',       # health checks come with a later step
-    'origin-forbidden',  # no rule forbids an address yet
-    'client-tls',        # an event of a connection, not of an exchange
-    'drain',             # the 30 s of a stop
-}
+def test_client_tls(gateway):
+    """Bytes that are no TLS within a request: the connection broke, and the log says how."""
+    with Client(gateway.ports[1], tls=tls_context()) as client:
+        client.request('POST', '/origin/torn', 'Content-Length: 100000')
+        client.send(b'a' * 1000)
+        wait_until(lambda: gateway.counter('bytes_in', 'worker') >= 0, 'the gateway')
+        raw_socket = socket.socket(fileno=os.dup(client.socket.fileno()))
+        raw_socket.sendall(b'this is no record, whatever it is')
+        with contextlib.suppress(Truncated):
+            client.expect_end()
+        raw_socket.close()
+    record = gateway.record('/origin/torn')
+    assert record['end'].startswith('client-tls:') and record['status'] == 0
+
+
+def test_drain(test_build):
+    """What a stop does not wait for: the client is told."""
+    arrived, go = threading.Event(), threading.Event()
+
+    def answer(exchange):
+        arrived.set()
+        go.wait(30)
+        return False
+    with Origin(answer) as origin, Gateway(f'listen 127.0.0.1:{{port}} plain serve\nsite localhost {{ proxy 127.0.0.1:{origin.port} }}') as gateway:
+        with Client(gateway.port) as client:
+            client.request('GET', '/late')
+            assert arrived.wait(20)
+            gateway.signal(signal.SIGTERM)
+            wait_until(lambda: row_is_draining(gateway), 'the drain')
+            gateway.move_clock(29.5)  # a jump over the whole would end the worker in the same turn
+            assert client.response().status == 503
+            assert gateway.record('/late')['end'] == 'drain'
+        assert gateway.wait() == 0
+        go.set()
+
+
+def row_is_draining(gateway):
+    """Nobody accepts any more."""
+    try:
+        socket.create_connection(('127.0.0.1', gateway.port), 5).close()
+    except OSError:
+        return True
+    return False
+
+
+# What no peer brings about: test/unit/edge/test_ends.c plays the helpers and the faults.
+UNIT = {'internal', 'no-room', 'files-failed', 'origin-forbidden'}
+# What cannot happen yet: the table says so.
+LATER = {'origin-down'}
 
 
 def test_every_word_is_tried():
     here = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(ROOT, 'docs/errors.md'), encoding='utf-8') as file:
-        words = set(re.findall(r'^\| `([a-z-]+)` \|', file.read().partition('## Details')[0], re.M))
+        rows = dict(re.findall(r'^\| `([a-z-]+)` \|(.*)', file.read().partition('## Details')[0], re.M))
     text = ''
     for name in os.listdir(here):
         if name.startswith('test_'):
             with open(os.path.join(here, name), encoding='utf-8') as file:
                 text += file.read()
-    tried = {word for word in words - UNTRIED if re.search(f"'{word}[:']", text)}
-    assert len(words) > 20 and words - UNTRIED == tried
+    with open(os.path.join(ROOT, 'test/unit/edge/test_ends.c'), encoding='utf-8') as file:
+        unit = file.read()
+    tried = {word for word in rows if re.search(f"['/]{word}[:']", text.partition('UNIT = ')[0] + text.partition('LATER = ')[2].partition('\n')[2])}
+    tried |= {word for word in UNIT if re.search(f'"{word}[:"]', unit)}
+    assert len(rows) > 20 and set(rows) - tried == LATER
+    assert all('no answer yet' in rows[word] for word in LATER)

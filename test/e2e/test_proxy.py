@@ -1,4 +1,5 @@
 """What passes between a client and an origin."""
+import contextlib
 import hashlib
 import json
 import os
@@ -417,3 +418,102 @@ def test_a_slow_reader_slows_the_origin(gateway, script):
         assert over.wait(30) and sent[0] < 64 << 20
         with pytest.raises((Truncated, Closed)):
             client.exactly(1 << 30, sink=lambda data: None)
+
+
+# ---- Tunnels whose halves end one after the other
+
+SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n'
+
+
+def tunnel(port, path, tls=None):
+    client = Client(port, tls=tls)
+    client.request('GET', path, 'Connection: Upgrade', 'Upgrade: websocket')
+    assert client.head().status == 101
+    return client
+
+
+def pour(exchange, count):
+    """So much that no buffer on the way takes it all."""
+    for _ in range(count):
+        exchange.send(b'b' * 65536)
+
+
+@pytest.mark.parametrize('first', ['client', 'origin'])
+def test_a_tunnel_that_ends_by_halves(gateway, script, first):
+    """Who ends its half is told on, and still hears the other to its end."""
+    heard, ended = [], threading.Event()
+
+    def rest_of(exchange):
+        while True:
+            data = exchange.connection.recv(65536)
+            if not data:
+                return
+            heard.append(data)
+
+    @script.on(f'/half/{first}')
+    def _(exchange):
+        exchange.send(SWITCH)
+        if first == 'client':
+            rest_of(exchange)
+            pour(exchange, 64)
+        else:
+            pour(exchange, 16)
+            exchange.connection.shutdown(socket.SHUT_WR)
+            rest_of(exchange)
+        ended.set()
+        return False
+    with tunnel(gateway.port, f'/half/{first}') as client:
+        if first == 'client':
+            client.send(b'a' * 300000)
+            client.socket.shutdown(socket.SHUT_WR)
+        wanted = (64 if first == 'client' else 16) * 65536
+        client.exactly(wanted, sink=lambda data: None)
+        if first == 'origin':
+            client.expect_end()
+            client.send(b'a' * 300000)
+            client.socket.shutdown(socket.SHUT_WR)
+        client.expect_end()
+        assert ended.wait(30) and len(b''.join(heard)) == 300000
+    record = gateway.record(f'/half/{first}')
+    assert record['end'] == 'ok' and record['bytes_in'] >= 300000 and record['bytes_out'] >= wanted
+
+
+@pytest.mark.parametrize('end', ['reset', 'close'])
+def test_a_half_of_a_tunnel_that_breaks(gateway, script, end):
+    """Behind the origin's end: when it is gone altogether nobody waits for the client's half."""
+    go = threading.Event()
+
+    @script.on(f'/broken/{end}')
+    def _(exchange):
+        exchange.send(SWITCH)
+        exchange.connection.shutdown(socket.SHUT_WR)
+        assert go.wait(30)
+        return exchange.reset() if end == 'reset' else False
+    with tunnel(gateway.port, f'/broken/{end}') as client:
+        client.expect_end()
+        go.set()
+        if end == 'close':  # only who writes learns it
+            with contextlib.suppress(OSError):
+                for _ in range(1000):
+                    client.send(b'a' * 1000)
+        assert gateway.record(f'/broken/{end}')['end'] == 'ok'
+
+
+def test_a_client_that_resets_its_half_closed_tunnel(gateway, script):
+    ended, gone = threading.Event(), threading.Event()
+
+    @script.on('/half/reset')
+    def _(exchange):
+        exchange.send(SWITCH)
+        assert exchange.connection.recv(100) == b''
+        ended.set()
+        with contextlib.suppress(OSError):
+            while True:
+                exchange.send(b'a' * 1000)
+        gone.set()
+        return False
+    with tunnel(gateway.port, '/half/reset') as client:
+        client.socket.shutdown(socket.SHUT_WR)
+        assert ended.wait(30)
+        client.reset()
+        assert gone.wait(30) and gateway.record('/half/reset')['end'] == 'client-gone'

@@ -289,3 +289,15 @@ def test_internal_certificates_are_renewed(test_build):
         gateway.move_clock(25 * 86400)
         wait_until(is_new, 'a new leaf')
         assert gateway.roles() == pids
+
+
+@pytest.mark.parametrize('version', [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=['1.2', '1.3'])
+def test_a_client_that_does_not_trust_us(gateway, version):
+    """It says so, in the clear (1.3 of OpenSSL), and the event says that it did."""
+    context = ssl.create_default_context()
+    context.minimum_version = context.maximum_version = version
+    before = len(gateway.events)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Client(gateway.port, tls=context)
+    event = wait_until(lambda: [e for e in gateway.events[before:] if e['event_type'] == 'tls'], 'the event')[0]
+    assert (event['tls']['failure'], event['tls']['detail'].lower()) == ('alert', 'unknown ca')

@@ -1,5 +1,8 @@
-/* write_json: whatever bytes come, the result is one plain line of valid UTF-8 in quotes, and with too
- * little room it is nothing. */
+/* write_json: whatever bytes come, the result is one plain line of valid UTF-8 in quotes; read back it
+ * is the text that was given, with every byte that is no UTF-8 as the character of that number; and with
+ * too little room it is nothing. */
+#include <string.h>
+
 #include "base/base.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -28,6 +31,92 @@ static void check_plain(struct span text)
 	}
 }
 
+/* The bytes of one character off the front, or 0: the front is no UTF-8 (RFC 3629, 4). */
+static size_t utf8_len(struct span text)
+{
+	const uint8_t *at = (const uint8_t *)text.ptr;
+	size_t len = at[0] < 0x80   ? 1
+		     : at[0] < 0xc2 ? 0
+		     : at[0] < 0xe0 ? 2
+		     : at[0] < 0xf0 ? 3
+		     : at[0] < 0xf5 ? 4
+				    : 0;
+
+	if (len < 2)
+		return len;
+	if (len > text.len)
+		return 0;
+	for (size_t i = 1; i < len; i++)
+		if ((at[i] & 0xc0) != 0x80)
+			return 0;
+	if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] >= 0xa0) ||
+	    (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] >= 0x90))
+		return 0;
+	return len;
+}
+
+static void write_utf8(struct writer *out, uint32_t character)
+{
+	if (character < 0x80) {
+		write_byte(out, (char)character);
+		return;
+	}
+	if (character < 0x800) {
+		write_byte(out, (char)(0xc0 | character >> 6));
+	} else {
+		write_byte(out, (char)(0xe0 | character >> 12));
+		write_byte(out, (char)(0x80 | (character >> 6 & 0x3f)));
+	}
+	write_byte(out, (char)(0x80 | (character & 0x3f)));
+}
+
+static struct span expected(struct span text)
+{
+	static char room[20000];
+	struct writer out = writer_of(room, sizeof(room));
+
+	while (text.len) {
+		size_t len = utf8_len(text);
+
+		if (len)
+			write_span(&out, span_first(text, len));
+		else
+			write_utf8(&out, (uint8_t)text.ptr[0]);
+		text = span_skip(text, len ? len : 1);
+	}
+	MUST(out.ok);
+	return writer_done(&out);
+}
+
+static struct span read_back(struct span json)
+{
+	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+	static char room[20000];
+	struct writer out = writer_of(room, sizeof(room));
+
+	json = span_first(span_skip(json, 1), json.len - 2);
+	while (json.len) {
+		uint64_t character;
+
+		if (json.ptr[0] != '\\') {
+			write_byte(&out, json.ptr[0]);
+			json = span_skip(json, 1);
+		} else if (json.ptr[1] == 'u') {
+			MUST(parse_hex_u64(span_first(span_skip(json, 2), 4), 0xffff, &character));
+			write_utf8(&out, (uint32_t)character);
+			json = span_skip(json, 6);
+		} else {
+			const char *found = strchr(from, json.ptr[1]);
+
+			MUST(found && *found);
+			write_byte(&out, to[found - from]);
+			json = span_skip(json, 2);
+		}
+	}
+	MUST(out.ok);
+	return writer_done(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct span text = span_of(data, size > 8000 ? 8000 : size), done;
@@ -37,6 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(out.ok);
 	done = writer_done(&out);
 	check_plain(done);
+	MUST(span_equal(read_back(done), expected(text)));
 	out = writer_of(buf, done.len - 1);
 	write_json(&out, text);
 	MUST(!out.ok && writer_done(&out).len == 0);

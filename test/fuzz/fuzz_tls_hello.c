@@ -1,5 +1,6 @@
 /* The ClientHello parser: what it says of the first bytes of a connection does not depend on how
- * they came, and its facts lie inside the bytes and are what they claim to be. */
+ * they came, its facts lie inside the bytes and are what they claim to be, and a hello that was taken
+ * is the same hello when its message comes in other records. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,48 @@ static void check_equal(const struct tls_hello *a, const struct tls_hello *b)
 	MUST(a->can_rsa == b->can_rsa && a->can_ecdsa_p256 == b->can_ecdsa_p256);
 }
 
+/* The same message in `count` records. */
+static void check_other_records(struct span bytes, const struct tls_hello *hello, size_t count)
+{
+	static char message[TLS_HELLO_BYTES_MAX], records[2 * TLS_HELLO_BYTES_MAX];
+	static char scratch[TLS_HELLO_MESSAGE_MAX];
+	struct writer joined = writer_of(message, sizeof(message)),
+		      out = writer_of(records, sizeof(records));
+	struct reader reader = reader_of(bytes);
+	struct tls_hello again;
+	struct span left;
+	size_t len;
+
+	while (reader_left(&reader) >= 5) {
+		read_be24(&reader);
+		len = read_be16(&reader);
+		write_span(&joined,
+			   read_span(&reader,
+				     len < reader_left(&reader) ? len : reader_left(&reader)));
+	}
+	left = writer_done(&joined);
+	MUST(joined.ok && left.len > 4);
+	/* What stands behind the hello in its last record is not its part. */
+	len = 4 + ((size_t)(uint8_t)left.ptr[1] << 16 | (size_t)(uint8_t)left.ptr[2] << 8 |
+		   (uint8_t)left.ptr[3]);
+	MUST(len <= left.len);
+	left = span_first(left, len);
+	while (left.len) {
+		struct span part = span_first(left, (len + count - 1) / count);
+
+		write_be24(&out, 0x160301);
+		write_be16(&out, (uint16_t)part.len);
+		write_span(&out, part);
+		left = span_skip(left, part.len);
+	}
+	MUST(out.ok && tls_hello_parse(writer_done(&out), scratch, &again) == 0);
+	check_equal(hello, &again);
+	MUST(span_equal(hello->random, again.random) &&
+	     span_equal(hello->session_id, again.session_id));
+	MUST(span_equal(hello->cipher_suites, again.cipher_suites) &&
+	     span_equal(hello->extensions, again.extensions));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
 	static char scratch[TLS_HELLO_MESSAGE_MAX], scratch_of_part[TLS_HELLO_MESSAGE_MAX];
@@ -56,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	int outcome = TLS_HELLO_NEED_MORE;
 	/* Byte by byte, or for long inputs in steps; each part in a block of its own, so that ASan
 	 * sees a look beyond it. */
-	size_t step = size > 2000 ? size / 500 : 1;
+	size_t step = size > 300 ? size / 150 : 1;
 
 	for (size_t len = 0; outcome == TLS_HELLO_NEED_MORE; len += step) {
 		if (len > size)
@@ -79,7 +122,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	if (whole == TLS_HELLO_MALFORMED || whole == TLS_HELLO_TOO_BIG)
 		MUST(part.alert == hello.alert);
 	MUST(whole != TLS_HELLO_NEED_MORE || size < TLS_HELLO_BYTES_MAX);
-	if (whole == 0)
+	if (whole == 0) {
 		check_facts(&hello, all, scratch);
+		check_other_records(all, &hello, size % TLS_HELLO_RECORDS_MAX + 1);
+	}
 	return 0;
 }

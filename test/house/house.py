@@ -11,6 +11,7 @@ sys.dont_write_bytecode = True
 import check_binary
 import check_docs
 import check_layers
+import check_limits
 import check_messages
 import check_source
 from tree import HERE, ROOT, Tree
@@ -30,6 +31,7 @@ CHECKS = {
     'tables': check_docs.tables,
     'links': check_docs.links,
     'commands': check_docs.commands,
+    'limits': check_limits.limits,
 }
 
 

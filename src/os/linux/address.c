@@ -119,8 +119,13 @@ void os_address_write_ip(const struct os_address *address, struct writer *out)
 		write_str(out, address->path);
 		return;
 	case OS_FAMILY_V4:
-		inet_ntop(AF_INET, address->ip, buf, sizeof(buf));
-		break;
+		/* For each line of the log: without printf, of which inet_ntop is made. */
+		for (size_t i = 0; i < 4; i++) {
+			if (i)
+				write_byte(out, '.');
+			write_u64(out, address->ip[i]);
+		}
+		return;
 	case OS_FAMILY_V6:
 		inet_ntop(AF_INET6, address->ip, buf, sizeof(buf));
 		break;

@@ -38,6 +38,12 @@ int os_program(void)
 	return program_fd;
 }
 
+void os_program_forget(void)
+{
+	os_close(program_fd);
+	program_fd = -ENOENT;
+}
+
 void os_close(int fd)
 {
 	/* EINTR: Linux has closed it all the same. EBADF is a bug of ours: it may be somebody

@@ -269,6 +269,12 @@ int os_file_truncate(int fd, uint64_t size)
 	return RETRY(ftruncate(fd, (off_t)size)) < 0 ? -errno : 0;
 }
 
+int os_file_reserve(int fd, uint64_t offset, uint64_t len)
+{
+	return RETRY(fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len)) < 0 ? -errno
+											: 0;
+}
+
 int os_file_sync(int fd)
 {
 	return RETRY(fsync(fd)) < 0 ? -errno : 0;

@@ -59,6 +59,7 @@ int os_landlock_enter(const struct os_sandbox *sandbox, struct os_sandbox_report
 enum os_call_rule {
 	OS_CALL_ALLOW,
 	OS_CALL_IF_EQUAL,   /* argument == value */
+	OS_CALL_IF_BOTH,    /* that, and second == second_value */
 	OS_CALL_IF_NO_BITS, /* (argument & value) == 0 */
 	OS_CALL_EPERM,      /* libraries try it and live without it */
 };
@@ -67,6 +68,8 @@ struct os_call {
 	enum os_call_rule rule;
 	unsigned argument;
 	uint64_t value;
+	unsigned second;
+	uint64_t second_value;
 };
 struct os_call_group {
 	const char *name; /* "@base" */

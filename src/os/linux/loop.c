@@ -74,19 +74,45 @@ void os_timer_set(struct os_loop *loop, struct os_timer *timer, uint64_t deadlin
 	os_wheel_set(&loop->wheel, timer, deadline_ns);
 }
 
+static uint32_t events_of(enum os_watch_mode mode)
+{
+	switch (mode) {
+	case OS_WATCH_EDGE:
+		return EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+	case OS_WATCH_EDGE_READ:
+		return EPOLLIN | EPOLLRDHUP | EPOLLET;
+	case OS_WATCH_LEVEL_READ:
+		break;
+	}
+	return EPOLLIN;
+}
+
 int os_watch_add(struct os_loop *loop, struct os_watch *watch, int fd, enum os_watch_mode mode)
 {
 	struct epoll_event event = { .data.ptr = watch };
 
 	MUST(!watch->loop && watch->on_ready);
-	event.events = mode == OS_WATCH_EDGE ? EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET : EPOLLIN;
+	event.events = events_of(mode);
 	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
 		return -errno;
 	watch->loop = loop;
 	watch->fd = fd;
 	watch->ready = 0;
 	watch->queued = 0;
+	watch->wants_room = false;
 	return 0;
+}
+
+void os_watch_want_room(struct os_watch *watch, bool is_wanted)
+{
+	struct epoll_event event = { .data.ptr = watch };
+
+	if (!watch->loop || watch->wants_room == is_wanted)
+		return;
+	event.events = events_of(is_wanted ? OS_WATCH_EDGE : OS_WATCH_EDGE_READ);
+	/* It is added: only a bug of ours makes this fail. */
+	MUST(epoll_ctl(watch->loop->epoll_fd, EPOLL_CTL_MOD, watch->fd, &event) == 0);
+	watch->wants_room = is_wanted;
 }
 
 void os_watch_remove(struct os_watch *watch)

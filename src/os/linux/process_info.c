@@ -76,6 +76,17 @@ int os_process_usage(int pid, struct os_process_usage *ret_usage)
 	return 0;
 }
 
+bool os_process_is_busy(int pid)
+{
+	char buf[4096];
+	const char *state;
+
+	if (proc_read(pid, "stat", buf, sizeof(buf)) < 0)
+		return true;
+	state = strrchr(buf, ')');
+	return state && state[1] == ' ' && (state[2] == 'R' || state[2] == 'D');
+}
+
 int os_process_program_name(int pid, struct writer *out)
 {
 	char buf[64];

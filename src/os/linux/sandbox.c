@@ -44,7 +44,11 @@ static bool filter_allows(const struct filter *filter, const char *name)
 
 static int filter_add_rule(struct filter *filter, const struct os_call *call)
 {
-	struct scmp_arg_cmp condition = { .arg = call->argument };
+	struct scmp_arg_cmp conditions[2] = {
+		{ .arg = call->argument, .op = SCMP_CMP_EQ, .datum_a = call->value },
+		{ .arg = call->second, .op = SCMP_CMP_EQ, .datum_a = call->second_value },
+	};
+	unsigned count = 1;
 	int number = call_number(call->name);
 
 	/* Not a call of this machine (time on arm64): nothing to allow. */
@@ -60,15 +64,15 @@ static int filter_add_rule(struct filter *filter, const struct os_call *call)
 		return seccomp_rule_add_array(filter->native, SCMP_ACT_ERRNO(EPERM), number, 0,
 					      NULL);
 	case OS_CALL_IF_EQUAL:
-		condition.op = SCMP_CMP_EQ;
-		condition.datum_a = call->value;
+		break;
+	case OS_CALL_IF_BOTH:
+		count = 2;
 		break;
 	case OS_CALL_IF_NO_BITS:
-		condition.op = SCMP_CMP_MASKED_EQ;
-		condition.datum_a = call->value;
+		conditions[0].op = SCMP_CMP_MASKED_EQ;
 		break;
 	}
-	return seccomp_rule_add_array(filter->native, SCMP_ACT_ALLOW, number, 1, &condition);
+	return seccomp_rule_add_array(filter->native, SCMP_ACT_ALLOW, number, count, conditions);
 }
 
 static int filter_add(struct filter *filter, const struct os_call *call)
@@ -108,7 +112,9 @@ static int filter_collect(struct filter *filter)
 static int filter_fill(struct filter *filter)
 {
 	/* abort() signals itself; the process's number is known only here. */
-	const struct os_call own_signal = { "tgkill", OS_CALL_IF_EQUAL, 0, (uint64_t)getpid() };
+	const struct os_call own_signal = {
+		.name = "tgkill", .rule = OS_CALL_IF_EQUAL, .value = (uint64_t)getpid()
+	};
 	int error = filter_collect(filter);
 
 	if (!error)
@@ -116,7 +122,7 @@ static int filter_fill(struct filter *filter)
 	for (size_t i = 0; !error && i < filter->group_count; i++)
 		error = filter_add_group(filter, filter->groups[i]);
 	for (size_t i = 0; !error && filter->single[i]; i++) {
-		struct os_call call = { filter->single[i], OS_CALL_ALLOW, 0, 0 };
+		struct os_call call = { .name = filter->single[i], .rule = OS_CALL_ALLOW };
 
 		if (filter->single[i][0] == '@')
 			continue;

@@ -212,6 +212,23 @@ int os_connect_packets(int folder_fd, const char *name, int *ret_fd)
 	return 0;
 }
 
+int os_connect_datagrams(const char *path, int *ret_fd)
+{
+	OS_AUTO_FD fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un native;
+	int error;
+
+	if (fd < 0)
+		return -errno;
+	error = packets_address(OS_FOLDER_CURRENT, path, &native);
+	if (error)
+		return error;
+	if (RETRY(connect(fd, (struct sockaddr *)&native, sizeof(native))) < 0)
+		return -errno;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
 /* ---- Asking -------------------------------------------------------------------------------- */
 
 int os_socket_error(int fd)

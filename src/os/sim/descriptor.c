@@ -170,6 +170,12 @@ int os_program(void)
 	return sim.current->program_fd;
 }
 
+void os_program_forget(void)
+{
+	os_close(sim.current->program_fd);
+	sim.current->program_fd = -ENOENT;
+}
+
 void os_close(int fd)
 {
 	struct sim_file *file;
@@ -364,4 +370,13 @@ bool os_is_terminal(int fd)
 {
 	(void)fd;
 	return false;
+}
+
+/* The world's disks have room. */
+int os_file_reserve(int fd, uint64_t offset, uint64_t len)
+{
+	(void)offset;
+	(void)len;
+	SIM_CALL(-ENOSPC, -EOPNOTSUPP);
+	return sim_descriptor(fd) ? 0 : -EBADF;
 }

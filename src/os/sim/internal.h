@@ -187,7 +187,7 @@ struct sim_watched {
 	struct sim_file *file;  /* no reference: closing the last descriptor ends the watch */
 	struct os_loop *loop;
 	uint32_t told;
-	bool is_level, is_new;
+	bool is_level, hides_room, is_new;
 };
 
 struct sim_allocation;

@@ -158,13 +158,28 @@ int os_watch_add(struct os_loop *loop, struct os_watch *watch, int fd, enum os_w
 	*place = (struct sim_watched){ .watch = watch,
 				       .file = file,
 				       .loop = loop,
-				       .is_level = mode != OS_WATCH_EDGE,
+				       .is_level = mode == OS_WATCH_LEVEL_READ,
+				       .hides_room = mode == OS_WATCH_EDGE_READ,
 				       .is_new = true };
 	watch->loop = loop;
 	watch->fd = fd;
 	watch->ready = 0;
 	watch->queued = 0;
+	watch->wants_room = false;
 	return 0;
+}
+
+void os_watch_want_room(struct os_watch *watch, bool is_wanted)
+{
+	struct sim_watched *watched;
+
+	if (!watch->loop || watch->wants_room == is_wanted)
+		return;
+	watched = watched_find(sim.current, watch);
+	MUST(watched);
+	watched->hides_room = !is_wanted;
+	watched->is_new = true;
+	watch->wants_room = is_wanted;
 }
 
 void os_watch_remove(struct os_watch *watch)
@@ -198,7 +213,7 @@ static unsigned news_of(const struct sim_watched *watched)
 	if (!watched->is_new && watched->told == watched->file->wakes)
 		return 0;
 	ready = sim_file_ready(watched->file);
-	return ready;
+	return ready == OS_WRITABLE && watched->hides_room ? 0 : ready;
 }
 
 bool sim_loop_is_ready(const struct sim_process *process)

@@ -137,6 +137,13 @@ int os_process_usage(int pid, struct os_process_usage *ret_usage)
 	return 0;
 }
 
+bool os_process_is_busy(int pid)
+{
+	struct sim_process *process = sim_process_by(pid);
+
+	return process && !process->has_ended && !process->is_stopped && process->wait == SIM_RUNS;
+}
+
 int os_process_program_name(int pid, struct writer *out)
 {
 	struct sim_process *process = sim_process_by(pid);

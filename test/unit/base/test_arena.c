@@ -133,6 +133,9 @@ static void test_texts(void **state)
 	assert_int_equal(arena_copy(&arena, SPAN_NONE).len, 0);
 	assert_string_equal(arena_cstr(&arena, SPAN("abc")), "abc");
 	assert_string_equal(arena_cstr(&arena, SPAN_NONE), "");
+	copy = arena_join(&arena, (struct span[]){ SPAN("a"), SPAN_NONE, SPAN("bc") }, 3);
+	assert_true(span_equal(copy, SPAN("abc")));
+	assert_null(arena_join(&arena, (struct span[]){ SPAN_NONE }, 1).ptr);
 	copy = arena_format(&arena, "%d %s", 42, "x");
 	assert_true(span_equal(copy, SPAN("42 x")));
 	arena_fini(&arena);

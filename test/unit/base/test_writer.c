@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -105,7 +106,11 @@ static const struct {
 	{ { "\xe2\x80\xa8\xe2\x80\xa9", 6 }, "\"\\u2028\\u2029\"" },
 	{ { "\xe2\x80\x8e\xe2\x80\x8f", 6 }, "\"\\u200e\\u200f\"" },
 	{ { "\xe2\x80\xaa\xe2\x80\xae\xe2\x80\xaf", 9 }, "\"\\u202a\\u202e\xe2\x80\xaf\"" },
-	{ { "\xe2\x81\xa5\xe2\x81\xa6\xe2\x81\xa9", 9 }, "\"\xe2\x81\xa5\\u2066\\u2069\"" },
+	{ { "\xe2\x81\xa5\xe2\x81\xa6\xe2\x81\xa9", 9 }, "\"\\u2065\\u2066\\u2069\"" },
+	/* What nobody sees: a soft hyphen, a space of no width, a tag, which takes two escapes. */
+	{ { "\xc2\xad\xe2\x80\x8b", 5 }, "\"\\u00ad\\u200b\"" },
+	{ { "\xf3\xa0\x80\x81z", 5 }, "\"\\udb40\\udc01z\"" },
+	{ { "\xef\xbf\xbe\xef\xbf\xbd", 6 }, "\"\\ufffe\xef\xbf\xbd\"" },
 	{ { "\xd8\x9c\xef\xbb\xbf", 5 }, "\"\\u061c\\ufeff\"" },
 	/* Not UTF-8: a lone continuation, an overlong '/', a surrogate, above U+10FFFF, cut off. */
 	{ { "\x80z", 2 }, "\"\\u0080z\"" },
@@ -165,12 +170,75 @@ static void test_json_is_plain(void **state)
 	}
 }
 
+/* Each byte at each place of a longer text, which is read eight bytes at a time: as if it stood alone. */
+static void test_json_in_long_texts(void **state)
+{
+	char text[24], buf[256], one[16], wanted[256];
+
+	(void)state;
+	for (unsigned value = 0; value < 256; value++) {
+		char byte = (char)value;
+		struct writer alone = writer_of(one, sizeof(one)), whole;
+		struct span escaped;
+
+		write_json(&alone, span_of(&byte, 1));
+		escaped = writer_done(&alone);
+		for (size_t at = 0; at < sizeof(text); at++) {
+			memset(text, 'a', sizeof(text));
+			text[at] = byte;
+			whole = writer_of(wanted, sizeof(wanted));
+			write_byte(&whole, '"');
+			write_span(&whole, span_first(span_of("aaaaaaaaaaaaaaaaaaaaaaaa", 24), at));
+			write_span(&whole, span_of(escaped.ptr + 1, escaped.len - 2));
+			write_span(&whole,
+				   span_first(span_of("aaaaaaaaaaaaaaaaaaaaaaaa", 24), 23 - at));
+			write_str(&whole, "\"");
+			alone = writer_of(buf, sizeof(buf));
+			write_json(&alone, span_of(text, sizeof(text)));
+			assert_true(span_equal(writer_done(&alone), writer_done(&whole)));
+		}
+	}
+}
+
+/* As the library prints them. */
+static void test_numbers(void **state)
+{
+	char buf[64], wanted[64];
+
+	(void)state;
+	for (unsigned bit = 0; bit < 64; bit++) {
+		for (int step = -1; step <= 1; step++) {
+			uint64_t value = (UINT64_C(1) << bit) + (uint64_t)(int64_t)step;
+			struct writer writer = writer_of(buf, sizeof(buf));
+
+			write_u64(&writer, value);
+			write_byte(&writer, ' ');
+			write_hex_u64(&writer, value, 5);
+			snprintf(wanted, sizeof(wanted), "%llu %05llx", (unsigned long long)value,
+				 (unsigned long long)value);
+			assert_written(&writer, wanted);
+		}
+	}
+	for (size_t size = 0; size < 5; size++) {
+		struct writer writer = writer_of(buf, size);
+
+		write_u64(&writer, 12345);
+		assert_false(writer.ok);
+		assert_int_equal(writer_done(&writer).len, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_values), cmocka_unit_test(test_big_endian),
-		cmocka_unit_test(test_full),   cmocka_unit_test(test_format_edges),
-		cmocka_unit_test(test_json),   cmocka_unit_test(test_json_is_plain),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_big_endian),
+		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_format_edges),
+		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_json_is_plain),
+		cmocka_unit_test(test_json_in_long_texts),
+		cmocka_unit_test(test_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -285,7 +285,7 @@ static void test_limits(void **state)
 	for (int over = 0; over <= 1; over++) {
 		len = (size_t)snprintf(big, BIG_SIZE, POST_CHUNKED "1;%0*d\r\nx\r\n0\r\n\r\n",
 				       127 + over, 0);
-		assert_string_equal(big_fault(len), over ? "bad-chunk-extension" : "none");
+		assert_string_equal(big_fault(len), over ? "chunk-extension-too-long" : "none");
 	}
 	heap_free(big);
 }
@@ -303,7 +303,7 @@ static void test_chunk_totals(void **state)
 			len += (size_t)snprintf(big + len, BIG_SIZE - len, "20;%0127d\r\n%032d\r\n",
 						0, 0);
 		len += (size_t)snprintf(big + len, BIG_SIZE - len, "0\r\n\r\n");
-		assert_string_equal(big_fault(len), over ? "bad-chunk-extension" : "none");
+		assert_string_equal(big_fault(len), over ? "chunk-extensions-too-long" : "none");
 	}
 	for (int wide = 0; wide <= 1; wide++) { /* 5 or 20 bytes of framing a byte */
 		len = (size_t)snprintf(big, BIG_SIZE, POST_CHUNKED);

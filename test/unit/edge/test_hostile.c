@@ -121,6 +121,97 @@ static void test_no_descriptors(void **state)
 	os_close(fd);
 }
 
+static int lowest_free(void)
+{
+	int fd;
+
+	assert_int_equal(os_duplicate(0, &fd), 0);
+	os_close(fd);
+	return fd;
+}
+
+/* Clients that have connected and begun a request; nobody has accepted them. */
+static void knock(struct worker *worker, int *fds, int count)
+{
+	for (int i = 0; i < count; i++) {
+		assert_int_equal(os_connect(&worker->address, &fds[i]), 0);
+		assert_int_equal(os_write(fds[i], "G", 1), 1);
+	}
+}
+
+/* The reserve is left alone: as many are accepted as stand below it, the others wait in the kernel. */
+static void test_descriptors_reserve(void **state)
+{
+	enum { CLIENTS = 6, BELOW = 3 };
+	struct worker *worker = *state;
+	const uint64_t *counted =
+		&worker->edge->counters->limits[TELEMETRY_LIMIT_DESCRIPTORS_RESERVE];
+	const char *request = "ET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+	int fds[CLIENTS];
+
+	knock(worker, fds, CLIENTS);
+	worker->edge->descriptors_end = lowest_free() + BELOW;
+	worker_turns(worker, 20);
+	assert_int_equal(worker->edge->connection_count, BELOW);
+	assert_true(*counted >= 1);
+	assert_true(os_timer_is_set(&worker->edge->accept_timer));
+	/* One goes: its number and its client's are free, and two more come, by that event and not by time. */
+	os_close(fds[0]);
+	worker_turns(worker, 3);
+	assert_int_equal(worker->edge->connection_count, BELOW - 1 + 2);
+	/* Those who have nothing to say go for those who wait. */
+	assert_non_null(strstr(worker_talk(worker, fds[1], request, strlen(request), 20), " 200 "));
+	os_clock_move((int64_t)(200 * OS_MS), 0);
+	worker_turns(worker, 10);
+	assert_int_equal(os_read(fds[1], (char[1]){ 0 }, 1), 0);
+	assert_non_null(
+		strstr(worker_talk(worker, fds[CLIENTS - 1], request, strlen(request), 20), " 200 "));
+	for (int i = 1; i < CLIENTS; i++)
+		os_close(fds[i]);
+	worker_turns(worker, 5);
+	assert_int_equal(worker->edge->connection_count, 0);
+}
+
+/* A TLS listener of no configuration: one below the limit, at it, and one above: the oldest goes. */
+static void test_handshakes_waiting(void **state)
+{
+	enum { MAX = 3 };
+	struct worker *worker = *state;
+	struct edge *edge = worker->edge;
+	struct worker tls = *worker;
+	int fds[MAX + 1], fd;
+	char byte, *line;
+
+	edge->handshakes_max = MAX;
+	assert_true(os_address_parse(SPAN("127.0.0.1:0"), &tls.address));
+	assert_int_equal(os_listen(&tls.address, 0, 128, &fd), 0);
+	assert_int_equal(os_socket_local(fd, &tls.address), 0);
+	assert_int_equal(edge_listener_add(edge, 4711, 0, fd), 0);
+	for (int i = 0; i < MAX + 1; i++) {
+		fds[i] = worker_connect(&tls);
+		worker_turns(worker, 2);
+		assert_int_equal(edge->handshake_count, i < MAX ? i + 1 : MAX);
+		assert_int_equal(edge->counters->limits[TELEMETRY_LIMIT_HANDSHAKES_WAITING],
+				 i == MAX);
+	}
+	assert_int_equal(os_read(fds[0], &byte, 1), 0);
+	for (int i = 1; i < MAX + 1; i++)
+		assert_int_equal(os_read(fds[i], &byte, 1), -EAGAIN);
+	line = worker_line(worker);
+	assert_non_null(line);
+	assert_non_null(strstr(line, "limit:handshakes-waiting"));
+	/* One that ends otherwise makes room as well. */
+	os_close(fds[1]);
+	worker_turns(worker, 3);
+	assert_int_equal(edge->handshake_count, MAX - 1);
+	for (int i = 2; i < MAX + 1; i++)
+		os_close(fds[i]);
+	os_close(fds[0]);
+	worker_turns(worker, 3);
+	assert_int_equal(edge->handshake_count, 0);
+	assert_int_equal(edge->connection_count, 0);
+}
+
 /* A body without a length is limited like one with it. */
 static void test_chunked_over_the_limit(void **state)
 {
@@ -186,6 +277,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_linger, start, stop),
 		cmocka_unit_test_setup_teardown(test_room_of_a_turn, start, stop),
 		cmocka_unit_test_setup_teardown(test_no_descriptors, start, stop),
+		cmocka_unit_test_setup_teardown(test_descriptors_reserve, start, stop),
+		cmocka_unit_test_setup_teardown(test_handshakes_waiting, start, stop),
 		cmocka_unit_test_setup_teardown(test_chunked_over_the_limit, start, stop),
 		cmocka_unit_test_setup_teardown(test_slow_body, start, stop),
 	};

@@ -266,7 +266,7 @@ static void test_there_and_back(void **state)
 
 	(void)state;
 	two_open(&two);
-	two_turns(&two, 1); /* the first edge: writable */
+	two_turns(&two, 1);
 	assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_open,
 				  &(struct ipc_open){ .root = 3 }, SPAN("/a/b"), NULL, 0),
 			 0);
@@ -291,6 +291,63 @@ static void test_there_and_back(void **state)
 	os_event_signal(two.worker.taken);
 	assert_true(os_event_take(two.worker.taken));
 	two_close(&two);
+}
+
+static int woken;
+
+static void count_wake(struct os_watch *watch, unsigned now)
+{
+	(void)watch;
+	(void)now;
+	woken++;
+}
+
+/* That the peer takes a message is no event for who sent it: the edge would be one wake for each question. */
+static void test_sender_sleeps_on(void **state)
+{
+	struct two two;
+	void (*on_ready)(struct os_watch * watch, unsigned now);
+
+	(void)state;
+	two_open(&two);
+	two_turns(&two, 2);
+	on_ready = two.worker.channel.watch.on_ready;
+	two.worker.channel.watch.on_ready = count_wake;
+	woken = 0;
+	for (int i = 1; i <= 3; i++) {
+		assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_open,
+					  &(struct ipc_open){ .root = 3 }, SPAN("/"), NULL, 0),
+				 0);
+		ipc_channel_flush(&two.worker.channel);
+		two_turns(&two, 2);
+		assert_int_equal(two.files.messages, i);
+	}
+	assert_int_equal(woken, 0);
+	two.worker.channel.watch.on_ready = on_ready;
+	two_close(&two);
+}
+
+/* The last messages and the end come in one turn. */
+static void test_last_words(void **state)
+{
+	struct two two;
+
+	(void)state;
+	for (int count = 0; count < 70; count++) {
+		two_open(&two);
+		two_turns(&two, 1);
+		for (int i = 0; i < count; i++)
+			assert_int_equal(ipc_send(&two.worker.channel, IPC_MESSAGE_open,
+						  &(struct ipc_open){ .root = 3 }, SPAN("/"), NULL,
+						  0),
+					 0);
+		ipc_channel_flush(&two.worker.channel);
+		ipc_channel_close(&two.worker.channel);
+		two_turns(&two, 4);
+		assert_int_equal(two.files.messages, count);
+		assert_int_equal(two.files.closed, 1);
+		two_close(&two);
+	}
 }
 
 /* A peer that does not read: the queue fills to its bound, nothing blocks, and order holds once it reads. */
@@ -434,6 +491,8 @@ int main(void)
 		cmocka_unit_test(test_every_prefix),
 		cmocka_unit_test(test_every_corruption),
 		cmocka_unit_test(test_there_and_back),
+		cmocka_unit_test(test_sender_sleeps_on),
+		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_full_with_descriptors),
 		cmocka_unit_test(test_peer_gone),

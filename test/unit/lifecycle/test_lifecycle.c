@@ -298,6 +298,17 @@ static void test_restart_and_adopt(void **state)
 	run(2, steps);
 }
 
+#define HALF_A_SECOND \
+	{ "wait 500", "" }, \
+	{ \
+		"beat worker0", "" \
+	}
+#define TWO_SECONDS_OF_BIRTH \
+	HALF_A_SECOND, HALF_A_SECOND, HALF_A_SECOND, { "beat worker1", "" }, HALF_A_SECOND, \
+	{ \
+		"beat worker1", "" \
+	}
+
 static void test_hang(void **state)
 {
 	static const struct step steps[] = {
@@ -315,11 +326,27 @@ static void test_hang(void **state)
 		{ "beat worker0", "" },
 		{ "wait 4999", "" },
 		{ "beat worker0", "" },
-		/* And who never gets ready is ended too. */
+		/* A birth is watched from its first step on. */
 		{ "exited worker1", "" },
 		{ "wait 100", "spawn:worker1" },
-		{ "wait 4500", "" },
+		HALF_A_SECOND,
+		HALF_A_SECOND,
+		HALF_A_SECOND,
+		{ "wait 499", "" },
+		{ "wait 1", "kill:worker1" },
+		/* And one that goes on and on, but never gets ready, is ended too. */
+		{ "exited worker1", "" },
 		{ "beat worker0", "" },
+		{ "wait 200", "spawn:worker1" },
+		TWO_SECONDS_OF_BIRTH,
+		TWO_SECONDS_OF_BIRTH,
+		TWO_SECONDS_OF_BIRTH,
+		TWO_SECONDS_OF_BIRTH,
+		HALF_A_SECOND,
+		{ "beat worker1", "" },
+		HALF_A_SECOND,
+		HALF_A_SECOND,
+		{ "beat worker1", "" },
 		{ "wait 499", "" },
 		{ "wait 1", "kill:worker1" },
 		{ NULL, NULL },

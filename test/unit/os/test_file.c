@@ -199,6 +199,10 @@ static void test_handles(void **state)
 	assert_int_equal(os_file_truncate(file, 11), 0);
 	assert_int_equal(os_file_info(handle, &info), 0);
 	assert_int_equal(info.size, 11);
+	/* Room for what is to come changes nothing that can be read. */
+	assert_int_equal(os_file_reserve(file, 11, 4096), 0);
+	assert_int_equal(os_file_info(handle, &info), 0);
+	assert_int_equal(info.size, 11);
 	assert_true(info.mtime_ns > (int64_t)(os_wall_ns() - 60 * OS_SECOND));
 	os_close(file);
 	os_close(handle);

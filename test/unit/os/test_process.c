@@ -242,6 +242,36 @@ static void test_own_program(void **state)
 	assert_int_equal(wait_end(&process).exit_code, 42);
 }
 
+static bool gets_busy(int pid, bool wanted)
+{
+	bool is_wanted = false;
+
+	for (int i = 0; i < 1000 && !is_wanted; i++) {
+		is_wanted = os_process_is_busy(pid) == wanted;
+		os_sleep_ms(10);
+	}
+	return is_wanted;
+}
+
+/* Who turns and turns is busy, who was stopped is not; of one that is gone nobody knows. */
+static void test_busy(void **state)
+{
+	static const char *const arguments[] = { "sh", "-c", "while :; do :; done", NULL };
+	struct os_process_config config = { .program_fd = open_program("/bin/sh"),
+					    .arguments = arguments };
+	struct os_process process;
+
+	(void)state;
+	assert_int_equal(os_process_start(&config, &process), 0);
+	assert_true(gets_busy(process.pid, true));
+	assert_int_equal(os_process_signal(process.fd, SIGSTOP), 0);
+	assert_true(gets_busy(process.pid, false));
+	assert_int_equal(os_process_signal(process.fd, SIGKILL), 0);
+	wait_end(&process);
+	assert_true(os_process_is_busy(process.pid));
+	os_close(config.program_fd);
+}
+
 int main(int count, char **arguments)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +282,7 @@ int main(int count, char **arguments)
 		cmocka_unit_test(test_signal_and_wait),
 		cmocka_unit_test(test_strangers_are_reaped_and_ours_are_not),
 		cmocka_unit_test(test_own_program),
+		cmocka_unit_test(test_busy),
 	};
 
 	if (count > 1 && strcmp(arguments[1], "child") == 0)

@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "os/os.h"
@@ -197,6 +199,36 @@ static void test_packet_listener(void **state)
 	assert_int_equal(rmdir(path), 0);
 }
 
+/* One packet is one datagram; a reader that is slow or gone is said and never waited for. */
+static void test_datagrams(void **state)
+{
+	char folder[] = "/tmp/portcullis-test-XXXXXX", buf[64];
+	struct sockaddr_un native = { .sun_family = AF_UNIX };
+	struct os_packet_out packet = { .parts = { SPAN("<30>"), SPAN("line") }, .part_count = 2 };
+	int reader = socket(AF_UNIX, SOCK_DGRAM, 0), fd, sent;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(native.sun_path, sizeof(native.sun_path), "%s/log", folder);
+	assert_int_equal(os_connect_datagrams(native.sun_path, &fd), -ENOENT);
+	assert_int_equal(bind(reader, (struct sockaddr *)&native, sizeof(native)), 0);
+	assert_int_equal(os_connect_datagrams(native.sun_path, &fd), 0);
+	assert_int_equal(os_packet_send(fd, &packet), 0);
+	assert_int_equal(recv(reader, buf, sizeof(buf), 0), 8);
+	assert_memory_equal(buf, "<30>line", 8);
+	do
+		sent = os_packet_send(fd, &packet);
+	while (!sent);
+	assert_int_equal(sent, -EAGAIN);
+	close(reader);
+	assert_int_equal(os_packet_send(fd, &packet), -ECONNREFUSED);
+	assert_int_equal(os_packet_send(fd, &packet), -ENOTCONN);
+	os_close(fd);
+	assert_int_equal(os_connect_datagrams(native.sun_path, &fd), -ECONNREFUSED);
+	assert_int_equal(unlink(native.sun_path), 0);
+	assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +238,7 @@ int main(void)
 		cmocka_unit_test(test_probe_is_not_disturbed_by_old_connections),
 		cmocka_unit_test(test_refused_connect),
 		cmocka_unit_test(test_packet_listener),
+		cmocka_unit_test(test_datagrams),
 	};
 
 	os_process_set_name("test_socket_name_that_is_cut");

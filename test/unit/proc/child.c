@@ -23,6 +23,7 @@ void child_begin(struct child *child, enum ipc_kind kind)
 	assert_true(child->pid >= 0);
 	if (!child->pid) {
 		close(ends[0]);
+		os_program_forget(); /* it may have the channel's number */
 		dup2(ends[1], PROC_CHANNEL_FD);
 		os_exit(proc_helper_main(span_str(proc_row_find(kind)->name)));
 	}

@@ -479,6 +479,59 @@ static void test_alert_from_peer(void **state)
 	pair_free(&pair);
 }
 
+/* What comes instead of the client's Finished in TLS 1.3, where all records ought to be sealed. */
+static const struct clear_case {
+	const char *bytes;
+	size_t len;
+	enum tls_reason reason;
+	int alert; /* that came */
+} clear_cases[] = {
+	{ "\x15\x03\x03\x00\x02\x02\x30", 7, TLS_REASON_ALERT, 48 },
+	{ "\x15\x03\x03\x00\x02\x02\x2a", 7, TLS_REASON_ALERT, 42 },
+	/* behind a ChangeCipherSpec, as of a client that minds middleboxes */
+	{ "\x14\x03\x03\x00\x01\x01\x15\x03\x03\x00\x02\x02\x30", 13, TLS_REASON_ALERT, 48 },
+	/* no alert: another type, another length, another level */
+	{ "\x16\x03\x03\x00\x02\x02\x30", 7, TLS_REASON_PROTOCOL, -1 },
+	{ "\x15\x03\x03\x00\x03\x02\x30\x00", 8, TLS_REASON_PROTOCOL, -1 },
+	{ "\x15\x03\x03\x00\x02\x03\x30", 7, TLS_REASON_PROTOCOL, -1 },
+	{ "\x17\x03\x03\x00\x02\x02\x30", 7, TLS_REASON_PROTOCOL, -1 },
+};
+
+static void run_clear(const struct clear_case *test, size_t chunk)
+{
+	SSL_CTX *library = peer_library();
+	struct tls_policy *policy = policy_new(1, false);
+	struct tls_failure failure;
+	char signature[64] = "";
+
+	pair.peer = peer_new(library, false);
+	pair_serve(&pair, policy, credentials[CRYPTO_KEY_P256]);
+	assert_int_equal(pair_handshake_once(&pair), TLS_WANT_SIGNATURE);
+	tls_session_sign_answer(pair.session, span_of(signature, sizeof(signature)));
+	assert_int_equal(pair_handshake_once(&pair), TLS_WANT_INPUT);
+	memcpy(pair.in, test->bytes, test->len);
+	pair.in_len = test->len;
+	pair.chunk = chunk;
+	while (pair_handshake_once(&pair) == TLS_WANT_INPUT)
+		assert_true(pair.in_len > 0);
+	assert_int_equal(pair.outcome, TLS_FAILED);
+	tls_session_failure(pair.session, &failure);
+	assert_int_equal(failure.reason, test->reason);
+	if (test->alert >= 0)
+		assert_int_equal(failure.alert, test->alert);
+	pair_free(&pair);
+	tls_policy_free(policy);
+	SSL_CTX_free(library);
+}
+
+static void test_alert_in_the_clear(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(clear_cases); i++)
+		for (size_t chunk = 0; chunk < 7; chunk++)
+			run_clear(&clear_cases[i], chunk);
+}
+
 static void send_key_updates(int count, int kind)
 {
 	for (int i = 0; i < count; i++) {
@@ -864,6 +917,7 @@ int main(void)
 		TEST(test_close),
 		TEST(test_corrupt_record),
 		TEST(test_alert_from_peer),
+		TEST(test_alert_in_the_clear),
 		TEST(test_key_update_flood),
 		TEST(test_corrupt_handshake),
 		TEST(test_resumption),

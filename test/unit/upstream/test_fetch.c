@@ -370,6 +370,32 @@ static void test_answer_behind_write_error(void **state)
 
 /* ---- Room ------------------------------------------------------------------------------------------------------ */
 
+/* Not even the head could be written: what was said before is still the answer, or there is none. */
+static void test_closed_at_accept(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		struct owner *owner = owner_new(&world, i & 1 ? "POST" : "GET", "/");
+		bool speaks = i & 2;
+
+		owner->request.has_body = i & 1;
+		owner->request.content_length = i & 1 ? 10 : -1;
+		assert_int_equal(owner_start(owner), 0);
+		origin_accept_and(&world,
+				  speaks ? "HTTP/1.1 503 Full\r\nContent-Length: 2\r\n\r\nno" : "");
+		world_turns(&world, 2);
+		if (speaks) {
+			assert_int_equal(owner->fetch.state, UPSTREAM_DONE);
+			assert_int_equal(owner->fetch.response.status, 503);
+			assert_string_equal(owner->body, "no");
+		} else {
+			assert_int_equal(owner->fetch.state, UPSTREAM_FAILED);
+			assert_int_equal(owner->fetch.failure.end, TELEMETRY_END_ORIGIN_CLOSED);
+		}
+		owner_free(owner);
+	}
+}
+
 /* The owner does not read: neither do we. */
 static void test_slow_owner(void **state)
 {
@@ -509,19 +535,19 @@ struct time_case {
 	.limits = { __VA_ARGS__, .idle_ms = 1000, .head_max = 65536, .connections_per_origin = 4 }
 static const struct time_case time_cases[] = {
 	{ "connect", NULL, TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT,
-	  LIMITS(20, 5000, 5000, 5000, 5000) },
+	  LIMITS(20000, 500000, 500000, 500000, 500000) },
 	{ "first byte", "", TELEMETRY_END_ORIGIN_FIRST_BYTE_TIMEOUT,
-	  LIMITS(5000, 20, 5000, 5000, 5000) },
+	  LIMITS(500000, 20000, 500000, 500000, 500000) },
 	{ "head", "HTTP/1.1 200", TELEMETRY_END_ORIGIN_TIMEOUT,
-	  LIMITS(5000, 5000, 20, 5000, 5000) },
+	  LIMITS(500000, 500000, 20000, 500000, 500000) },
 	{ "second head", "HTTP/1.1 103 Wait\r\n\r\n", TELEMETRY_END_ORIGIN_FIRST_BYTE_TIMEOUT,
-	  LIMITS(5000, 20, 5000, 5000, 5000) },
+	  LIMITS(500000, 20000, 500000, 500000, 500000) },
 	{ "body", OK "Content-Length: 5\r\n\r\nhi", TELEMETRY_END_ORIGIN_TIMEOUT,
-	  LIMITS(5000, 5000, 20, 5000, 5000) },
+	  LIMITS(500000, 500000, 20000, 500000, 500000) },
 	{ "event stream", OK "Content-Type: text/event-stream; x\r\n\r\nhi",
-	  TELEMETRY_END_ORIGIN_TIMEOUT, LIMITS(5000, 5000, 5000, 20, 5000) },
+	  TELEMETRY_END_ORIGIN_TIMEOUT, LIMITS(500000, 500000, 500000, 20000, 500000) },
 	{ "tunnel", "HTTP/1.1 101 Go\r\nUpgrade: x\r\n\r\nhi", TELEMETRY_END_TUNNEL_TIMEOUT,
-	  LIMITS(5000, 5000, 5000, 5000, 20), true },
+	  LIMITS(500000, 500000, 500000, 500000, 20000), true },
 };
 
 static void test_time(void **state)
@@ -539,11 +565,11 @@ static void test_time(void **state)
 		assert_int_equal(owner_start(owner), 0);
 		if (test->text)
 			origin_says(origin_accept(&world), test->text);
-		world_wait_ms(&world, 12);
+		world_wait_ms(&world, 12000);
 		assert_int_not_equal(owner->fetch.state, UPSTREAM_FAILED);
 		if (!test->text) /* the dialer keeps that time; a hung one is waited for */
 			os_clock_move(5 * (int64_t)OS_SECOND, 0);
-		world_wait_ms(&world, 20);
+		world_wait_ms(&world, 20000);
 		assert_int_equal(owner->fetch.state, UPSTREAM_FAILED);
 		assert_int_equal(owner->fetch.failure.end, test->end);
 		assert_int_equal(world.cancels, 1);
@@ -554,7 +580,8 @@ static void test_time(void **state)
 /* A client that sends its body slowly, or reads slowly, is not the origin's fault. */
 static void test_slow_client_is_no_timeout(void **state)
 {
-	const struct upstream_limits limits = { 5000, 15, 15, 15, 15, 1000, 65536, 4, 4 };
+	const struct upstream_limits limits = { 500000, 15000, 15000, 15000, 15000,
+						1000,   65536, 4,     4 };
 	struct owner *owner = owner_new(&world, "POST", "/");
 	size_t taken;
 	int fd;
@@ -566,13 +593,13 @@ static void test_slow_client_is_no_timeout(void **state)
 	owner->request.has_body = true;
 	assert_int_equal(owner_start(owner), 0);
 	fd = origin_accept(&world);
-	world_wait_ms(&world, 40);
+	world_wait_ms(&world, 40000);
 	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("a"), false, &taken), 0);
-	world_wait_ms(&world, 40);
+	world_wait_ms(&world, 40000);
 	assert_int_equal(owner->fetch.state, UPSTREAM_WORKING);
 	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("b"), true, &taken), 0);
 	origin_says(fd, OK "Content-Length: 2\r\n\r\nok");
-	world_wait_ms(&world, 40);
+	world_wait_ms(&world, 40000);
 	assert_int_equal(owner->fetch.state, UPSTREAM_HEAD);
 	owner_read(owner);
 	assert_int_equal(owner->fetch.state, UPSTREAM_DONE);
@@ -588,6 +615,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_expect, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_early_answer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answer_behind_write_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_closed_at_accept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_slow_owner, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_two_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tunnel, setup, teardown),

@@ -192,12 +192,12 @@ static void test_retirement(void **state)
 	int fd;
 
 	(void)state;
-	world.limits.idle_ms = 30;
+	world.limits.idle_ms = 30000;
 	upstream_set_limits(world.upstream, &world.limits);
 	fd = make_idle(OK);
-	world_wait_ms(&world, 15);
+	world_wait_ms(&world, 15000);
 	assert_int_equal(idle_count(), 1);
-	world_wait_ms(&world, 30);
+	world_wait_ms(&world, 30000);
 	assert_int_equal(idle_count(), 0);
 	assert_int_equal(os_read(fd, (char[1]){ 0 }, 1), 0);
 	os_close(fd);
@@ -206,14 +206,14 @@ static void test_retirement(void **state)
 	assert_int_equal(idle_count(), 0);
 	os_close(fd);
 	fd = make_idle(
-		"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=2, max=9\r\nContent-Length: 0\r\n\r\n");
-	world_wait_ms(&world, 60);
+		"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=20, max=9\r\nContent-Length: 0\r\n\r\n");
+	world_wait_ms(&world, 9000);
 	assert_int_equal(idle_count(), 1);
-	world_wait_ms(&world, 960);
+	world_wait_ms(&world, 10000);
 	assert_int_equal(idle_count(), 0);
 	os_close(fd);
 	/* What must not be sent twice goes out on a connection of just now only. */
-	world.limits.idle_ms = 3000;
+	world.limits.idle_ms = 300000;
 	upstream_set_limits(world.upstream, &world.limits);
 	fd = make_idle(OK);
 	world_wait_ms(&world, 1010);

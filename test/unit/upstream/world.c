@@ -116,10 +116,9 @@ void world_turns(struct world *world, int count)
 
 void world_wait_ms(struct world *world, int duration_ms)
 {
-	uint64_t until_ns = os_now_ns() + (uint64_t)duration_ms * OS_MS;
-
-	while (os_now_ns() < until_ns)
-		assert_int_equal(os_loop_turn(world->loop, 2, on_turn, world), 0);
+	world_turns(world, 2); /* what has come already came before */
+	os_clock_move(duration_ms * (int64_t)OS_MS, 0);
+	world_turns(world, 3);
 }
 
 struct owner *owner_new(struct world *world, const char *method, const char *target)
@@ -168,6 +167,11 @@ int owner_start(struct owner *owner)
 
 int origin_accept(struct world *world)
 {
+	return origin_accept_and(world, NULL);
+}
+
+int origin_accept_and(struct world *world, const char *last_words)
+{
 	struct upstream_connection *connection = TAKE(world->asked);
 	uint64_t origin;
 	uint32_t timeout_ms;
@@ -180,6 +184,10 @@ int origin_accept(struct world *world)
 			 0);
 	os_close(world->far);
 	world->far = fds[1];
+	if (last_words) {
+		origin_says(world->far, last_words);
+		origin_closes(&world->far);
+	}
 	upstream_dialed(connection, fds[0], 17);
 	world_turns(world, 2);
 	return world->far;

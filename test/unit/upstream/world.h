@@ -47,6 +47,7 @@ void world_init(struct world *world);
 void world_fini(struct world *world);
 /* A few turns, none of them waiting; world_wait until the fetch left WORKING (or was given up after 2 s). */
 void world_turns(struct world *world, int count);
+/* So much time passes, on the clock alone. */
 void world_wait_ms(struct world *world, int duration_ms);
 
 struct owner *owner_new(struct world *world, const char *method, const char *target);
@@ -57,6 +58,8 @@ void owner_read(struct owner *owner);
 
 /* Answers the open dial with a fresh socket pair; the far end is world->far (and returned). */
 int origin_accept(struct world *world);
+/* It says this and closes, before the socket is ours: our first write fails. NULL: as origin_accept(). */
+int origin_accept_and(struct world *world, const char *last_words);
 /* All that has come, NUL-terminated in a static buffer. */
 const char *origin_heard(int fd);
 void origin_says(int fd, const char *text);
