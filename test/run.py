@@ -23,6 +23,8 @@ BUILD, FUZZ = 'build-asan', 'build-fuzz'
 PYTHON = '/usr/bin/python3'
 JOBS = 2
 UNIT_SECONDS, FILE_SECONDS = 300, 1800
+if os.environ.get('PORTCULLIS_SOAK'):
+    UNIT_SECONDS = 24 * 3600
 # `make test` gives each fuzz target an equal slice of this wall time, 30 s at most: with 17 targets and two at
 # a time about 25 s each, so that the group stays below 4 minutes.
 FUZZ_WALL_SECONDS, FUZZ_TARGET_SECONDS, FUZZ_LEAST_EXECUTIONS = 215, 30, 100

@@ -40,6 +40,17 @@ static void environment_of(const struct proc_row *row, char *role, const char **
 	ret_environment[count] = NULL;
 }
 
+void child_undo(struct os_process *process)
+{
+	struct os_process_end end;
+
+	os_process_signal(process->fd, SIGKILL);
+	(void)!os_wait(process->fd, OS_READABLE, END_WAIT_MS);
+	(void)!os_process_wait(process->fd, &end);
+	os_close(process->fd);
+	*process = (struct os_process){ .fd = -1 };
+}
+
 int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop,
 		struct os_process *ret_process, struct ipc_channel *ret_channel)
 {
@@ -81,7 +92,7 @@ int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop,
 	}
 	err = ipc_channel_open(ret_channel, loop, ends[0], IPC_SUPERVISOR, row->kind);
 	if (err < 0) {
-		os_process_signal(ret_process->fd, SIGKILL);
+		child_undo(ret_process);
 		return err;
 	}
 	ret_channel->peer_slot = slot;

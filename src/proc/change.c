@@ -15,7 +15,8 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	const struct plan_row *state;
 	struct span statement = SPAN_NONE;
 	size_t cursor = 0;
-	bool ok = message->errors == 0 && fd >= 0 && plan;
+	/* A plan that lacks a row would close a listener or lose a root. */
+	bool ok = message->errors == 0 && fd >= 0 && plan && !supervisor->job_is_incomplete;
 
 	supervisor->job_done = true;
 	if (!ok) {
@@ -54,16 +55,23 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	lifecycle_on_compiled(supervisor->lifecycle, ok, &wants);
 }
 
+static void incomplete(struct supervisor *supervisor)
+{
+	if (!supervisor->job_is_incomplete)
+		supervisor_fault(supervisor, "out of memory or descriptors\n");
+	supervisor->job_is_incomplete = true;
+}
+
 static void on_data(struct supervisor *supervisor, const struct ipc_data *body,
 		    struct ipc_message *message)
 {
 	struct ipc_data data = *body;
 
 	data.change = ++supervisor->data_serial;
-	if (message->descriptor_count == 1 &&
-	    os_memory_is_sealed(message->descriptors[0], OS_SEAL_ALL) == 1 &&
+	if (message->descriptor_count != 1 ||
+	    os_memory_is_sealed(message->descriptors[0], OS_SEAL_ALL) != 1 ||
 	    plan_add_data(supervisor->next, &data, TAKE_FD(message->descriptors[0])) < 0)
-		supervisor_fault(supervisor, "out of memory\n");
+		incomplete(supervisor);
 }
 
 static void on_job_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
@@ -79,7 +87,7 @@ static void on_job_message(void *owner, struct ipc_channel *channel, struct ipc_
 	case IPC_MESSAGE_plan_row:
 		fd = message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1;
 		if (plan_add_row(supervisor->next, message->body, message->tail, fd) < 0)
-			supervisor_fault(supervisor, "out of memory\n");
+			incomplete(supervisor);
 		return;
 	case IPC_MESSAGE_data:
 		on_data(supervisor, message->body, message);
@@ -219,7 +227,7 @@ void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecyc
 
 	change_abort_compile(supervisor);
 	supervisor->trouble = writer_of(supervisor->trouble_text, sizeof(supervisor->trouble_text));
-	supervisor->job_done = false;
+	supervisor->job_done = supervisor->job_is_incomplete = false;
 	supervisor->job_request = request;
 	err = plan_new(change, &supervisor->next);
 	if (!err) {

@@ -428,6 +428,10 @@ void child_spawn(struct supervisor *supervisor, struct child *child)
 		child->watch = (struct os_watch){ .on_ready = on_end };
 		err = os_watch_add(supervisor->loop, &child->watch, child->process.fd,
 				   OS_WATCH_EDGE);
+		if (err < 0) {
+			ipc_channel_close(&child->channel);
+			child_undo(&child->process);
+		}
 	}
 	if (err < 0) {
 		supervisor_say(supervisor, "%s could not be started: %s", row->name,

@@ -131,7 +131,7 @@ struct supervisor {
 	struct os_process job;
 	struct os_watch job_watch;
 	struct ipc_channel job_channel;
-	bool job_done;
+	bool job_done, job_is_incomplete; /* incomplete: part of the plan could not be kept */
 	enum lifecycle_request job_request;
 	bool reopens_roots;      /* with the next compile of the running text */
 	struct os_timer inputs;  /* the next look at certificates, hosts, resolv.conf */
@@ -170,6 +170,8 @@ void children_fini(struct supervisor *supervisor);
 /* A process of the table: channel is ours, `process` its own. slot is only used for its command line. */
 int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop,
 		struct os_process *ret_process, struct ipc_channel *ret_channel) MUST_CHECK;
+/* Of one that was started and cannot be kept: it is ended and waited for. */
+void child_undo(struct os_process *process);
 /* The whole endowment of a check job, and its order. */
 int child_send_check(struct ipc_channel *channel, const struct ipc_birth *birth,
 		     const struct ipc_compile *compile, int text_fd, const char *name) MUST_CHECK;

@@ -36,9 +36,18 @@ int __wrap_CRYPTO_set_mem_functions(alloc_function alloc, resize_function resize
 	return 1;
 }
 
+/* AWS-LC does not live through every failed allocation (SSL_set_chain_and_key pushes onto a stack that it could
+ * not make, and falls): the traps leave it alone. */
 static void *library_alloc(size_t size, const char *file, int line)
 {
-	return os_hook_state() ? hooks.alloc(size, file, line) : sim_malloc(size);
+	void *memory;
+
+	if (os_hook_state())
+		return hooks.alloc(size, file, line);
+	sim_spare_allocations(true);
+	memory = sim_malloc(size);
+	sim_spare_allocations(false);
+	return memory;
 }
 
 static void library_free(void *memory, const char *file, int line)
@@ -53,7 +62,10 @@ static void *library_resize(void *memory, size_t size, const char *file, int lin
 {
 	if (os_hook_state() && (!memory || !sim_owns(memory)))
 		return hooks.resize(memory, size, file, line);
-	return sim_realloc(memory, size);
+	sim_spare_allocations(true);
+	memory = sim_realloc(memory, size);
+	sim_spare_allocations(false);
+	return memory;
 }
 
 /* Names are resolved by a library too; its memory is its process's. */

@@ -465,7 +465,8 @@ static void do_start(struct play *play)
 	play->starts++;
 	if (run_until(play, is_ready, NULL, START_SECONDS) && sim_is_alive(play->supervisor))
 		return;
-	if (!play->is_rough || (sim_is_alive(play->supervisor) && !sim_is_stopped(play->supervisor)))
+	if (!play->is_rough ||
+	    (sim_is_alive(play->supervisor) && !sim_is_stopped(play->supervisor)))
 		play_fail(play, "it did not start");
 }
 

@@ -1,5 +1,5 @@
 /* Every call fails once at each place where it is made, with each errno that the kernel could give there, and
- * every allocation once, while a handshake, a proxied request and a reload go on: an outcome, never a crash, a
+ * every allocation of ours once, while a handshake, a proxied request and a reload go on: an outcome, never a crash, a
  * leak or a descriptor left. Afterwards everything is as it was, or whoever died was started again.
  *
  *   unit-sim-fail          a slice
@@ -109,11 +109,12 @@ static size_t fail_calls(const struct scenario *scenario, const struct seen *see
 		for (size_t k = 0; k < site->error_count; k++, index++) {
 			char what[128];
 
-			if (only >= 0 ? index != (size_t)only :
-					!is_full && index % SLICE_CALLS != (size_t)(scenario - scenarios))
+			if (only >= 0 ? index != (size_t)only
+				      : !is_full && index % SLICE_CALLS !=
+							    (size_t)(scenario - scenarios))
 				continue;
-			snprintf(what, sizeof(what), "%s call %zu: %s, %s at %p: %s", scenario->name,
-				 index, site->role, site->function, site->site,
+			snprintf(what, sizeof(what), "%s call %zu: %s, %s at %p: %s",
+				 scenario->name, index, site->role, site->function, site->site,
 				 strerror(-site->errors[k]));
 			if (only >= 0)
 				play_note("%s", what);
@@ -136,8 +137,8 @@ static void fail_allocation(const struct scenario *scenario, const char *role, u
 
 	snprintf(what, sizeof(what), "%s alloc %s %llu", scenario->name, role,
 		 (unsigned long long)nth);
-	run_case(scenario,
-		 &(struct sim_trap){ .kind = SIM_TRAP_ALLOC, .role = role, .nth = nth }, what);
+	run_case(scenario, &(struct sim_trap){ .kind = SIM_TRAP_ALLOC, .role = role, .nth = nth },
+		 what);
 }
 
 static size_t fail_allocations(const struct scenario *scenario, const struct seen *seen)
@@ -233,7 +234,7 @@ int main(int argc, char **argv)
 {
 	static const struct play_test tests[] = {
 		PLAY_TEST(test_handshake), PLAY_TEST(test_proxied), PLAY_TEST(test_document),
-		PLAY_TEST(test_reload),	   PLAY_TEST(test_start),
+		PLAY_TEST(test_reload),    PLAY_TEST(test_start),
 	};
 
 	if (argc >= 4)

@@ -187,7 +187,7 @@ static int one_case(char **argv)
 	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++)
 		if (strcmp(scenarios[i].name, argv[1]) == 0)
 			run_case(&scenarios[i], &trap, bases,
-				 argv[5]   ? strtoull(argv[5], NULL, 10)
+				 argv[5]                      ? strtoull(argv[5], NULL, 10)
 				 : trap.kind == SIM_TRAP_KILL ? trap.nth
 							      : trap.nth + 1000000);
 	return 0;
@@ -197,7 +197,7 @@ int main(int argc, char **argv)
 {
 	static const struct play_test tests[] = {
 		PLAY_TEST(test_handshake), PLAY_TEST(test_proxied), PLAY_TEST(test_document),
-		PLAY_TEST(test_reload),	   PLAY_TEST(test_start),
+		PLAY_TEST(test_reload),    PLAY_TEST(test_start),
 	};
 
 	if (argc >= 5)

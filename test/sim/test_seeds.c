@@ -99,8 +99,8 @@ static void draw_request(struct mix *mix, struct guest *guest, size_t index)
 		snprintf(request->path, sizeof(request->path), "%s", paths[request->kind]);
 	} else {
 		request->more = one_in(3) ? draw(BODY_MAX) : draw(200);
-		snprintf(request->path, sizeof(request->path), "/app/%s-%zu?%zu", guest->name, index,
-			 request->more);
+		snprintf(request->path, sizeof(request->path), "/app/%s-%zu?%zu", guest->name,
+			 index, request->more);
 	}
 	if (request->kind >= APP_POST)
 		request->body = one_in(3) ? 1 + draw(BODY_MAX) : 1 + draw(300);
@@ -189,9 +189,8 @@ static bool is_right(const struct request *request, int status, struct span body
 	case KIND_COUNT:
 		break;
 	}
-	snprintf(echo, sizeof(echo), "%s %s %zu %u;",
-		 request->kind >= APP_POST ? "POST" : "GET", request->path, request->body,
-		 request->sum);
+	snprintf(echo, sizeof(echo), "%s %s %zu %u;", request->kind >= APP_POST ? "POST" : "GET",
+		 request->path, request->body, request->sum);
 	return status == 200 && body.len == strlen(echo) + request->more &&
 	       span_starts_with(body, span_str(echo)) &&
 	       is_filled(span_skip(body, strlen(echo)), 'm', 1);
@@ -203,7 +202,8 @@ static void draw_guest(struct mix *mix, size_t index)
 {
 	struct guest *guest = &mix->guests[index];
 
-	snprintf(guest->name, sizeof(guest->name), "%s%u", one_in(3) ? "tls-" : "g", (unsigned)index % 100);
+	snprintf(guest->name, sizeof(guest->name), "%s%u", one_in(3) ? "tls-" : "g",
+		 (unsigned)index % 100);
 	guest->pipelines = one_in(3);
 	guest->is_slow = one_in(4);
 	guest->half_closes = one_in(6);
@@ -238,8 +238,8 @@ static void check_answers(struct mix *mix, struct guest *guest, struct play_clie
 		bool may_fail = mix->play.is_rough && status >= 500;
 
 		if (guest->answered >= guest->queued)
-			play_fail(&mix->play, "%s: an answer that nobody asked for: %d", guest->name,
-				  status);
+			play_fail(&mix->play, "%s: an answer that nobody asked for: %d",
+				  guest->name, status);
 		if (!may_fail && !is_right(request, status, body))
 			play_fail(&mix->play, "%s: %s answered by %d, %zu bytes: %.*s", guest->name,
 				  request->path, status, body.len, SPAN_ARG(span_first(body, 100)));
@@ -322,24 +322,31 @@ static void on_poll(struct play *play)
 static void draw_events(struct mix *mix)
 {
 	static const char *const roles[] = { "worker", "keyholder", "vault", "files",
-					     "dialer", "log",	    "run" };
+					     "dialer", "log",       "run" };
 
 	mix->event_count = one_in(2) ? 0 : 1 + draw(EVENTS_MAX);
 	for (size_t i = 0; i < mix->event_count; i++) {
 		struct event *event = &mix->events[i];
 
 		event->at_poll = 1 + draw(120);
-		if (!one_in(2)) {
-			event->role = roles[draw(ARRAY_LEN(roles))];
-			event->signal = one_in(3) ? SIGSTOP : SIGKILL;
-			mix->play.is_rough = true;
+		if (one_in(2))
+			continue;
+		event->role = roles[draw(ARRAY_LEN(roles))];
+		event->signal = one_in(3) ? SIGSTOP : SIGKILL;
+		mix->play.is_rough = true;
+		/* Without a supervisor nobody mends anything else. */
+		if (strcmp(event->role, "run") == 0) {
+			mix->events[0] = *event;
+			mix->event_count = 1;
 		}
-		write_format(&mix->script, "%s %s # at %llu\n",
-			     !event->role	       ? "reload" :
-			     event->signal == SIGSTOP ? "stop" :
-							"kill",
-			     event->role ? event->role : "", (unsigned long long)event->at_poll);
 	}
+	for (size_t i = 0; i < mix->event_count; i++)
+		write_format(&mix->script, "%s %s # at %llu\n",
+			     !mix->events[i].role               ? "reload"
+			     : mix->events[i].signal == SIGSTOP ? "stop"
+								: "kill",
+			     mix->events[i].role ? mix->events[i].role : "",
+			     (unsigned long long)mix->events[i].at_poll);
 	mix->has_bad_origin = one_in(4);
 	if (mix->has_bad_origin) {
 		mix->play.is_rough = true;
@@ -356,7 +363,7 @@ static bool is_over(const struct mix *mix)
 		if (guest->is_gone || guest->answered == guest->count)
 			continue;
 		client = play_client((struct play *)(uintptr_t)&mix->play, guest->name);
-		if (!client->is_over || client->is_slow)
+		if (!client->is_over)
 			return false;
 		if (!mix->play.is_rough)
 			play_fail((struct play *)(uintptr_t)&mix->play,
@@ -365,6 +372,13 @@ static bool is_over(const struct mix *mix)
 				  guest->answered, guest->count);
 	}
 	return true;
+}
+
+static void go_on(void *owner, int pid, const char *role)
+{
+	(void)owner;
+	(void)role;
+	sim_signal(pid, SIGCONT);
 }
 
 static void bring_back(struct mix *mix)
@@ -381,6 +395,8 @@ static void bring_back(struct mix *mix)
 		sim_signal(play->supervisor, SIGKILL);
 	play_settle(play);
 	if (!sim_is_alive(play->supervisor)) {
+		/* Who hangs as an orphan has nobody who would end it: that is its operator's. */
+		sim_each(go_on, NULL);
 		play_run(play, "start\n");
 		play_settle(play);
 	}

@@ -323,7 +323,7 @@ int os_open(int folder_fd, const char *path, unsigned flags, unsigned mode, int 
 	struct sim_node *node;
 	int error;
 
-	SIM_CALL(-EMFILE, -EACCES, -EIO);
+	SIM_CALL(-EMFILE, -EIO, -ENOMEM);
 	if (strcmp(path, "/dev/null") == 0)
 		return sim_descriptor_add(sim_file_new(SIM_NOTHING, access_of(flags)), ret_fd);
 	error = flags & OS_OPEN_CREATE ? create(folder_fd, path, flags, mode, &node)

@@ -139,7 +139,7 @@ static bool is_refused(void)
 {
 	struct sim_count *count;
 
-	if (!sim.current)
+	if (!sim.current || sim.spares)
 		return false;
 	count = sim_count_of(sim.current->role);
 	if (!count)
@@ -150,6 +150,11 @@ static bool is_refused(void)
 		return false;
 	sim.sprung = true;
 	return true;
+}
+
+void sim_spare_allocations(bool on)
+{
+	sim.spares = on;
 }
 
 static void *take(size_t size)

@@ -242,7 +242,7 @@ struct sim_world {
 	char *said_text[3];
 	uint16_t port;
 	struct sim_trap trap;
-	bool sprung;
+	bool sprung, spares;
 	struct sim_count {
 		char role[SIM_ROLE_MAX];
 		uint64_t calls, allocations, at_site;

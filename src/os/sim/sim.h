@@ -120,3 +120,5 @@ void *sim_malloc(size_t size);
 void *sim_realloc(void *memory, size_t size);
 void sim_free(void *memory);
 bool sim_owns(const void *memory); /* it came from here */
+/* From a library that does not live through want of memory: until `off`, traps do not refuse. */
+void sim_spare_allocations(bool on);
