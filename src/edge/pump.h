@@ -82,7 +82,7 @@ struct pump {
 	size_t hold_limit;
 	uint64_t read, written; /* bytes from the source, to the sink */
 	bool source_ended, done;
-	/* A client that waits for 100 (Continue) is asked for its body only when the sink wants it. */
+	/* A client that waits for 100 (Continue) is asked for its body only when the sink wants it; in `hold` at once. */
 	bool is_reluctant;
 };
 
