@@ -22,7 +22,8 @@ static struct block *block_take(struct block_pool *pool)
 {
 	struct block *block = pool->free;
 
-	if (pool->used >= pool->max)
+	pool->was_full = pool->used >= pool->max;
+	if (pool->was_full)
 		return NULL;
 	if (block) {
 		pool->free = block->next;

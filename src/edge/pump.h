@@ -26,6 +26,7 @@ struct block {
 struct block_pool {
 	struct block *free;
 	uint32_t used, kept, max;
+	bool was_full; /* why the last one was not given: `max`, and not the heap */
 };
 void block_pool_init(struct block_pool *pool, uint32_t max);
 void block_pool_fini(struct block_pool *pool);
