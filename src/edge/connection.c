@@ -70,10 +70,12 @@ static void connection_start(struct connection *connection)
 	connection_limits_set(connection,
 			      connection->is_tls ? &snapshot->limits : limits_of_plain(snapshot));
 	connection->phase = CONNECTION_HELLO;
-	if (connection->is_tls)
+	if (connection->is_tls) {
+		edge->tls_count++;
 		handshake_begin(connection);
-	else
+	} else {
 		connection_open(connection);
+	}
 	/* The first bytes are usually there with the connection: read at once, without another turn. */
 	connection->watch.ready |= OS_READABLE | OS_WRITABLE;
 	connection_activate(connection);
@@ -85,8 +87,12 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 		struct os_address peer;
 		struct connection *connection;
 		bool is_low = edge_descriptors_are_low(edge, listener->fd);
-		int fd, failed = is_low ? -EMFILE : os_accept(listener->fd, &fd, &peer);
+		int fd, failed;
 
+		/* Whoever is not taken waits in the kernel; the turn's end sees to it that there is room. */
+		if (!edge_memory_has_room(edge, EDGE_MEMORY_CONNECTION))
+			return;
+		failed = is_low ? -EMFILE : os_accept(listener->fd, &fd, &peer);
 		if (failed == -EAGAIN)
 			return;
 		if (failed) {
@@ -407,6 +413,11 @@ void connection_finish(struct connection *connection, bool linger)
 		return;
 	connection_handshake_over(connection);
 	connection_flush(connection);
+	/* What it has sent and nobody has used, nobody will: it may linger for seconds. */
+	if (connection->edge->input_owner == connection)
+		connection->edge->input_owner = NULL;
+	block_queue_clear(&connection->pending, &connection->edge->blocks);
+	connection->spent = 0;
 	connection->phase = CONNECTION_LINGER;
 	connection->wants_linger = linger;
 	connection->closing_ns = connection->edge->now_ns;
@@ -449,6 +460,7 @@ void connections_free_doomed(struct edge *edge)
 		struct connection *connection =
 			LIST_ITEM(edge->doomed.next, struct connection, doomed);
 		int fd = connection->watch.fd;
+		bool is_tls = connection->is_tls;
 
 		list_remove(&connection->doomed);
 		list_remove(&connection->link);
@@ -462,6 +474,7 @@ void connections_free_doomed(struct edge *edge)
 		os_close(fd);
 		slab_free(&edge->connection_slab, connection);
 		edge->has_freed = true;
+		edge->tls_count -= is_tls;
 		edge->connection_count--;
 		edge->range->connections = edge->connection_count;
 	}

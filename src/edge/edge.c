@@ -89,7 +89,9 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 		list_init(lists[i]);
 	slab_init(&edge->connection_slab, sizeof(struct connection), config->connections_max,
 		  EDGE_CONNECTION_MAGIC);
-	block_pool_init(&edge->blocks, blocks_max());
+	edge->blocks_max = blocks_max();
+	block_pool_init(&edge->blocks, edge->blocks_max);
+	edge->memory_max = telemetry_limits[TELEMETRY_LIMIT_WORKER_MEMORY].value;
 	os_random(&edge->request_id_high, sizeof(edge->request_id_high));
 	os_random(&edge->request_id_low, sizeof(edge->request_id_low));
 	edge->adopted[edge->slot] = true;
@@ -202,7 +204,7 @@ static void listener_update(struct edge_listener *listener)
 {
 	struct edge *edge = listener->edge;
 	bool wanted = edge->adopted[listener->slot] && edge->current && !edge->is_draining &&
-		      !os_timer_is_set(&edge->accept_timer);
+		      !edge->is_short && !os_timer_is_set(&edge->accept_timer);
 
 	if (!wanted)
 		os_watch_remove(&listener->watch);
@@ -212,7 +214,7 @@ static void listener_update(struct edge_listener *listener)
 				      OS_WATCH_LEVEL_READ) == 0;
 }
 
-static void listeners_update(struct edge *edge)
+void edge_listeners_update(struct edge *edge)
 {
 	LIST_EACH(&edge->listeners, node)
 		listener_update(LIST_ITEM(node, struct edge_listener, link));
@@ -224,9 +226,16 @@ static bool connection_is_idle(const struct connection *connection)
 	       !connection_has_input(connection) && !(connection->watch.ready & OS_READABLE);
 }
 
+/* Who has only just come is about to ask; closed now, what it asks would be answered with a reset. */
+static bool connection_is_fresh(const struct connection *connection)
+{
+	return !connection->exchange_count &&
+	       connection->edge->now_ns - connection->accepted_ns < OS_SECOND;
+}
+
 static void on_rested(struct os_timer *timer)
 {
-	listeners_update(CONTAINER_OF(timer, struct edge, accept_timer));
+	edge_listeners_update(CONTAINER_OF(timer, struct edge, accept_timer));
 }
 
 /* A new descriptor has the lowest number that is free: at the reserve's first one all others are taken. Far from it
@@ -245,26 +254,37 @@ bool edge_descriptors_are_low(struct edge *edge, int fd)
 	return probe >= edge->descriptors_end;
 }
 
-/* Listeners report for as long as somebody waits: without a rest the loop would do nothing but ask in vain. */
-void edge_accept_rest(struct edge *edge)
+size_t edge_shed_idle(struct edge *edge)
 {
-	size_t left = EDGE_SHED_MAX;
+	size_t count = 0;
 
-	edge->accept_timer.on_due = on_rested;
-	os_timer_set(edge->loop, &edge->accept_timer, edge->now_ns + EDGE_ACCEPT_REST_MS * OS_MS);
-	listeners_update(edge);
 	upstream_close_idle(edge->upstream);
 	files_cache_clear(edge->cache);
 	LIST_EACH(&edge->connections, node) {
 		struct connection *connection = LIST_ITEM(node, struct connection, link);
 
-		if (!left)
-			return;
-		if (!connection_is_idle(connection))
+		if (count == EDGE_SHED_MAX)
+			break;
+		if (!connection_is_idle(connection) || connection_is_fresh(connection))
 			continue;
 		connection_finish(connection, false);
-		left--;
+		count++;
 	}
+	return count;
+}
+
+/* Listeners report for as long as somebody waits: without a rest the loop would do nothing but ask in vain. */
+void edge_accept_rest_begin(struct edge *edge)
+{
+	edge->accept_timer.on_due = on_rested;
+	os_timer_set(edge->loop, &edge->accept_timer, edge->now_ns + EDGE_ACCEPT_REST_MS * OS_MS);
+	edge_listeners_update(edge);
+}
+
+void edge_accept_rest(struct edge *edge)
+{
+	edge_accept_rest_begin(edge);
+	(void)edge_shed_idle(edge);
 }
 
 int edge_listener_add(struct edge *edge, uint64_t id, uint32_t slot, int fd)
@@ -314,7 +334,7 @@ void edge_adopt(struct edge *edge, uint32_t slot, bool on)
 	if (slot >= OS_CPU_MAX)
 		return;
 	edge->adopted[slot] = on;
-	listeners_update(edge);
+	edge_listeners_update(edge);
 }
 
 /* ---- Change --------------------------------------------------------------------------------------------------- */
@@ -530,9 +550,10 @@ void edge_commit(struct edge *edge)
 	edge->range->snapshot_serial = edge->current->snapshot->serial;
 	files_cache_clear(edge->cache);
 	keep_origins(edge);
+	edge->memory_max = edge->current->snapshot->limits.values[SNAPSHOT_LIMIT_WORKER_MEMORY];
 	set_upstream_limits(edge);
 	set_h1_limits(edge);
-	listeners_update(edge);
+	edge_listeners_update(edge);
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_RELOADS);
 }
 
@@ -704,9 +725,10 @@ void edge_turn(struct edge *edge)
 	if (edge->has_freed && os_timer_is_set(&edge->accept_timer)) {
 		/* There is room again: nobody waits for the rest's end. */
 		os_timer_stop(&edge->accept_timer);
-		listeners_update(edge);
+		edge_listeners_update(edge);
 	}
 	edge->has_freed = false;
+	edge_memory_turn(edge);
 	run_later_next_turn(edge);
 	if (edge->wakes_log) {
 		edge->wakes_log = false;

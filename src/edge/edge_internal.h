@@ -232,6 +232,7 @@ struct exchange {
 	bool is_tunnel;
 	bool is_last; /* nothing more can be read behind it: the connection ends */
 	bool is_file_failed;
+	size_t charged;      /* to edge->exchange_bytes */
 	uint16_t body_fault; /* the request's body was malformed: what to answer */
 	/* An interrupt is taken in the stage's stead at its next turn. */
 	enum exchange_verdict interrupt; /* EXCHANGE_NEXT: none */
@@ -346,7 +347,11 @@ struct edge {
 	struct block_pool blocks;
 	struct exchange *spare_exchanges; /* linked by their ready list */
 	uint32_t spare_count, connection_count, exchange_count, connections_max, exchanges_max;
-	uint32_t handshake_count, handshakes_max;
+	uint32_t handshake_count, handshakes_max, tls_count;
+	uint64_t memory_max;     /* limit `worker-memory` */
+	uint64_t exchange_bytes; /* of all exchanges, spare ones too, with their arenas */
+	uint32_t blocks_max;     /* limit `body-memory` */
+	bool is_short;           /* of memory: nobody new is accepted */
 	/* Numbers from here on are the reserve (0: nobody said how many there are), and the last one seen. */
 	int descriptors_end, descriptor_seen;
 
@@ -389,8 +394,22 @@ void edge_clock(struct edge *edge); /* takes over the loop's */
 void edge_run_later(struct edge *edge, struct connection *connection);
 void edge_run_exchange_later(struct exchange *exchange);
 void edge_snapshot_unref(struct edge *edge, struct edge_snapshot *used);
+/* Up to EDGE_SHED_MAX connections that are idle go, and what is kept for speed alone. How many connections. */
+size_t edge_shed_idle(struct edge *edge);
+void edge_listeners_update(struct edge *edge);
+
+/* Memory (memory.c). */
+enum edge_memory_use { EDGE_MEMORY_CONNECTION, EDGE_MEMORY_EXCHANGE };
+uint64_t edge_memory_used(const struct edge *edge); /* bytes, of what the budget is for */
+bool edge_memory_has_room(const struct edge *edge, enum edge_memory_use use);
+/* Takes over what the exchange's arena has now. */
+void edge_memory_charge(struct exchange *exchange);
+/* Before something may grow: bounds blocks, and the exchange's arena if there is one, by what is left. */
+void edge_memory_bound(struct edge *edge, struct exchange *exchange);
+void edge_memory_turn(struct edge *edge);
 /* No descriptor or memory for another connection: listeners rest for a moment, who is idle goes. */
 void edge_accept_rest(struct edge *edge);
+void edge_accept_rest_begin(struct edge *edge); /* without anybody's going */
 /* Is only the reserve left? `fd`: any that may be duplicated. */
 bool edge_descriptors_are_low(struct edge *edge, int fd);
 void edge_input_release(struct edge *edge);

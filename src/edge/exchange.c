@@ -9,11 +9,13 @@ static struct exchange *exchange_take(struct edge *edge)
 
 	if (exchange) {
 		struct arena arena = exchange->arena;
+		size_t charged = exchange->charged;
 
 		edge->spare_exchanges = exchange->next_spare;
 		edge->spare_count--;
 		memset(exchange, 0, sizeof(*exchange));
 		exchange->arena = arena;
+		exchange->charged = charged;
 		return exchange;
 	}
 	exchange = heap_alloc(sizeof(*exchange));
@@ -30,6 +32,7 @@ struct exchange *exchange_new(struct connection *connection)
 	if (!exchange)
 		return NULL;
 	exchange->edge = edge;
+	edge_memory_charge(exchange);
 	exchange->connection = connection;
 	exchange->codec = connection->codec;
 	exchange->snapshot = edge->current;
@@ -106,11 +109,13 @@ void exchanges_free_finished(struct edge *edge)
 
 		list_remove(&exchange->ready);
 		if (edge->spare_count >= SPARE_MAX) {
+			edge->exchange_bytes -= exchange->charged;
 			arena_fini(&exchange->arena);
 			heap_free(exchange);
 			continue;
 		}
 		arena_reset(&exchange->arena);
+		edge_memory_charge(exchange);
 		exchange->next_spare = edge->spare_exchanges;
 		edge->spare_exchanges = exchange;
 		edge->spare_count++;

@@ -65,6 +65,8 @@ static void h1_input_ended(struct connection *connection)
 
 static bool h1_exchange_ready(struct connection *connection)
 {
+	enum telemetry_limit limit;
+
 	if (connection->exchange)
 		return true;
 	connection->exchange = exchange_new(connection);
@@ -72,11 +74,16 @@ static bool h1_exchange_ready(struct connection *connection)
 		connection_close(connection);
 		return false;
 	}
-	if (connection->edge->exchange_count <= connection->edge->exchanges_max)
+	if (connection->edge->exchange_count > connection->edge->exchanges_max)
+		limit = TELEMETRY_LIMIT_EXCHANGES;
+	else if (!edge_memory_has_room(connection->edge, EDGE_MEMORY_EXCHANGE))
+		limit = TELEMETRY_LIMIT_WORKER_MEMORY;
+	else
 		return true;
 	/* One that is only refused is gone with this turn. */
-	telemetry_count_limit(connection->edge->counters, TELEMETRY_LIMIT_EXCHANGES);
-	exchange_refuse(connection->exchange, 503, TELEMETRY_END_LIMIT, "exchanges");
+	telemetry_count_limit(connection->edge->counters, limit);
+	exchange_refuse(connection->exchange, 503, TELEMETRY_END_LIMIT,
+			telemetry_limits[limit].name);
 	return false;
 }
 
@@ -98,6 +105,17 @@ static bool h1_share_is_used(struct connection *connection)
 	return true;
 }
 
+/* Its own share is used up, or the worker's. */
+static void h1_no_memory(struct exchange *exchange)
+{
+	enum telemetry_limit limit = exchange->arena.cap < EDGE_EXCHANGE_ARENA
+					     ? TELEMETRY_LIMIT_WORKER_MEMORY
+					     : TELEMETRY_LIMIT_EXCHANGE_MEMORY;
+
+	telemetry_count_limit(exchange->edge->counters, limit);
+	exchange_refuse(exchange, 503, TELEMETRY_END_LIMIT, telemetry_limits[limit].name);
+}
+
 static void h1_progress(struct connection *connection)
 {
 	while (connection->phase == CONNECTION_OPEN &&
@@ -116,8 +134,10 @@ static void h1_progress(struct connection *connection)
 		if (h1_share_is_used(connection) || !h1_exchange_ready(connection))
 			return;
 		before = input.len;
+		edge_memory_bound(connection->edge, connection->exchange);
 		outcome = codec_h1_request_next(&connection->h1, &input, 0,
 						&connection->exchange->arena, &event);
+		edge_memory_charge(connection->exchange);
 		connection_consume(connection, before - input.len);
 		connection->exchange->head_bytes_in += before - input.len;
 		switch (outcome) {
@@ -132,10 +152,7 @@ static void h1_progress(struct connection *connection)
 			h1_input_ended(connection);
 			return;
 		case -ENOMEM:
-			telemetry_count_limit(connection->edge->counters,
-					      TELEMETRY_LIMIT_EXCHANGE_MEMORY);
-			exchange_refuse(connection->exchange, 503, TELEMETRY_END_LIMIT,
-					"exchange-memory");
+			h1_no_memory(connection->exchange);
 			return;
 		default: /* NEED_MORE, or the END of what came before */
 			break;

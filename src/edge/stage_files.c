@@ -58,6 +58,8 @@ static void open_answer(struct edge *edge, void *owner, struct ipc_message *mess
 			.fd = message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1,
 		};
 
+		if (!edge_memory_has_room(edge, EDGE_MEMORY_EXCHANGE))
+			files_cache_clear(edge->cache);
 		document = files_cache_store(edge->cache, wanted->root, wanted->path, edge->now_ns,
 					     &reply);
 	}

@@ -77,6 +77,12 @@ void compiler_limits(struct compiler *compiler, const struct conf_statement *blo
 					       "`%s` is over before there is a path: set it for "
 					       "the site",
 					       telemetry_limits[i].name);
+			if (i == SNAPSHOT_LIMIT_WORKER_MEMORY &&
+			    limits != &compiler->snapshot->limits)
+				conf_error_add(
+					compiler->errors, pair->words[0].place,
+					"`%s` is the whole worker's: set it outside of sites",
+					telemetry_limits[i].name);
 			limits->values[i] = pair->arguments[0].number;
 		}
 	}

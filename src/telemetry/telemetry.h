@@ -48,7 +48,8 @@
 	X(ORIGIN_CONNECTIONS, "origin-connections", COUNT, 512, , 0, "open connections to one origin, each worker; over it requests wait (origin-queue)") \
 	X(ORIGIN_QUEUE, "origin-queue", COUNT, 128, , 503, "requests that wait for a connection to one origin, each worker: in order, at most first-byte") \
 	X(BODY_RATE, "body-rate", COUNT, 256, , 408, "least bytes of a request's body a second, after body-grace") \
-	X(BODY_GRACE, "body-grace", TIME, 10, s, 408, "how long a request's body may be slower than body-rate")
+	X(BODY_GRACE, "body-grace", TIME, 10, s, 408, "how long a request's body may be slower than body-rate") \
+	X(WORKER_MEMORY, "worker-memory", SIZE, 512, MB, 503, "what peers may make one worker keep; near it accepting rests and what is idle goes; for all sites only")
 
 /* Those that hold for the program. */
 #define TELEMETRY_LIMITS_FIXED(X) \

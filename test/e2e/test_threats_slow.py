@@ -12,7 +12,7 @@ import time
 import pytest
 
 from client import Client, get
-from gateway import SOAK, Gateway, is_sanitized, wait_until
+from gateway import SOAK, Gateway, Process, is_sanitized, wait_until
 
 pytestmark = pytest.mark.soak  # here with small counts, there with full ones
 SITE = '''
@@ -261,3 +261,44 @@ def test_descriptors():
         for _ in range(50):
             assert get(gateway.port, '/').text == 'ok'
         assert gateway.roles() == pids
+
+
+def test_memory():
+    """A budget of 8 MB and a flood that wants far more, of bodies that no origin takes, of half heads and of idle
+    connections: who asks for little is served, and no worker grows by more than its budget and some slack."""
+    budget, slack = 8 << 20, 4 << 20
+    with socket.create_server(('127.0.0.1', 0), backlog=128) as silent:
+        text = SITE.replace('files {folder}/site on /large.bin', f'proxy 127.0.0.1:{silent.getsockname()[1]} on /origin')
+        with Gateway('limits { worker-memory 8MB }\n' + text) as gateway:
+            for _ in range(50):
+                assert get(gateway.port, '/').text == 'ok'
+            pids, held = gateway.roles(), []
+            workers = [Process(pid) for pid in gateway.pids('worker')]
+            before, most = [one.memory_bytes() for one in workers], [0] * len(workers)
+            body = b'POST /origin HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n40000\r\n' + b'x' * 0x40000
+            head = b'GET / HTTP/1.1\r\nHost: localhost\r\nX: ' + b'x' * 20000
+            try:
+                for i in range(400 * len(workers)):
+                    one = socket.socket()
+                    held.append(one)
+                    one.settimeout(1)
+                    with contextlib.suppress(OSError):  # nobody takes it: then it waits, or does not
+                        one.connect(('127.0.0.1', gateway.port))
+                        one.setblocking(False)
+                        one.send((body, head, b'')[i % 3])
+                    if i % 20 == 0:
+                        assert get(gateway.port, '/bystander').text == 'ok'
+                        most = [max(m, one.memory_bytes()) for m, one in zip(most, workers)]
+                assert gateway.limit('worker-memory') > 0
+                assert gateway.limit('body-memory') > 0
+                for _ in range(20):
+                    assert get(gateway.port, '/bystander').text == 'ok'
+                most = [max(m, one.memory_bytes()) for m, one in zip(most, workers)]
+            finally:
+                for one in held:
+                    one.close()
+            if not is_sanitized():
+                assert all(m - b < budget + slack for m, b in zip(most, before)), (before, most)
+            wait_until(lambda: connections(gateway) == 0, 'the end of all')
+            assert get(gateway.port, '/').text == 'ok'
+            assert gateway.roles() == pids

@@ -153,13 +153,13 @@ static void test_origin_forbidden(void **state)
 static void test_no_room_for_a_body(void **state)
 {
 	struct played *played = *state;
-	uint32_t max = played->worker.edge->blocks.max;
+	uint32_t max = played->worker.edge->blocks_max;
 
 	link_to(played, IPC_DIALER);
-	played->worker.edge->blocks.max = 0;
+	played->worker.edge->blocks_max = 0;
 	say(played, "POST /p/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\nabc");
 	expect(played, "HTTP/1.1 503 ", NULL, "limit:body-memory", TELEMETRY_END_LIMIT);
-	played->worker.edge->blocks.max = max;
+	played->worker.edge->blocks_max = max;
 }
 
 /* A question that nobody can be asked: the table is full. */

@@ -405,7 +405,7 @@ static void test_body_memory(void **state)
 		char *answer;
 
 		/* Nobody dials: the body waits. It is chunked, so that it is not gathered first. */
-		worker->edge->blocks.max = BLOCKS;
+		worker->edge->blocks_max = BLOCKS;
 		request_len = 0;
 		put(CHUNKED);
 		for (int left = BLOCKS * BLOCK_SIZE + over; left;

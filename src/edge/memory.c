@@ -1,0 +1,120 @@
+/* The worker's memory: one budget (limit `worker-memory`) for everything that peers can make grow, so that the kernel
+ * never has to choose whom to end.
+ *
+ * Counted exactly: blocks, exchanges with their arenas, documents. Counted by a figure: connections, with what the
+ * library takes for their TLS. Not counted is what does not grow with peers: the program, its buffers, the snapshot.
+ *
+ * From 7/8 of the budget on nobody new is accepted and whoever is idle goes, the oldest first; from 15/16 on a request
+ * is answered 503; bodies get half at most, so that they alone never hold up anybody else. Where nobody is idle, who
+ * has not finished a head goes, one a turn, the oldest first. What is under way may grow up to the budget and not
+ * beyond: its arena and the blocks end there. */
+#include "edge/edge_internal.h"
+
+enum {
+	/* Measured, and rounded up: bench/ has a connection that is idle behind its handshake at 8 KiB, all included. */
+	TLS_OPEN_BYTES = 16 * 1024,
+	TLS_HANDSHAKE_BYTES = 64 * 1024,
+	ORIGIN_BYTES = 16 * 1024,
+};
+
+uint64_t edge_memory_used(const struct edge *edge)
+{
+	uint32_t busy, idle;
+
+	upstream_count(edge->upstream, &busy, &idle);
+	return (uint64_t)(edge->blocks.used + edge->blocks.kept) * sizeof(struct block) +
+	       edge->exchange_bytes + files_cache_bytes(edge->cache) +
+	       (uint64_t)edge->connection_count * sizeof(struct connection) +
+	       (uint64_t)edge->tls_count * TLS_OPEN_BYTES +
+	       (uint64_t)edge->handshake_count * (TLS_HANDSHAKE_BYTES - TLS_OPEN_BYTES) +
+	       (uint64_t)(busy + idle) * ORIGIN_BYTES;
+}
+
+static uint64_t room_below(const struct edge *edge, uint64_t mark)
+{
+	uint64_t used = edge_memory_used(edge);
+
+	return used < mark ? mark - used : 0;
+}
+
+bool edge_memory_has_room(const struct edge *edge, enum edge_memory_use use)
+{
+	uint64_t max = edge->memory_max;
+
+	switch (use) {
+	case EDGE_MEMORY_CONNECTION:
+		return room_below(edge, max - max / 8) >
+		       sizeof(struct connection) + TLS_HANDSHAKE_BYTES;
+	case EDGE_MEMORY_EXCHANGE:
+		return room_below(edge, max - max / 16) > 0;
+	}
+	return true;
+}
+
+void edge_memory_charge(struct exchange *exchange)
+{
+	size_t bytes = sizeof(*exchange) + exchange->arena.taken;
+
+	exchange->edge->exchange_bytes += bytes - exchange->charged;
+	exchange->charged = bytes;
+}
+
+void edge_memory_bound(struct edge *edge, struct exchange *exchange)
+{
+	uint64_t room = room_below(edge, edge->memory_max);
+	uint64_t bodies = edge->memory_max / 2 / sizeof(struct block);
+	uint64_t blocks;
+
+	if (exchange) {
+		size_t arena = room < EDGE_EXCHANGE_ARENA ? (size_t)room : EDGE_EXCHANGE_ARENA;
+
+		edge_memory_charge(exchange);
+		/* 0 would be none at all. */
+		exchange->arena.cap = exchange->arena.taken + arena < EDGE_EXCHANGE_ARENA
+					      ? exchange->arena.taken + arena
+					      : EDGE_EXCHANGE_ARENA;
+		exchange->arena.cap += !exchange->arena.cap;
+		room -= arena;
+	}
+	blocks = edge->blocks.used + edge->blocks.kept + room / sizeof(struct block);
+	blocks = blocks < bodies ? blocks : bodies;
+	edge->blocks.max = blocks < edge->blocks_max ? (uint32_t)blocks : edge->blocks_max;
+}
+
+/* Whoever means it is done with a head in a few round trips. */
+static void refuse_oldest_head(struct edge *edge)
+{
+	LIST_EACH(&edge->connections, node) {
+		struct connection *connection = LIST_ITEM(node, struct connection, link);
+		struct exchange *exchange = connection->exchange;
+
+		if (connection->phase != CONNECTION_OPEN || !exchange || exchange->began)
+			continue;
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_WORKER_MEMORY);
+		exchange_refuse(exchange, 503, TELEMETRY_END_LIMIT,
+				telemetry_limits[TELEMETRY_LIMIT_WORKER_MEMORY].name);
+		os_loop_wake_again(edge->loop);
+		return;
+	}
+}
+
+void edge_memory_turn(struct edge *edge)
+{
+	bool was_short = edge->is_short;
+
+	edge_memory_bound(edge, NULL);
+	edge->is_short = !edge_memory_has_room(edge, EDGE_MEMORY_CONNECTION);
+	if (!edge->is_short && !was_short)
+		return;
+	if (edge->is_short) {
+		if (!was_short)
+			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_WORKER_MEMORY);
+		if (!edge_shed_idle(edge))
+			refuse_oldest_head(edge);
+		/* Also where nothing happens: who is fresh now is idle then. */
+		if (!os_timer_is_set(&edge->accept_timer))
+			edge_accept_rest_begin(edge);
+	} else {
+		edge_listeners_update(edge);
+	}
+}
