@@ -175,16 +175,15 @@ void exchange_run(struct exchange *exchange)
 	struct connection *connection = exchange->connection;
 	enum exchange_verdict verdict;
 
+	edge_memory_bound(exchange->edge, exchange);
 	do {
 		exchange->wants_turn = false;
 		exchange->trail |= 1u << exchange->stage;
-		edge_memory_bound(exchange->edge, exchange);
 		exchange_pumps_run(exchange);
 		if (exchange->interrupt != EXCHANGE_NEXT)
 			verdict = take_interrupt(exchange);
 		else
 			verdict = exchange_stages[exchange->stage].run(exchange);
-		edge_memory_charge(exchange);
 		if (exchange->stage == EXCHANGE_STAGE_RECORD && verdict == EXCHANGE_NEXT) {
 			connection_limits_set(connection, exchange->limits);
 			exchange->codec->finish(exchange, exchange->is_aborting);
@@ -192,5 +191,6 @@ void exchange_run(struct exchange *exchange)
 			return;
 		}
 	} while (obey(exchange, verdict));
+	edge_memory_charge(exchange);
 	connection_update_deadline(connection);
 }

@@ -232,6 +232,7 @@ static int start(void **state)
 	struct played *played = calloc(1, sizeof(*played));
 
 	worker_start(&played->worker, "site localhost default {\n certificate internal\n"
+				      " limits { handshake 20s }\n"
 				      " proxy 127.0.0.1:81 on /p/*\n files /srv/www\n}");
 	listen_tls(played);
 	assert_int_equal(os_memory_new("cold", COLD_SIZE, &played->cold), 0);
@@ -429,10 +430,41 @@ static void test_cancelled_at_every_step(void **state)
 	}
 }
 
+/* How long a handshake may take is its site's to say, once the client has named one. */
+static void test_handshake_of_a_site(void **state)
+{
+	struct played *played = *state;
+	struct edge *edge = played->worker.edge;
+	const uint64_t *counted = &edge->counters->limits[TELEMETRY_LIMIT_HANDSHAKE];
+	struct ipc_question question;
+	int nameless = worker_connect(&played->tls);
+
+	link_to(played, IPC_KEYHOLDER);
+	begin_sign(played);
+	turns(played);
+	assert_true(take(played, IPC_MESSAGE_sign13, &question));
+	assert_int_equal(edge->connection_count, 2);
+	/* Who has said nothing has what holds for all. */
+	os_clock_move((int64_t)(11 * OS_SECOND), 0);
+	turns(played);
+	assert_int_equal(edge->connection_count, 1);
+	assert_int_equal(*counted, 1);
+	os_clock_move((int64_t)(8 * OS_SECOND), 0);
+	turns(played);
+	assert_int_equal(edge->connection_count, 1);
+	os_clock_move((int64_t)(2 * OS_SECOND), 0);
+	turns(played);
+	assert_int_equal(edge->connection_count, 0);
+	assert_int_equal(*counted, 2);
+	os_close(nameless);
+	os_close(TAKE_FD(played->client));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_cancelled_at_every_step, start, stop),
+		cmocka_unit_test_setup_teardown(test_handshake_of_a_site, start, stop),
 	};
 
 	if (os_start())
