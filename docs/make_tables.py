@@ -52,12 +52,19 @@ def markdown(head, rows):
     return '\n'.join(lines) + '\n'
 
 
+# What no process counts: where it is told instead.
+NOT_COUNTED = {
+    'inspection': 'nothing to count yet', 'inspection-response': 'nothing to count yet',
+    'check-time': 'the command says so', 'heartbeat': '`restarts` in `status`, an event',
+}
+
+
 def limit_rows(name):
     rows = []
     for _, limit, unit, number, suffix, status, help_text in table(TELEMETRY, name):
         status = status if status != '0' else ''
         rows.append([f'`{limit}`', unit.lower(), f'`{number}{suffix}`', status, help_text,
-                     f'`portcullis_limits_total{{limit="{limit}"}}`'])
+                     NOT_COUNTED.get(limit, f'`portcullis_limits_total{{limit="{limit}"}}`')])
     return rows
 
 
@@ -66,7 +73,7 @@ def limits():
     return (MADE.format(TELEMETRY) + """
 # Limits
 
-Every limit has a name, a default, a counter and a reason in the log: an exchange that runs into one
+Every limit has a name, a default, a counter (or the last column says where it is told) and a reason in the log: an exchange that runs into one
 ends with `limit:NAME` in the access log, with `client-timeout:NAME` where a client was too slow, or
 with the word for what its origin did ([errors](errors.md)); a handshake, with `limit:NAME` in an
 event. *Status* is what a request over it is answered with while that is possible;
@@ -74,7 +81,8 @@ where there is none, the connection ends or nobody's request is at fault.
 
 ## Settable
 
-In `limits { NAME VALUE … }`: for all sites, in a site, and `on PATH`.
+In `limits { NAME VALUE … }`: for all sites, in a site, and `on PATH` (`handshake` and `header-time` are
+over before there is a path).
 
 """ + markdown(head, limit_rows('TELEMETRY_LIMITS_SETTABLE')) + """
 ## Fixed

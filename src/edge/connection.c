@@ -41,16 +41,34 @@ void connection_handshake_over(struct connection *connection)
 	connection->edge->handshake_count--;
 }
 
+void connection_limits_set(struct connection *connection, const struct snapshot_limits *limits)
+{
+	connection->handshake_max_ns = limits->values[SNAPSHOT_LIMIT_HANDSHAKE];
+	connection->header_max_ns = limits->values[SNAPSHOT_LIMIT_HEADER_TIME];
+	connection->idle_max_ns = limits->values[SNAPSHOT_LIMIT_IDLE];
+}
+
+/* Who has said nothing yet: of the site that answers where nobody is named. */
+static const struct snapshot_limits *limits_of_plain(const struct snapshot *snapshot)
+{
+	if (snapshot->default_site)
+		return snapshot->default_site->limits;
+	return snapshot->site_count == 1 ? snapshot->sites[0].limits : &snapshot->limits;
+}
+
 static void connection_start(struct connection *connection)
 {
 	struct edge *edge = connection->edge;
+	const struct snapshot *snapshot = edge->current->snapshot;
 	const struct snapshot_listener *row =
-		snapshot_find_listener(edge->current->snapshot, connection->listener->id);
+		snapshot_find_listener(snapshot, connection->listener->id);
 
 	connection->accepted_ns = connection->last_ns = edge->now_ns;
 	connection->is_tls = !row || !row->is_plain;
 	connection->is_redirecting = row && row->is_plain && !row->is_serving;
 	connection->tls_port = row ? row->tls_port : 0;
+	connection_limits_set(connection,
+			      connection->is_tls ? &snapshot->limits : limits_of_plain(snapshot));
 	connection->phase = CONNECTION_HELLO;
 	if (connection->is_tls)
 		handshake_begin(connection);
@@ -246,7 +264,7 @@ static enum deadline_kind exchange_deadline(const struct connection *connection,
 	const uint64_t *limits = exchange->limits->values;
 
 	if (!exchange->began) {
-		*ret_ns = exchange->began_ns + limits[SNAPSHOT_LIMIT_HEADER_TIME];
+		*ret_ns = exchange->began_ns + connection->header_max_ns;
 		return DEADLINE_HEAD;
 	}
 	if (connection->backlog.len) {
@@ -273,12 +291,10 @@ static enum deadline_kind exchange_deadline(const struct connection *connection,
 
 static enum deadline_kind connection_deadline(const struct connection *connection, uint64_t *ret_ns)
 {
-	const struct edge *edge = connection->edge;
-
 	switch (connection->phase) {
 	case CONNECTION_HELLO:
 	case CONNECTION_HANDSHAKE:
-		*ret_ns = connection->accepted_ns + edge_limit_ns(edge, SNAPSHOT_LIMIT_HANDSHAKE);
+		*ret_ns = connection->accepted_ns + connection->handshake_max_ns;
 		return DEADLINE_HANDSHAKE;
 	case CONNECTION_LINGER:
 		*ret_ns = connection->closing_ns + (connection->backlog.len ? 30 : 2) * OS_SECOND;
@@ -286,7 +302,7 @@ static enum deadline_kind connection_deadline(const struct connection *connectio
 	case CONNECTION_OPEN:
 		if (connection->exchange)
 			return exchange_deadline(connection, ret_ns);
-		*ret_ns = connection->last_ns + edge_limit_ns(edge, SNAPSHOT_LIMIT_IDLE);
+		*ret_ns = connection->last_ns + connection->idle_max_ns;
 		return DEADLINE_IDLE;
 	case CONNECTION_CLOSED:
 		break;

@@ -57,6 +57,11 @@ static int descriptors_end(uint32_t descriptors_max)
 	return descriptors_max > INT32_MAX ? INT32_MAX : (int)(descriptors_max - reserve);
 }
 
+static uint32_t blocks_max(void)
+{
+	return (uint32_t)(telemetry_limits[TELEMETRY_LIMIT_BODY_MEMORY].value / BLOCK_SIZE);
+}
+
 int edge_new(const struct edge_config *config, struct edge **ret_edge)
 {
 	struct edge *edge = heap_alloc(sizeof(*edge));
@@ -75,6 +80,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
 	edge->tickets = config->tickets;
 	edge->connections_max = config->connections_max;
+	edge->exchanges_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_EXCHANGES].value;
 	edge->handshakes_max = handshakes_max(config->connections_max);
 	edge->descriptors_end = descriptors_end(config->descriptors_max);
 	edge->gateway_id = config->gateway_id;
@@ -83,7 +89,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 		list_init(lists[i]);
 	slab_init(&edge->connection_slab, sizeof(struct connection), config->connections_max,
 		  EDGE_CONNECTION_MAGIC);
-	block_pool_init(&edge->blocks, EDGE_BLOCKS_MAX);
+	block_pool_init(&edge->blocks, blocks_max());
 	os_random(&edge->request_id_high, sizeof(edge->request_id_high));
 	os_random(&edge->request_id_low, sizeof(edge->request_id_low));
 	edge->adopted[edge->slot] = true;
@@ -179,11 +185,6 @@ void edge_set_log(struct edge *edge, struct telemetry_ring *ring, int event_fd)
 {
 	edge->ring = ring;
 	edge->ring_event = event_fd;
-}
-
-uint64_t edge_limit_ns(const struct edge *edge, enum snapshot_limit limit)
-{
-	return edge->current->snapshot->limits.values[limit];
 }
 
 /* ---- Listeners -------------------------------------------------------------------------------------------- */
@@ -568,10 +569,12 @@ static void on_drain_due(struct os_timer *timer)
 	LIST_EACH(&edge->connections, node) {
 		struct connection *connection = LIST_ITEM(node, struct connection, link);
 
-		if (connection->exchange && connection->exchange->began)
-			exchange_interrupt(connection->exchange, 503, TELEMETRY_END_DRAIN);
-		else
+		if (!connection->exchange || !connection->exchange->began) {
 			connection_close(connection);
+			continue;
+		}
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_DRAIN);
+		exchange_interrupt(connection->exchange, 503, TELEMETRY_END_DRAIN);
 	}
 }
 

@@ -23,7 +23,6 @@ enum {
 	EDGE_ACCEPT_REST_MS = 100,
 	EDGE_SHED_MAX = 64, /* idle connections that go where descriptors ran out */
 	EDGE_EXCHANGE_ARENA = 256 * 1024,
-	EDGE_BLOCKS_MAX = 8192, /* 128 MiB */
 	EDGE_PSEUDONYM_SIZE = 32,
 	EDGE_CONNECTION_MAGIC = 0x436f6e6e,
 };
@@ -124,6 +123,8 @@ struct connection {
 	struct exchange *exchange;
 	uint64_t site_id, policy_id, certificate_id; /* what the hello chose; 0 on a plain one */
 	uint64_t accepted_ns, last_ns, stalled_ns, closing_ns;
+	/* Its limits where no exchange has any: of the site as far as one is known (connection_limits_set). */
+	uint64_t handshake_max_ns, header_max_ns, idle_max_ns;
 	uint64_t bytes_in, bytes_out;
 	uint32_t exchange_count;
 	uint32_t turn_exchanges; /* begun in turn number `exchange_turn` */
@@ -133,6 +134,8 @@ struct connection {
 };
 
 void connection_accept(struct edge *edge, struct edge_listener *listener);
+/* From here on: of all sites at first, then of SNI's (plain: the default or only) site, then of the last request's. */
+void connection_limits_set(struct connection *connection, const struct snapshot_limits *limits);
 void connection_activate(struct connection *connection); /* it gets a share of this turn */
 void connection_run(struct connection *connection);
 void connection_handshake(struct connection *connection); /* phases 3 and 5 */
@@ -342,7 +345,7 @@ struct edge {
 	struct slab connection_slab;
 	struct block_pool blocks;
 	struct exchange *spare_exchanges; /* linked by their ready list */
-	uint32_t spare_count, connection_count, exchange_count, connections_max;
+	uint32_t spare_count, connection_count, exchange_count, connections_max, exchanges_max;
 	uint32_t handshake_count, handshakes_max;
 	/* Numbers from here on are the reserve (0: nobody said how many there are), and the last one seen. */
 	int descriptors_end, descriptor_seen;
@@ -391,6 +394,5 @@ void edge_accept_rest(struct edge *edge);
 /* Is only the reserve left? `fd`: any that may be duplicated. */
 bool edge_descriptors_are_low(struct edge *edge, int fd);
 void edge_input_release(struct edge *edge);
-uint64_t edge_limit_ns(const struct edge *edge, enum snapshot_limit limit);
 /* One line to the log's ring, finished by one of telemetry's writers. */
 void edge_event_tls(struct connection *connection, const char *why, struct span detail);

@@ -88,6 +88,7 @@ static void session_start(struct connection *connection, const struct snapshot_s
 		return;
 	}
 	connection->site_id = site->id;
+	connection_limits_set(connection, site->limits);
 	connection->policy_id = site->policy->id;
 	connection->certificate_id = credential->id;
 	connection->phase = CONNECTION_HANDSHAKE;

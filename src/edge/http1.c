@@ -68,10 +68,15 @@ static bool h1_exchange_ready(struct connection *connection)
 	if (connection->exchange)
 		return true;
 	connection->exchange = exchange_new(connection);
-	if (connection->exchange)
+	if (!connection->exchange) {
+		connection_close(connection);
+		return false;
+	}
+	if (connection->edge->exchange_count <= connection->edge->exchanges_max)
 		return true;
+	/* One that is only refused is gone with this turn. */
 	telemetry_count_limit(connection->edge->counters, TELEMETRY_LIMIT_EXCHANGES);
-	connection_close(connection);
+	exchange_refuse(connection->exchange, 503, TELEMETRY_END_LIMIT, "exchanges");
 	return false;
 }
 
@@ -88,6 +93,7 @@ static bool h1_share_is_used(struct connection *connection)
 	connection->exchange_turn = edge->turn;
 	if (connection->turn_exchanges++ < telemetry_limits[TELEMETRY_LIMIT_PIPELINED].value)
 		return false;
+	telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_PIPELINED);
 	edge_run_later(edge, connection);
 	return true;
 }

@@ -22,6 +22,18 @@ const struct exchange_stage exchange_stages[EXCHANGE_STAGE_COUNT] = {
 
 /* ---- Pumps ------------------------------------------------------------------------------------------------ */
 
+static enum telemetry_end end_without_blocks(struct exchange *exchange)
+{
+	struct edge *edge = exchange->edge;
+
+	if (!edge->blocks.was_full)
+		return TELEMETRY_END_NO_ROOM;
+	telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_BODY_MEMORY);
+	exchange_set_end(exchange, TELEMETRY_END_LIMIT,
+			 telemetry_limit_name(TELEMETRY_LIMIT_BODY_MEMORY));
+	return TELEMETRY_END_LIMIT;
+}
+
 static void request_pump_failed(struct exchange *exchange, int outcome)
 {
 	/* Whatever comes behind an unfinished body cannot be read as a request. */
@@ -29,7 +41,7 @@ static void request_pump_failed(struct exchange *exchange, int outcome)
 	if (outcome == PUMP_SINK_BROKEN)
 		return; /* the fetch failed: dispatch sees it */
 	if (outcome == PUMP_NO_MEMORY)
-		exchange_interrupt(exchange, 503, TELEMETRY_END_NO_ROOM);
+		exchange_interrupt(exchange, 503, end_without_blocks(exchange));
 	else if (exchange->body_fault)
 		exchange_interrupt(exchange, exchange->body_fault, TELEMETRY_END_CLIENT_MALFORMED);
 	else
@@ -57,7 +69,7 @@ static void response_pump_failed(struct exchange *exchange, int outcome)
 	enum telemetry_end end = TELEMETRY_END_CLIENT_GONE;
 
 	if (outcome == PUMP_NO_MEMORY) {
-		end = TELEMETRY_END_NO_ROOM;
+		end = end_without_blocks(exchange);
 	} else if (outcome == PUMP_SOURCE_BROKEN && exchange->source == RESPONSE_FETCH) {
 		exchange_count_fetch_limit(exchange);
 		end = (enum telemetry_end)exchange->fetch.failure.end;
@@ -172,6 +184,7 @@ void exchange_run(struct exchange *exchange)
 		else
 			verdict = exchange_stages[exchange->stage].run(exchange);
 		if (exchange->stage == EXCHANGE_STAGE_RECORD && verdict == EXCHANGE_NEXT) {
+			connection_limits_set(connection, exchange->limits);
 			exchange->codec->finish(exchange, exchange->is_aborting);
 			connection_update_deadline(connection);
 			return;

@@ -22,7 +22,8 @@ static struct block *block_take(struct block_pool *pool)
 {
 	struct block *block = pool->free;
 
-	if (pool->used >= pool->max)
+	pool->was_full = pool->used >= pool->max;
+	if (pool->was_full)
 		return NULL;
 	if (block) {
 		pool->free = block->next;
@@ -234,7 +235,7 @@ static int pump_pull(struct pump *pump, size_t *budget)
 
 	if (room == 0)
 		return *budget ? PUMP_WAIT : PUMP_YIELD;
-	if (pump->is_reluctant && !pump->sink)
+	if (pump->is_reluctant && !pump->sink && pump->mode != PUMP_HOLD)
 		return PUMP_WAIT;
 	outcome = pump->source->read(pump->source_owner, room, &bytes);
 	if (outcome == PUMP_END) {

@@ -26,6 +26,7 @@ struct block {
 struct block_pool {
 	struct block *free;
 	uint32_t used, kept, max;
+	bool was_full; /* why the last one was not given: `max`, and not the heap */
 };
 void block_pool_init(struct block_pool *pool, uint32_t max);
 void block_pool_fini(struct block_pool *pool);
@@ -82,7 +83,7 @@ struct pump {
 	size_t hold_limit;
 	uint64_t read, written; /* bytes from the source, to the sink */
 	bool source_ended, done;
-	/* A client that waits for 100 (Continue) is asked for its body only when the sink wants it. */
+	/* A client that waits for 100 (Continue) is asked for its body only when the sink wants it; in `hold` at once. */
 	bool is_reluctant;
 };
 

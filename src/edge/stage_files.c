@@ -219,11 +219,14 @@ static enum exchange_verdict answer_opened(struct exchange *exchange)
 static enum exchange_verdict look(struct exchange *exchange)
 {
 	struct edge *edge = exchange->edge;
+	uint64_t displaced = files_cache_displaced(edge->cache);
 	bool ask = false;
 	enum files_found found = files_cache_find(edge->cache, exchange->route->root->id,
 						  exchange->request->path.text, edge->now_ns,
 						  &exchange->document, &ask);
 
+	if (files_cache_displaced(edge->cache) != displaced)
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_DOCUMENTS);
 	if (ask && document_ask(exchange)) {
 		files_cache_failed(edge->cache, exchange->route->root->id,
 				   exchange->request->path.text);

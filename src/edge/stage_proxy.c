@@ -325,9 +325,17 @@ static struct tls_policy *host_tls_policy(void *host, uint64_t ca_id)
 	return map_get(&edge->client_policies, ca_id + 1);
 }
 
+static void host_displaced(void *host)
+{
+	struct edge *edge = host;
+
+	telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS);
+}
+
 const struct upstream_host edge_upstream_host = {
 	.dial = host_dial,
 	.cancel_dial = host_cancel_dial,
 	.wake = host_wake,
 	.tls_policy = host_tls_policy,
+	.displaced = host_displaced,
 };

@@ -18,6 +18,7 @@ struct files_cache {
 	struct map entries;
 	struct list used;
 	size_t count, bytes, max_count, max_bytes;
+	uint64_t displaced;
 	uint8_t key[16];
 };
 
@@ -94,6 +95,23 @@ static struct files_entry *entry_find(struct files_cache *cache, uint64_t root, 
 	return entry;
 }
 
+static void displace_oldest(struct files_cache *cache)
+{
+	entry_free(cache, LIST_ITEM(cache->used.next, struct files_entry, link));
+	cache->displaced++;
+}
+
+uint64_t files_cache_displaced(const struct files_cache *cache)
+{
+	return cache->displaced;
+}
+
+size_t files_cache_bytes(const struct files_cache *cache)
+{
+	return cache->bytes +
+	       cache->count * (sizeof(struct files_entry) + sizeof(struct files_document));
+}
+
 static struct files_entry *entry_new(struct files_cache *cache, uint64_t root, struct span path)
 {
 	uint64_t key = key_of(cache, root, path);
@@ -103,7 +121,7 @@ static struct files_entry *entry_new(struct files_cache *cache, uint64_t root, s
 	if (old)
 		entry_free(cache, old);
 	while (cache->count >= cache->max_count && !list_is_empty(&cache->used))
-		entry_free(cache, LIST_ITEM(cache->used.next, struct files_entry, link));
+		displace_oldest(cache);
 	if (!entry || map_set(&cache->entries, key, entry)) {
 		heap_free(entry);
 		return NULL;
@@ -205,7 +223,7 @@ struct files_document *files_cache_store(struct files_cache *cache, uint64_t roo
 	list_remove(&entry->link);
 	list_push_back(&cache->used, &entry->link);
 	while (cache->bytes > cache->max_bytes && cache->used.next != &entry->link)
-		entry_free(cache, LIST_ITEM(cache->used.next, struct files_entry, link));
+		displace_oldest(cache);
 	return document;
 }
 

@@ -80,6 +80,9 @@ struct files_document *files_cache_store(struct files_cache *cache, uint64_t roo
 void files_cache_failed(struct files_cache *cache, uint64_t root, struct span path);
 /* Roots that are gone after a change. */
 void files_cache_clear(struct files_cache *cache);
+/* How many made room for others so far, because there were as many, or as much, as there may be. */
+uint64_t files_cache_displaced(const struct files_cache *cache);
+size_t files_cache_bytes(const struct files_cache *cache); /* of all documents that it keeps */
 
 enum files_read_outcome {
 	FILES_COLD = 1, /* not in memory: ask `files` to warm it, then read with may_block */

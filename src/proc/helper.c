@@ -303,8 +303,11 @@ static void on_beat(struct os_timer *timer)
 	uint64_t now_ns = os_loop_now_ns(self->loop);
 
 	os_timer_set(self->loop, timer, now_ns + BEAT_MS * OS_MS);
-	if (self->drain_deadline_ns && now_ns >= self->drain_deadline_ns)
+	/* What the kind itself does at its deadline leaves first: this end comes a beat behind it, and still before the
+	 * supervisor's, a second later. */
+	if (self->is_drain_over)
 		proc_exit(self, 0);
+	self->is_drain_over = self->drain_deadline_ns && now_ns >= self->drain_deadline_ns;
 	if (++self->beats % 2)
 		return;
 	look_for_successor(self);

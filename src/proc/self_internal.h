@@ -51,6 +51,7 @@ struct proc_self {
 
 	uint64_t drain_deadline_ns; /* 0: none */
 	bool is_draining, is_orphan, is_ending;
+	bool is_drain_over; /* that deadline was past at the last beat */
 	int exit_code;
 };
 

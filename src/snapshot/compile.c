@@ -61,6 +61,8 @@ static void default_limits(struct snapshot_limits *limits)
 void compiler_limits(struct compiler *compiler, const struct conf_statement *block,
 		     struct snapshot_limits *limits)
 {
+	bool is_path = conf_option(block, "on") != NULL;
+
 	for (const struct conf_statement *pair = block->first; pair; pair = pair->next) {
 		for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++) {
 			if (!conf_is(pair, telemetry_limits[i].name))
@@ -69,6 +71,12 @@ void compiler_limits(struct compiler *compiler, const struct conf_statement *blo
 			if (!pair->arguments[0].number && telemetry_limits[i].value)
 				conf_error_add(compiler->errors, pair->words[1].place,
 					       "`%s` cannot be 0", telemetry_limits[i].name);
+			if (is_path &&
+			    (i == SNAPSHOT_LIMIT_HANDSHAKE || i == SNAPSHOT_LIMIT_HEADER_TIME))
+				conf_error_add(compiler->errors, pair->words[0].place,
+					       "`%s` is over before there is a path: set it for "
+					       "the site",
+					       telemetry_limits[i].name);
 			limits->values[i] = pair->arguments[0].number;
 		}
 	}

@@ -34,9 +34,9 @@
 	X(HEADER, "header", SIZE, 32, KB, 431, "the head of a request, all lines together") \
 	X(HEADER_FIELDS, "header-fields", COUNT, 100, , 431, "fields of a request's head") \
 	X(BODY, "body", SIZE, 0, B, 413, "a request's body; 0B: unlimited") \
-	X(HANDSHAKE, "handshake", TIME, 10, s, 0, "a TLS handshake from accept to its end") \
-	X(HEADER_TIME, "header-time", TIME, 10, s, 408, "a request's head from its first to its last byte") \
-	X(IDLE, "idle", TIME, 60, s, 0, "a kept-alive connection between two requests") \
+	X(HANDSHAKE, "handshake", TIME, 10, s, 0, "a TLS handshake from accept to its end; until the client has named its site, what holds for all sites") \
+	X(HEADER_TIME, "header-time", TIME, 10, s, 408, "a request's head from its first to its last byte; of the site that SNI named (without TLS: of the default or only one) or that the last request was for") \
+	X(IDLE, "idle", TIME, 60, s, 0, "a kept-alive connection between two requests; of the last one's site and path") \
 	X(BODY_GAP, "body-gap", TIME, 60, s, 408, "between two reads of a request's body") \
 	X(SEND_GAP, "send-gap", TIME, 30, s, 0, "between two writes to a slow client") \
 	X(CONNECT, "connect", TIME, 2, s, 504, "one attempt to connect to an origin, TLS included") \
@@ -58,7 +58,7 @@
 	X(CHUNK_EXTENSIONS, "chunk-extensions", SIZE, 4, KB, 400, "extensions of all chunks of a body") \
 	X(CHUNK_OVERHEAD, "chunk-overhead", SIZE, 64, KB, 400, "framing of a chunked body, once it is 10 times what it carries") \
 	X(TRAILERS, "trailers", SIZE, 32, KB, 431, "trailers of a request") \
-	X(PIPELINED, "pipelined", COUNT, 16, , 0, "requests that wait on one connection; more are read later") \
+	X(PIPELINED, "pipelined", COUNT, 16, , 0, "requests of one connection that one turn begins; the next ones wait for the next turn, as bytes") \
 	X(DISCARD, "discard", SIZE, 64, KB, 0, "of a body that nobody wants any more, read before the connection ends") \
 	X(LINGER, "linger", TIME, 2, s, 0, "how long a connection is read after our end of it was sent") \
 	X(CONTINUE, "continue", TIME, 1, s, 0, "how long an origin may let a client wait for 100 (Continue)") \
@@ -73,8 +73,8 @@
 	X(EXCHANGE_MEMORY, "exchange-memory", SIZE, 256, KB, 503, "what one exchange may take beside its bodies") \
 	X(BODY_MEMORY, "body-memory", SIZE, 128, MB, 503, "bodies that wait in a worker, all together") \
 	X(RESPONSE_MEMORY, "response-memory", SIZE, 256, KB, 0, "responses that wait for one connection") \
-	X(INSPECTION, "inspection", SIZE, 128, KB, 413, "of a request's body that is held and inspected") \
-	X(INSPECTION_RESPONSE, "inspection-response", SIZE, 512, KB, 0, "of a response's body that is held and inspected") \
+	X(INSPECTION, "inspection", SIZE, 128, KB, 413, "of a request's body that is held and inspected; no stage holds one yet") \
+	X(INSPECTION_RESPONSE, "inspection-response", SIZE, 512, KB, 0, "of a response's body that is held and inspected; no stage holds one yet") \
 	X(UPSTREAM_HEAD, "upstream-head", SIZE, 64, KB, 502, "the head of an origin's response") \
 	X(UPSTREAM_FIELDS, "upstream-fields", COUNT, 200, , 502, "fields of an origin's response") \
 	X(INTERIM_RESPONSES, "interim-responses", COUNT, 8, , 502, "1xx responses before an origin's final one") \

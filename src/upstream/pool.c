@@ -210,9 +210,11 @@ void upstream_pool_put(struct upstream_connection *connection)
 		upstream_connection_close(connection);
 		return;
 	}
-	if (origin->idle_count >= upstream->limits.idle_per_origin)
+	if (origin->idle_count >= upstream->limits.idle_per_origin) {
+		upstream->host->displaced(upstream->host_data);
 		upstream_connection_close(
 			LIST_ITEM(origin->idle.prev, struct upstream_connection, link));
+	}
 	list_remove(&connection->link);
 	upstream_queue_clear(&connection->input);
 	if (!upstream_queue_view(&connection->sealed).len)

@@ -32,6 +32,8 @@ struct upstream_host {
 	void (*wake)(void *host, void *owner);
 	/* The policy for https origins of this ca id (0: the system's roots). */
 	struct tls_policy *(*tls_policy)(void *host, uint64_t ca_id);
+	/* An unused connection made room for another one (idle_per_origin): to be counted, nothing else. */
+	void (*displaced)(void *host);
 };
 
 /* Milliseconds unless the name says more; values come from the limits table. */

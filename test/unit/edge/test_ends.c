@@ -158,7 +158,7 @@ static void test_no_room_for_a_body(void **state)
 	link_to(played, IPC_DIALER);
 	played->worker.edge->blocks.max = 0;
 	say(played, "POST /p/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\nabc");
-	expect(played, "HTTP/1.1 503 ", NULL, "no-room", TELEMETRY_END_NO_ROOM);
+	expect(played, "HTTP/1.1 503 ", NULL, "limit:body-memory", TELEMETRY_END_LIMIT);
 	played->worker.edge->blocks.max = max;
 }
 
@@ -202,6 +202,7 @@ static void test_drain(void **state)
 	os_clock_move((int64_t)(2 * OS_SECOND), 0);
 	turns(played);
 	expect(played, "HTTP/1.1 503 ", NULL, "drain", TELEMETRY_END_DRAIN);
+	assert_int_equal(played->worker.edge->counters->limits[TELEMETRY_LIMIT_DRAIN], 1);
 	/* It is told that this was the last, and the worker is done once it is gone. */
 	worker_turns(&played->worker, 3);
 	os_clock_move((int64_t)(3 * OS_SECOND), 0);

@@ -367,6 +367,96 @@ static void test_pipelined(void **state)
 	os_close(fd);
 }
 
+/* More at once than there may be: refused, before its head is looked at. */
+static void test_exchanges(void **state)
+{
+	enum { MOST = 3 };
+	struct worker *worker = *state;
+	uint64_t before = counted(worker, TELEMETRY_LIMIT_EXCHANGES);
+	const char *half =
+		"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf";
+	int fds[MOST + 1];
+
+	worker->edge->exchanges_max = MOST;
+	for (int i = 0; i <= MOST; i++) {
+		char *answer;
+
+		fds[i] = worker_connect(worker);
+		answer = worker_talk(worker, fds[i], half, strlen(half), 20);
+		assert_int_equal(strstr(answer, "HTTP/1.1 503 ") != NULL, i == MOST);
+		assert_int_equal(counted(worker, TELEMETRY_LIMIT_EXCHANGES) - before, i == MOST);
+		assert_int_equal(worker->edge->exchange_count, i < MOST ? i + 1 : MOST);
+	}
+	check_end(worker, "\"end\":\"limit:exchanges\"");
+	for (int i = 0; i <= MOST; i++)
+		os_close(fds[i]);
+}
+
+/* Bodies that wait, all together: as many blocks as there are, and one more. */
+static void test_body_memory(void **state)
+{
+	enum { BLOCKS = 3 };
+	struct worker *worker = *state;
+
+	worker_reload(worker, "site localhost default { proxy 127.0.0.1:81 }");
+	for (int over = -1; over <= 1; over++) {
+		uint64_t before = counted(worker, TELEMETRY_LIMIT_BODY_MEMORY);
+		int fd = worker_connect(worker);
+		char *answer;
+
+		/* Nobody dials: the body waits. It is chunked, so that it is not gathered first. */
+		worker->edge->blocks.max = BLOCKS;
+		request_len = 0;
+		put(CHUNKED);
+		for (int left = BLOCKS * BLOCK_SIZE + over; left;
+		     left -= left < 4096 ? left : 4096) {
+			int size = left < 4096 ? left : 4096;
+
+			put("%x\r\n", size);
+			put_many('x', (size_t)size);
+			put("\r\n");
+		}
+		answer = worker_talk(worker, fd, request, request_len, 20);
+		assert_int_equal(strstr(answer, "HTTP/1.1 503 ") != NULL, over > 0);
+		assert_int_equal(counted(worker, TELEMETRY_LIMIT_BODY_MEMORY) - before, over > 0);
+		if (over > 0)
+			check_end(worker, "\"end\":\"limit:body-memory\"");
+		assert_int_equal(os_socket_linger_none(fd), 0);
+		os_close(fd);
+		worker_turns(worker, 3);
+		while (worker_line(worker))
+			;
+		assert_int_equal(worker->edge->blocks.used, 0);
+	}
+}
+
+/* As many as one turn begins, and one more: that one waits for the next turn, and is answered. */
+static void test_pipelined_of_a_turn(void **state)
+{
+	struct worker *worker = *state;
+	int value = (int)telemetry_limits[TELEMETRY_LIMIT_PIPELINED].value;
+
+	for (int over = -1; over <= 1; over++) {
+		uint64_t before = counted(worker, TELEMETRY_LIMIT_PIPELINED);
+		int fd = worker_connect(worker), answered = 0;
+		char *answer;
+
+		request_len = 0;
+		for (int i = 0; i < value + over; i++)
+			put(LINE "\r\n");
+		/* A turn's worth of waiting behind the last answer. */
+		answer = worker_talk(worker, fd, request, request_len, SIZE_MAX);
+		for (char *at = answer; (at = strstr(at, "HTTP/1.1 200 ")); at++)
+			answered++;
+		assert_int_equal(answered, value + over);
+		assert_int_equal(counted(worker, TELEMETRY_LIMIT_PIPELINED) - before, over > 0);
+		os_close(fd);
+		worker_turns(worker, 3);
+		while (worker_line(worker))
+			;
+	}
+}
+
 /* Answers that their client does not read: no more than the row says waits for one connection. */
 static void test_response_memory(void **state)
 {
@@ -449,6 +539,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_requests, start, stop),
 		cmocka_unit_test_setup_teardown(test_connections, start, stop),
 		cmocka_unit_test_setup_teardown(test_pipelined, start, stop),
+		cmocka_unit_test_setup_teardown(test_pipelined_of_a_turn, start, stop),
+		cmocka_unit_test_setup_teardown(test_body_memory, start, stop),
+		cmocka_unit_test_setup_teardown(test_exchanges, start, stop),
 		cmocka_unit_test_setup_teardown(test_response_memory, start, stop),
 		cmocka_unit_test_setup_teardown(test_discard, start, stop),
 		cmocka_unit_test_setup_teardown(test_log_queue, start, stop),

@@ -3,6 +3,7 @@
  * row's counter has moved by one. The test is dialer and origin itself. */
 #include "worker.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -232,6 +233,43 @@ static void test_slow_clients(void **state)
 		assert_int_equal(played->worker.edge->connection_count, 0);
 		played->client = worker_connect(&played->worker);
 	}
+}
+
+/* A site's own times, and a path's: what it says counts, not what holds for all. */
+static void test_times_of_a_site(void **state)
+{
+	struct played *played = *state;
+	uint64_t idle_before = counted(played, TELEMETRY_LIMIT_IDLE);
+	uint64_t head_before = counted(played, TELEMETRY_LIMIT_HEADER_TIME);
+
+	worker_reload(&played->worker,
+		      "limits { idle 30s header-time 10s }\n"
+		      "site localhost default { limits { idle 90s header-time 40s }\n"
+		      " limits on /hello { idle 5s }\n respond 200 \"hello\" }");
+	os_close(played->client);
+	turns(played);
+	/* Before the first request: the default site's. */
+	played->client = worker_connect(&played->worker);
+	move(played, 60 * OS_SECOND);
+	assert_int_equal(played->worker.edge->connection_count, 1);
+	say(played->client, GET("/other"));
+	turns(played);
+	move(played, 39 * OS_SECOND);
+	assert_int_equal(counted(played, TELEMETRY_LIMIT_HEADER_TIME), head_before);
+	say(played->client, "\r\n");
+	turns(played);
+	assert_non_null(strstr(heard(played), "hello"));
+	move(played, 89 * OS_SECOND);
+	assert_int_equal(counted(played, TELEMETRY_LIMIT_IDLE), idle_before);
+	/* Behind a request for the path: that one's. */
+	say(played->client, GET("/hello") "\r\n");
+	turns(played);
+	assert_non_null(strstr(heard(played), "hello"));
+	move(played, 4 * OS_SECOND);
+	assert_int_equal(counted(played, TELEMETRY_LIMIT_IDLE), idle_before);
+	move(played, 2 * OS_SECOND);
+	assert_int_equal(counted(played, TELEMETRY_LIMIT_IDLE), idle_before + 1);
+	assert_int_equal(played->worker.edge->connection_count, 0);
 }
 
 /* Just above the rate lives as long as it takes; just below it ends with the grace. */
@@ -594,6 +632,41 @@ static void test_origin_idle(void **state)
 
 /* ---- Questions ------------------------------------------------------------------------------------------------- */
 
+/* As many unused connections to one origin as may be, and one more, for which the oldest goes. */
+static void test_origin_idle_connections(void **state)
+{
+	enum { MOST = 64 };
+	struct played *played = *state;
+	int clients[MOST + 1], servers[MOST + 1];
+	uint32_t busy, unused;
+
+	assert_int_equal(telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS].value, MOST);
+	for (int i = 0; i <= MOST; i++) {
+		ask(played, GET("/") "\r\n");
+		clients[i] = played->client;
+		servers[i] = played->server;
+		played->client = worker_connect(&played->worker);
+	}
+	for (int i = 0; i <= MOST; i++) {
+		say(servers[i], "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+		turns(played);
+		upstream_count(played->worker.edge->upstream, &busy, &unused);
+		assert_int_equal(unused, i < MOST ? i + 1 : MOST);
+		assert_int_equal(counted(played, TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS),
+				 i == MOST);
+	}
+	/* The one that had been unused for longest. */
+	assert_true(os_read(servers[1], (char[1024]){ 0 }, 1024) > 0);
+	assert_int_equal(os_read(servers[1], (char[1]){ 0 }, 1), -EAGAIN);
+	assert_true(os_read(servers[0], (char[1024]){ 0 }, 1024) > 0);
+	assert_int_equal(os_read(servers[0], (char[1]){ 0 }, 1), 0);
+	played->server = -1;
+	for (int i = 0; i <= MOST; i++) {
+		os_close(clients[i]);
+		os_close(servers[i]);
+	}
+}
+
 /* The last place in the table is given, and after it none. */
 static void test_questions(void **state)
 {
@@ -679,6 +752,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_slow_clients, start, stop),
+		cmocka_unit_test_setup_teardown(test_times_of_a_site, start, stop),
 		cmocka_unit_test_setup_teardown(test_body_rate, start, stop),
 		cmocka_unit_test_setup_teardown(test_linger, start, stop),
 		cmocka_unit_test_setup_teardown(test_slow_origins, start, stop),
@@ -688,6 +762,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_chunk_overhead, start, stop),
 		cmocka_unit_test_setup_teardown(test_origin_queue, start, stop),
 		cmocka_unit_test_setup_teardown(test_origin_idle, start, stop),
+		cmocka_unit_test_setup_teardown(test_origin_idle_connections, start, stop),
 		cmocka_unit_test_setup_teardown(test_questions, start, stop),
 		cmocka_unit_test_setup_teardown(test_channel_queue, start, stop),
 		cmocka_unit_test_setup_teardown(test_snapshot_wait, start, stop),

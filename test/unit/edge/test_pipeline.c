@@ -453,6 +453,28 @@ static void test_cold_page_late(void **state)
 	os_close(fd);
 }
 
+/* As many documents as may be kept, and one more, for which the oldest goes. */
+static void test_documents(void **state)
+{
+	enum { MOST = 3 };
+	struct played *played = *state;
+	struct edge *edge = played->worker.edge;
+
+	link_files(played);
+	files_cache_free(edge->cache);
+	assert_int_equal(files_cache_new(MOST, 1 << 20, &edge->cache), 0);
+	for (int i = 0; i <= MOST; i++) {
+		char target[32];
+
+		snprintf(target, sizeof(target), "/many%d.txt", i);
+		begin(played, HTTP_GET, target);
+		turns(played);
+		answer_open(played, take_open(played).question, "words");
+		assert_true(played->answer.finished);
+		assert_int_equal(edge->counters->limits[TELEMETRY_LIMIT_DOCUMENTS], i == MOST);
+	}
+}
+
 /* What is long under way keeps no old configuration from being let go of. */
 static void test_reload_under_an_answer(void **state)
 {
@@ -487,6 +509,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_slow_reader, start, stop),
 		cmocka_unit_test_setup_teardown(test_request_body_is_read, start, stop),
 		cmocka_unit_test_setup_teardown(test_document, start, stop),
+		cmocka_unit_test_setup_teardown(test_documents, start, stop),
 		cmocka_unit_test_setup_teardown(test_cancelled_at_every_step, start, stop),
 		cmocka_unit_test_setup_teardown(test_asked_again_once, start, stop),
 		cmocka_unit_test_setup_teardown(test_one_question, start, stop),

@@ -208,6 +208,15 @@ static void test_reluctant(void **state)
 	assert_int_equal(pump_run(&scene->pump, &budget), PUMP_WAIT);
 	assert_int_equal(scene->read, 0);
 	scene_free(scene);
+	/* Who holds a body wants to see it before anybody else: it asks at once. */
+	scene = scene_new(5);
+	pump_open(&scene->pump, &scene->pool, PUMP_HOLD, &source, scene);
+	scene->pump.is_reluctant = true;
+	scene->pump.hold_limit = 128 * 1024;
+	for (int i = 0; i < 20 && !scene->read; i++)
+		assert_int_equal(pump_run(&scene->pump, &budget), PUMP_WAIT);
+	assert_true(scene->read > 0);
+	scene_free(scene);
 }
 
 int main(void)

@@ -103,6 +103,8 @@ static const struct fault faults[] = {
 	{ SITE("certificate file /a /b; certificate file /a /b"), 1, 4, 25, 0, "twice", NULL },
 	{ SITE("limits { header 0KB }"), 1, 4, 17, 0, "cannot be 0", NULL },
 	{ SITE("limits { header 32 }"), 1, 4, 17, 0, "needs its unit", NULL },
+	{ SITE("limits on /a { handshake 5s }"), 1, 4, 16, 0, "before there is a path", NULL },
+	{ SITE("limits on /a { header-time 5s }"), 1, 4, 16, 0, "before there is a path", NULL },
 	{ SITE("limits { header }"), 1, 4, 10, 0, "SIZE is missing", NULL },
 	{ SITE("limits { heder 32KB }"), 1, 4, 10, 0, "unknown statement", "header" },
 	{ SITE("limits { idle 1s idle 2s }"), 1, 4, 18, 4, "stands once", NULL },

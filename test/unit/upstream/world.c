@@ -42,8 +42,13 @@ static struct tls_policy *host_tls_policy(void *host, uint64_t ca_id)
 	return ((struct world *)host)->policy;
 }
 
-static const struct upstream_host host = { host_dial, host_cancel_dial, host_wake,
-					   host_tls_policy };
+static void host_displaced(void *host)
+{
+	(void)host;
+}
+
+static const struct upstream_host host = { host_dial, host_cancel_dial, host_wake, host_tls_policy,
+					   host_displaced };
 
 static struct owner *owners[16];
 
