@@ -197,18 +197,23 @@ static void on_listener(struct os_watch *watch, unsigned now)
 	connection_accept(listener->edge, listener);
 }
 
+static void on_rested(struct os_timer *timer);
+
 static void listener_update(struct edge_listener *listener)
 {
 	struct edge *edge = listener->edge;
 	bool wanted = edge->adopted[listener->slot] && edge->current && !edge->is_draining &&
 		      !os_timer_is_set(&edge->accept_timer);
 
-	if (!wanted)
+	if (!wanted) {
 		os_watch_remove(&listener->watch);
-	else if (!os_watch_is_added(&listener->watch))
-		/* Only a lack of memory: the next adopt or commit tries again. */
-		wanted = os_watch_add(edge->loop, &listener->watch, listener->fd,
-				      OS_WATCH_LEVEL_READ) == 0;
+	} else if (!os_watch_is_added(&listener->watch) &&
+		   os_watch_add(edge->loop, &listener->watch, listener->fd, OS_WATCH_LEVEL_READ)) {
+		/* Only a lack of memory. Nobody would try again before the next adopt or commit, so all rest. */
+		edge->accept_timer.on_due = on_rested;
+		os_timer_set(edge->loop, &edge->accept_timer,
+			     os_loop_now_ns(edge->loop) + EDGE_ACCEPT_REST_MS * OS_MS);
+	}
 }
 
 static void listeners_update(struct edge *edge)

@@ -11,7 +11,7 @@
 
 #include "play.h"
 
-enum { SLICE_CALLS = 5, SLICE_ALLOCATIONS = 37 };
+enum { SLICE_CALLS = 5, SLICE_ALLOCATIONS = 9 };
 
 struct scenario {
 	const char *name, *script;
@@ -167,6 +167,7 @@ static void take_bases(void)
 		play_open(&play, 1, 1, 0);
 		play_run(&play, starts[i]);
 		play_take_base(&play, &bases[i]);
+		bases[i].less = 1;
 		play_run(&play, "stop\n");
 		play_close(&play);
 	}
