@@ -103,6 +103,8 @@ unsigned sim_stream_ready(const struct sim_file *file);
 unsigned sim_packets_ready(const struct sim_file *file);
 ssize_t sim_stream_read(struct sim_file *file, void *buf, size_t size, bool peeks);
 ssize_t sim_stream_write(struct sim_file *file, const void *buf, size_t size);
+ssize_t sim_packets_read(struct sim_file *file, void *buf, size_t size);
+ssize_t sim_packets_write(struct sim_file *file, const void *buf, size_t size);
 struct sim_file *sim_packets_new(void);
 void sim_packets_join(struct sim_file *a, struct sim_file *b);
 

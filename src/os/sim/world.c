@@ -544,7 +544,7 @@ void sim_signal(int pid, int number)
 	struct sim_process *process = sim_process_by(pid);
 
 	if (process)
-		sim_process_signal(process, number, 0);
+		sim_process_signal(process, number, sim.current ? sim.current->pid : 0);
 }
 
 size_t sim_descriptors(const char *role)
