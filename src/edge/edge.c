@@ -60,13 +60,14 @@ static int descriptors_end(uint32_t descriptors_max)
 int edge_new(const struct edge_config *config, struct edge **ret_edge)
 {
 	struct edge *edge = heap_alloc(sizeof(*edge));
+
+	if (!edge)
+		return -ENOMEM;
 	struct list *lists[] = { &edge->listeners,    &edge->connections,     &edge->active,
 				 &edge->doomed,       &edge->later,           &edge->ready,
 				 &edge->handshaking,  &edge->later_exchanges, &edge->finished,
 				 &edge->file_waiters, &edge->documents_wanted };
 
-	if (!edge)
-		return -ENOMEM;
 	edge->loop = config->loop;
 	edge->host = config->host;
 	edge->host_data = config->host_data;
@@ -409,18 +410,32 @@ static int stage_policies(struct edge *edge, const struct snapshot *snapshot)
 	return 0;
 }
 
+/* Commit moves what was staged and must not fail. */
+static int reserve_rooms(struct edge *edge)
+{
+	int failed = map_reserve(&edge->credentials, edge->staged_credentials.used);
+
+	if (!failed)
+		failed = map_reserve(&edge->client_policies, edge->staged_client_policies.used);
+	if (!failed)
+		failed = map_reserve(&edge->policies, edge->staged_policies.used);
+	return failed;
+}
+
 int edge_prepare(struct edge *edge, const struct snapshot *snapshot)
 {
 	int failed;
 
 	if (!snapshot)
-		return 0;
+		return reserve_rooms(edge);
 	edge->staged = heap_alloc(sizeof(*edge->staged));
 	if (!edge->staged)
 		return -ENOMEM;
 	edge->staged->snapshot = snapshot;
 	edge->staged->references = 1;
 	failed = stage_policies(edge, snapshot);
+	if (!failed)
+		failed = reserve_rooms(edge);
 	/* The host counts only what was prepared. */
 	if (failed)
 		heap_free(TAKE(edge->staged));
@@ -439,8 +454,7 @@ static void map_move(struct map *to, struct map *from, void (*drop)(void *value)
 		old = map_remove(to, key);
 		if (old)
 			drop(old);
-		if (map_set(to, key, value))
-			drop(value); /* no memory: handshakes of that id answer internal_error, others go on */
+		MUST(map_set(to, key, value) == 0);
 	}
 }
 

@@ -32,6 +32,7 @@ static const struct scenario scenarios[] = {
 
 static bool is_full;
 static const char *only; /* scenario; NULL: all */
+static bool is_single;   /* one case, for a closer look */
 static struct play_base bases[2];
 
 static void begin(struct play *play, const struct scenario *scenario)
@@ -124,7 +125,8 @@ static size_t fail_calls(const struct scenario *scenario, const struct seen *see
 						     .role = site->role,
 						     .site = site->site,
 						     .nth = 1,
-						     .error = site->errors[k] },
+						     .error = site->errors[k],
+						     .tells = is_single },
 				 what);
 			cases++;
 		}
@@ -138,7 +140,9 @@ static void fail_allocation(const struct scenario *scenario, const char *role, u
 
 	snprintf(what, sizeof(what), "%s alloc %s %llu", scenario->name, role,
 		 (unsigned long long)nth);
-	run_case(scenario, &(struct sim_trap){ .kind = SIM_TRAP_ALLOC, .role = role, .nth = nth },
+	run_case(scenario,
+		 &(struct sim_trap){
+			 .kind = SIM_TRAP_ALLOC, .role = role, .nth = nth, .tells = is_single },
 		 what);
 }
 
@@ -219,6 +223,7 @@ static int one_case(int argc, char **argv)
 {
 	struct seen seen;
 
+	is_single = true;
 	play_library_start();
 	take_bases();
 	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++) {

@@ -267,6 +267,7 @@ void sim_heap_drop(struct sim_process *process);
 int sim_enter(const char *function, const void *site, const int *errors,
 	      size_t error_count) MUST_CHECK;
 struct sim_count *sim_count_of(const char *role);
+void sim_spring(void);
 /* The process that runs gives up its slice; returns when it runs again. */
 void sim_pause(enum sim_wait wait, uint64_t deadline_ns);
 NORETURN void sim_end(int code);
