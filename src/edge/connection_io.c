@@ -93,15 +93,13 @@ static void connection_tls_failed(struct connection *connection)
 {
 	struct exchange *exchange = connection->exchange;
 	struct tls_failure failure;
-	const char *why;
 
 	connection->saw_eof = connection->is_broken = true;
 	tls_session_failure(connection->tls, &failure);
-	why = connection_tls_reason(connection, failure.reason);
-	if (exchange && exchange->began)
-		exchange_set_end(exchange, TELEMETRY_END_CLIENT_TLS, span_str(why));
-	else
-		edge_event_tls(connection, why, span_str(failure.text));
+	connection->tls_failure = connection_tls_reason(connection, failure.reason);
+	/* An exchange says it itself, also one that begins with what came before. */
+	if (!(exchange && exchange->began) && !input_is_here(connection))
+		edge_event_tls(connection, connection->tls_failure, span_str(failure.text));
 }
 
 /* Decrypts what is in wire_in into plain. */

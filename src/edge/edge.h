@@ -31,7 +31,7 @@ struct edge_config {
 	const struct tls_ticket_keys *tickets; /* NULL: no tickets */
 	uint32_t connections_max;
 	uint32_t descriptors_max; /* this process may have so many; 0: not known */
-	uint32_t gateway_id; /* random, the same for all workers: by it a loop is recognised */
+	uint32_t gateway_id;      /* random, the same for all workers: by it a loop is recognised */
 };
 
 int edge_new(const struct edge_config *config, struct edge **ret_edge) MUST_CHECK;

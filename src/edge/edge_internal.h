@@ -111,7 +111,8 @@ struct connection {
 	uint16_t tls_port;      /* where a redirect points */
 	struct os_address peer, local;
 	struct tls_session *tls;
-	uint64_t question; /* for a signature */
+	const char *tls_failure; /* how TLS broke behind the handshake; NULL: it did not */
+	uint64_t question;       /* for a signature */
 	struct block_queue
 		pending; /* input that was not used: ciphertext before OPEN, then plain */
 	struct block_queue backlog; /* output that the socket did not take */
@@ -142,8 +143,8 @@ void connection_update_deadline(struct connection *connection);
 /* After what is written: our end of the stream, then the socket. linger: the peer may still be sending. */
 void connection_finish(struct connection *connection, bool linger);
 void connection_handshake_over(struct connection *connection); /* done or not */
-void connection_close(struct connection *connection); /* now; freed at the turn's end */
-void connection_abort(struct connection *connection); /* the same, by a reset */
+void connection_close(struct connection *connection);          /* now; freed at the turn's end */
+void connection_abort(struct connection *connection);          /* the same, by a reset */
 void connections_free_doomed(struct edge *edge);
 
 /* Input. The next bytes as a view (decrypted) that lives until the next peek of any connection. 0, or enum
@@ -275,7 +276,7 @@ void exchange_run(struct exchange *exchange);
 /* The client is gone, a deadline passed, …: a verdict in the stage's stead. status 0: abort. */
 void exchange_interrupt(struct exchange *exchange, uint16_t status, enum telemetry_end end);
 /* What it means that the client is gone: nothing for a tunnel whose other half had ended. */
-enum telemetry_end exchange_end_without_client(const struct exchange *exchange);
+enum telemetry_end exchange_end_without_client(struct exchange *exchange);
 /* For stages: fills exchange->response with a small page and says ANSWER. */
 enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status,
 				      enum telemetry_end end);
@@ -334,7 +335,7 @@ struct edge {
 
 	struct list listeners, connections, active, doomed; /* of connections */
 	struct list handshaking; /* connections whose handshake is not done, oldest first */
-	struct list later; /* connections whose share of this turn is used up */
+	struct list later;       /* connections whose share of this turn is used up */
 	struct list ready, later_exchanges, finished, file_waiters;
 	struct list documents_wanted; /* open questions of stage_files */
 	bool adopted[OS_CPU_MAX];
@@ -375,7 +376,7 @@ struct edge {
 	int64_t date_s;
 	uint64_t request_id_high, request_id_low;
 	bool is_draining, is_drained, wakes_log;
-	bool has_freed; /* a connection, while listeners rest */
+	bool has_freed;   /* a connection, while listeners rest */
 	bool closes_idle; /* draining without waiting for what a kept-alive connection may ask yet */
 	struct os_timer drain_timer, accept_timer; /* accept_timer: set while listeners rest */
 };

@@ -160,8 +160,12 @@ void exchange_interrupt(struct exchange *exchange, uint16_t status, enum telemet
 	exchange_wake(exchange);
 }
 
-enum telemetry_end exchange_end_without_client(const struct exchange *exchange)
+enum telemetry_end exchange_end_without_client(struct exchange *exchange)
 {
+	const char *failure = exchange->connection->tls_failure;
+
+	if (failure)
+		exchange_set_end(exchange, TELEMETRY_END_CLIENT_TLS, span_str(failure));
 	return exchange->is_tunnel && !pump_is_open(&exchange->response_pump)
 		       ? TELEMETRY_END_OK
 		       : TELEMETRY_END_CLIENT_GONE;

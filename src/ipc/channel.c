@@ -7,6 +7,9 @@
 enum {
 	QUEUE_MESSAGES_MAX = 4096,
 	QUEUE_BYTES_MAX = 1 << 20,
+	/* Copies that wait for a peer that does not read: the process's others need descriptors too. The supervisor
+	 * gives many at a birth, and ends who does not read. */
+	QUEUE_DESCRIPTORS_MAX = 64,
 	RECEIVE_BYTES = 128 * 1024, /* of a channel's batch of packets, where more than one fits */
 	BATCHES_PER_TURN = 4,       /* a peer that never stops sending must not hold the loop */
 	REST_MS = 100,
@@ -26,7 +29,7 @@ struct queued {
 struct ipc_queue {
 	int fd;
 	struct list waiting;
-	size_t count, bytes;
+	size_t count, bytes, descriptors;
 	bool is_gone;   /* sending said that nobody is there */
 	bool is_closed; /* by the owner */
 	bool is_delivering;
@@ -97,6 +100,7 @@ static void queued_free(struct ipc_queue *queue, struct queued *queued)
 	list_remove(&queued->link);
 	queue->count--;
 	queue->bytes -= queued->len;
+	queue->descriptors -= queued->descriptor_count;
 	for (size_t i = 0; i < queued->descriptor_count; i++)
 		os_close(queued->descriptors[i]);
 	heap_free(queued);
@@ -132,14 +136,18 @@ void ipc_channel_close(struct ipc_channel *channel)
 
 /* ---- Sending --------------------------------------------------------------------------------------- */
 
-static int queue_add(struct ipc_queue *queue, const struct ipc_header *header, struct span body,
+static int queue_add(struct ipc_channel *channel, const struct ipc_header *header, struct span body,
 		     struct span tail, const int *descriptors, int descriptor_count)
 {
+	struct ipc_queue *queue = channel->queue;
 	size_t len = sizeof(*header) + body.len + tail.len;
 	struct queued *queued;
 	char *at;
 
 	if (queue->count >= QUEUE_MESSAGES_MAX || queue->bytes + len > QUEUE_BYTES_MAX)
+		return IPC_FULL;
+	if (channel->self != IPC_SUPERVISOR &&
+	    queue->descriptors + (size_t)descriptor_count > QUEUE_DESCRIPTORS_MAX)
 		return IPC_FULL;
 	queued = heap_alloc(sizeof(*queued) + len);
 	if (!queued)
@@ -161,6 +169,7 @@ static int queue_add(struct ipc_queue *queue, const struct ipc_header *header, s
 			return err;
 		}
 		queued->descriptor_count++;
+		queue->descriptors++;
 	}
 	return 0;
 }
@@ -214,7 +223,7 @@ int ipc_send(struct ipc_channel *channel, enum ipc_number number, const void *bo
 				return err;
 		}
 	}
-	return queue_add(queue, &header, bytes, tail, descriptors, descriptor_count);
+	return queue_add(channel, &header, bytes, tail, descriptors, descriptor_count);
 }
 
 /* The kernel has no room for descriptors under way, or no memory. A try that fails tells the loop that the socket is

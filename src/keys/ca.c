@@ -101,8 +101,6 @@ static int load_root(struct keys_task *task)
 	if (!cert_is_issued_by(der, der))
 		return keys_fail(task, KEYS_CA_DAMAGED,
 				 "ca/root.crt is not a root: it did not sign itself");
-	if (task->now_s > facts.not_after_s)
-		return keys_fail(task, KEYS_CA_DAMAGED, "ca/root.crt has expired");
 	return pair_set(&task->folder->root, task, der, NULL);
 }
 
@@ -174,6 +172,38 @@ static int make_root(struct keys_task *task, struct span label)
 		return pair_set(&task->folder->root, task, der, key);
 	crypto_key_free(key);
 	return result;
+}
+
+static bool is_dated(const struct keys_pair *pair, int64_t now_s)
+{
+	return now_s >= pair->not_before_s && now_s <= pair->not_after_s;
+}
+
+/* Its years are over, or the clock was wrong when it was made (a machine without a battery starts in another decade).
+ * Key and name stay: who trusts the certificate of before trusts what this one issues, whenever that one is valid. */
+static int renew_root(struct keys_task *task, struct span label)
+{
+	struct keys_folder *folder = task->folder;
+	bool has_expired = task->now_s > folder->root.not_after_s;
+	int result;
+
+	if (is_dated(&folder->root, task->now_s) || folder->is_frozen)
+		return 0;
+	result = load_root_key(task);
+	if (result == 0)
+		result = make_root(task, label);
+	if (result == 0) {
+		keys_notify(task,
+			    "the local CA's root certificate was not valid at this time and "
+			    "was made again, with the same key: `portcullis ca trust` makes it "
+			    "known");
+		return 0;
+	}
+	if (!has_expired)
+		return 0;
+	pair_clear(&folder->root);
+	return keys_fail(task, KEYS_CA_DAMAGED,
+			 "the local CA is damaged: ca/root.crt has expired; %s", root_advice);
 }
 
 static int load_intermediate(struct keys_task *task)
@@ -277,7 +307,9 @@ static int renew_intermediate(struct keys_task *task, struct span label)
 {
 	struct keys_folder *folder = task->folder;
 
-	if (task->now_s < keys_ca_renewal_due_s(folder) || folder->is_frozen)
+	if ((task->now_s < keys_ca_renewal_due_s(folder) &&
+	     is_dated(&folder->intermediate, task->now_s)) ||
+	    folder->is_frozen)
 		return 0;
 	int result = make_intermediate(task, label);
 	if (result == 0) {
@@ -299,6 +331,8 @@ int keys_ca_ready(struct keys_task *task, bool may_create, struct span label)
 	keys_task_begin(task);
 	if (!folder->root.der.ptr)
 		result = ready_root(task, may_create, label);
+	if (result == 0)
+		result = renew_root(task, label);
 	if (result == 0 && !folder->intermediate.key)
 		result = ready_intermediate(task, label);
 	else if (result == 0)

@@ -157,7 +157,7 @@ struct keys_leaf {
 	struct span chain_pem;
 	struct keys_handle handle;
 	struct crypto_key *key; /* the caller's: keys_store_add() */
-	int64_t expires_s, renewal_due_s;
+	int64_t not_before_s, expires_s, renewal_due_s;
 	bool is_new; /* made or renewed by this call */
 };
 /* The internal certificate of that id: from the folder, or made where it is missing, damaged, names something

@@ -37,6 +37,7 @@ static int fill_leaf(struct keys_task *task, const struct cert_chain *chain, str
 	struct keys_leaf leaf = {
 		.key = key,
 		.handle.usage = KEYS_USAGE_SERVER,
+		.not_before_s = chain->not_before_s,
 		.expires_s = chain->chain_not_after_s,
 		.renewal_due_s = cert_renewal_due_s(chain->not_before_s, chain->chain_not_after_s),
 	};
@@ -153,13 +154,14 @@ static int make(struct keys_task *task, const char *name, const struct span *nam
 	return 0;
 }
 
-/* An old one that cannot be renewed serves until its end. */
+/* One that is due, or was made while the clock was ahead. An old one that cannot be renewed serves until its end. */
 static int renew(struct keys_task *task, const char *name, const struct span *names,
 		 size_t name_count, struct keys_leaf *leaf)
 {
 	struct keys_leaf renewed;
 
-	if (task->now_s < leaf->renewal_due_s || task->folder->is_frozen)
+	if ((task->now_s >= leaf->not_before_s && task->now_s < leaf->renewal_due_s) ||
+	    task->folder->is_frozen)
 		return 0;
 	int result = make(task, name, names, name_count, &renewed);
 	if (result != 0) {

@@ -219,6 +219,7 @@ int os_socket_nodelay(int fd) MUST_CHECK;
 int os_socket_keepalive(int fd, unsigned idle_s) MUST_CHECK;
 int os_socket_unsent_max(int fd, unsigned bytes) MUST_CHECK; /* TCP_NOTSENT_LOWAT */
 int os_socket_linger_none(int fd) MUST_CHECK; /* the close that follows sends a reset */
+int os_socket_linger_default(int fd) MUST_CHECK;
 enum os_half { OS_HALF_READ, OS_HALF_WRITE, OS_HALF_BOTH };
 int os_shutdown(int fd, enum os_half half); /* -ENOTCONN when the peer was faster: nobody minds */
 /* a stream socket in the listening state (checks what was handed back) */

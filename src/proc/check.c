@@ -546,28 +546,24 @@ static int send_row(struct check *check, size_t index)
 	return 0;
 }
 
+static int send_log(struct check *check, uint32_t which, const struct snapshot_log *log)
+{
+	struct ipc_plan_row body = { .what = IPC_PLAN_LOG,
+				     .index = which,
+				     .flags = (uint32_t)log->target | (uint32_t)log->format << 8,
+				     .line = log->place.line };
+	struct span tail =
+		arena_format(&check->arena, "%.*s%c%.*s:%u:%u", SPAN_ARG(log->path), 0,
+			     SPAN_ARG(log->place.file), log->place.line, log->place.column);
+
+	return tail.ptr ? check_send(check, IPC_MESSAGE_plan_row, &body, tail, -1) : -ENOMEM;
+}
+
 static int send_logs(struct check *check)
 {
-	const struct snapshot_log *logs[] = { &check->snapshot->access_log,
-					      &check->snapshot->events_log };
+	int failed = send_log(check, 0, &check->snapshot->access_log);
 
-	for (uint32_t i = 0; i < ARRAY_LEN(logs); i++) {
-		struct ipc_plan_row body = { .what = IPC_PLAN_LOG,
-					     .index = i,
-					     .flags = (uint32_t)logs[i]->target |
-						      (uint32_t)logs[i]->format << 8,
-					     .line = logs[i]->place.line };
-		const struct snapshot_place *place = &logs[i]->place;
-		struct span tail =
-			arena_format(&check->arena, "%.*s%c%.*s:%u:%u", SPAN_ARG(logs[i]->path), 0,
-				     SPAN_ARG(place->file), place->line, place->column);
-		int failed = tail.ptr ? check_send(check, IPC_MESSAGE_plan_row, &body, tail, -1)
-				      : -ENOMEM;
-
-		if (failed)
-			return failed;
-	}
-	return 0;
+	return failed ? failed : send_log(check, 1, &check->snapshot->events_log);
 }
 
 static int send_result(struct check *check)

@@ -212,6 +212,18 @@ void listeners_drop_new(struct supervisor *supervisor)
 	}
 }
 
+void listeners_restore(struct supervisor *supervisor)
+{
+	LIST_EACH(&supervisor->listeners, node) {
+		struct listener *listener = LIST_ITEM(node, struct listener, link);
+
+		/* The one option that a worker's filter lets it set: accepted connections inherit it, and would all
+		 * end by a reset. */
+		for (uint32_t slot = 0; slot < supervisor->slot_count; slot++)
+			(void)!os_socket_linger_default(listener->fds[slot]);
+	}
+}
+
 void listeners_close_all(struct supervisor *supervisor)
 {
 	LIST_EACH(&supervisor->listeners, node)

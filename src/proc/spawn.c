@@ -235,8 +235,7 @@ static void on_broken(struct supervisor *supervisor, struct child *child,
 	const struct lifecycle_process *accuser = supervisor_process(supervisor, child);
 	const struct proc_row *row = proc_row_find(accuser->kind),
 			      *other = proc_row_find((enum ipc_kind)broken->kind);
-	struct child *accused =
-		other ? child_find(supervisor, other->kind, broken->slot) : NULL;
+	struct child *accused = other ? child_find(supervisor, other->kind, broken->slot) : NULL;
 	bool is_asked = other && asks(other, row, broken->slot, accuser->slot);
 	bool is_asker = other && asks(row, other, accuser->slot, broken->slot);
 	char text[256];
@@ -250,7 +249,8 @@ static void on_broken(struct supervisor *supervisor, struct child *child,
 	supervisor_say(supervisor, "%s %u %s %s %u: %.*s", row->name, accuser->slot,
 		       is_asked ? "reports that the rules were broken by" : "accuses",
 		       other ? other->name : "nobody", broken->slot, SPAN_ARG(why));
-	if (accused && (is_asked || (is_asker && (other->kind == IPC_FILES || other->kind == IPC_DIALER))))
+	if (accused &&
+	    (is_asked || (is_asker && (other->kind == IPC_FILES || other->kind == IPC_DIALER))))
 		lifecycle_condemn(supervisor->lifecycle, accused->index,
 				  "broke the rules of a channel");
 	if (!is_asked)
@@ -361,6 +361,8 @@ static void report_end(struct supervisor *supervisor, struct child *child,
 	struct writer name = writer_of(text, sizeof(text));
 
 	supervisor_child_name(supervisor, child, &name);
+	if (process->kind == IPC_WORKER)
+		listeners_restore(supervisor);
 	if (process->kind == IPC_WORKER && is_crash(end->signal) && vault)
 		child_send(vault, IPC_MESSAGE_tickets_spoiled,
 			   &(struct ipc_tickets_spoiled){ process->slot, (uint32_t)end->signal },

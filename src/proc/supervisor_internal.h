@@ -207,6 +207,8 @@ void listeners_give(struct supervisor *supervisor, struct child *worker, bool on
 void listeners_keep(struct supervisor *supervisor, struct child *vault);
 void listeners_forget(struct supervisor *supervisor); /* the vault's copies */
 void listeners_print_ready(struct supervisor *supervisor);
+/* A worker ended: what it may have set on sockets that all share is undone. */
+void listeners_restore(struct supervisor *supervisor);
 void listeners_close_all(struct supervisor *supervisor);
 
 /* kept.c: what outlives a supervisor in the vault: listeners, ticket keys, counters. */

@@ -9,7 +9,8 @@ static const char *const vault_calls[] = { "@write-files", "@memory", "accept4",
 static const char *const files_calls[] = { "openat2", "readlinkat", NULL };
 static const char *const dialer_calls[] = { "@connect", NULL };
 static const char *const log_calls[] = { "newfstatat", "ftruncate", "fallocate", NULL };
-static const char *const check_calls[] = { "@read-files", "@memory", "@sandbox", NULL };
+static const char *const check_calls[] = { "@read-files", "readlinkat", "@memory", "@sandbox",
+					   NULL };
 static const char *const check_closed_calls[] = { "@memory", NULL };
 
 #define NO_CORE \

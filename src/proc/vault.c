@@ -17,7 +17,7 @@ struct vault_key {
 struct vault_leaf {
 	struct list link;
 	uint64_t id, change;
-	int64_t renewal_due_s;
+	int64_t not_before_s, renewal_due_s;
 	struct keys_handle handle; /* its newest key */
 	bool has_failed;           /* to be renewed, and it was said */
 	struct span names;         /* each NUL-terminated, behind this struct */
@@ -237,6 +237,7 @@ static int leaf_send(struct vault *vault, struct proc_self *self, uint64_t chang
 	struct ipc_leaf body = { .change = change, .id = leaf->id };
 
 	memcpy(body.spki_hash, ready->handle.spki_hash, sizeof(body.spki_hash));
+	leaf->not_before_s = ready->not_before_s;
 	leaf->renewal_due_s = ready->renewal_due_s;
 	leaf->handle = ready->handle;
 	if (key_add(vault, &ready->handle, TAKE(ready->key), change))
@@ -320,9 +321,8 @@ static void renew(struct vault *vault, struct proc_self *self, struct vault_leaf
 
 static bool leaf_is_due(const struct vault_leaf *leaf, int64_t now)
 {
-	/* Far in the future: the clock was moved back since; look again, it costs a file. */
-	return now >= leaf->renewal_due_s ||
-	       leaf->renewal_due_s > now + CERT_LEAF_DAYS_MAX * (int64_t)CERT_DAY_S;
+	/* Before its time: the clock was moved back since. */
+	return now >= leaf->renewal_due_s || now < leaf->not_before_s;
 }
 
 /* ---- Ticket keys -------------------------------------------------------------------------------------------------- */

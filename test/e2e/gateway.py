@@ -309,6 +309,17 @@ class Gateway:
         wait_until(lambda: len(found()) >= count, lambda: f'{count} access records of {path}: {self.stdout[-5:]}')
         return found()[-1] if count == 1 else found()
 
+    def send_clock_move(self, monotonic, wall):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+            control.connect(os.path.join(self.state, 'control.sock'))
+            control.send(struct.pack('=IIqq', CLOCK_MOVE, 0, int(monotonic * 1e9), int(wall * 1e9)))
+            control.settimeout(SAFETY_SECONDS)
+            control.recv(100)  # its answer: the supervisor has told everybody
+
+    def move_wall_clock(self, seconds):
+        """As somebody who sets the clock: timers go by the other one."""
+        self.send_clock_move(0, seconds)
+
     def move_clock(self, seconds, step=None):
         """Moves the clocks of every process (a build for tests). In steps where there is load: a jump over
         a whole time limit would end what is under way."""
@@ -316,9 +327,7 @@ class Gateway:
         while left > 0:
             now = min(step or left, left)
             left -= now
-            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
-                control.connect(os.path.join(self.state, 'control.sock'))
-                control.send(struct.pack('=IIqq', CLOCK_MOVE, 0, int(now * 1e9), int(now * 1e9)))
+            self.send_clock_move(now, now)
             time.sleep(0.1 if left else 0)
 
     def root(self):

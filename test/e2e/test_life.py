@@ -88,6 +88,48 @@ def test_a_dead_worker_s_listeners_are_served_meanwhile(gateway):
                 assert get(gateway.port, f'/load/{i}').status == 200
 
 
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT], ids=['killed', 'stopped', 'crashed'])
+def test_helpers_end_under_load(origin, number):
+    """Each kind but the worker in turn, while documents, proxied requests and handshakes are asked for: they wait for its
+    successor, and none fails."""
+    text = SITE.replace('plain serve', 'plain serve\nlisten 127.0.0.1:{port2}', 1).replace('site localhost {', 'site localhost { certificate internal;')
+    with Gateway(text.replace('ORIGIN', f'127.0.0.1:{origin.port}')) as gateway:
+        root = tls_context(gateway.root())
+        loads = [Load(gateway.port, threads=1, path='/load/', requests_per_connection=10 ** 6),
+                 Load(gateway.port, threads=1, path='/app/'), Load(gateway.port, threads=1, path='/portcullis.conf?'),
+                 Load(gateway.ports[1], threads=1, tls=root, requests_per_connection=1)]
+        with loads[0], loads[1], loads[2], loads[3]:
+            for kind in [kind for kind in KINDS if kind != 'worker']:
+                gateway.settle()
+                before = gateway.roles()
+                victim = [role for role in sorted(before) if role.split()[0] == kind][0]
+                os.kill(before[victim], number)
+                wait_until(lambda v=victim, b=before: gateway.roles().get(v) not in (None, b[v]), f'a new {victim}')
+                for load in loads:
+                    load.wait_for(20)
+                after = gateway.roles()
+                assert {r: p for r, p in after.items() if r != victim} == {r: p for r, p in before.items() if r != victim}
+            for load in loads:
+                load.stop()
+        assert not [load.failed[:3] for load in loads if load.failed or load.retried]
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT], ids=['killed', 'stopped', 'crashed'])
+def test_a_worker_ends_under_load(gateway, number):
+    """It takes its own connections with it: at most one request of each client fails."""
+    gateway.settle()
+    before = gateway.roles()
+    with Load(gateway.port, threads=4, requests_per_connection=20) as load:
+        os.kill(before['worker 0'], number)
+        wait_until(lambda: gateway.roles().get('worker 0') not in (None, before['worker 0']), 'a new worker')
+        gateway.settle()
+        failed = len(load.failed)
+        load.wait_for(200)
+        load.stop()
+    assert failed <= 4 and len(load.failed) == failed, load.failed[:9]
+    assert {r: p for r, p in gateway.roles().items() if r != 'worker 0'} == {r: p for r, p in before.items() if r != 'worker 0'}
+
+
 def test_a_question_is_asked_again(gateway, origin):
     """The dialer and files are stopped: requests wait for their successors and are answered."""
     for kind, path in (('dialer', '/app/asked-again'), ('files', '/portcullis.conf')):
@@ -231,15 +273,27 @@ def test_supervisor_and_vault_are_killed():
 
 
 def test_a_crash_loop_is_reported():
-    with Gateway('listen 127.0.0.1:{port} plain serve\nsite localhost { respond 200 "one" }') as gateway:
+    """On standard error, as an event, and in `status`; the others go on, and a reload starts it at once."""
+    with Gateway('log events stdout\nlisten 127.0.0.1:{port} plain serve\n'
+                 'site localhost { files {folder} on /portcullis.conf; respond 200 "one" }') as gateway:
+        def row():
+            return [row for row in gateway.status() if row['process'] == 'files'][0]
         end = time.monotonic() + 25
-        while not any('again and again' in line for line in gateway.stderr):
+        while not any('files ends again and again' in line for line in gateway.stderr):
             assert time.monotonic() < end, gateway.stderr
-            for pid in gateway.pids('log'):
+            for pid in gateway.pids('files'):
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
         assert get(gateway.port, '/').text == 'one'
-        assert [row for row in gateway.status() if row['process'] == 'log'][0]['restarts'] > 2
+        wait_until(lambda: any('files ends again and again' in event.get('message', '') for event in gateway.events), lambda: gateway.events)
+        # One more, so that it has a while to wait.
+        wait_until(lambda: gateway.pids('files'), 'the next life')
+        os.kill(gateway.pid('files'), signal.SIGKILL)
+        wait_until(lambda: row()['state'] == 'waiting to be started again', row)
+        assert row()['restarts'] >= 5 and row()['pid'] == 0
+        gateway.reload_well()
+        gateway.settle()
+        assert get(gateway.port, '/portcullis.conf').status == 200
 
 
 def test_by_nobody(folder):

@@ -14,6 +14,7 @@ import pytest
 from client import Client, get
 from gateway import SOAK, Gateway, is_sanitized, wait_until
 
+pytestmark = pytest.mark.soak  # here with small counts, there with full ones
 SITE = '''
 listen 127.0.0.1:{port} plain serve
 log access stdout

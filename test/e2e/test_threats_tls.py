@@ -14,6 +14,7 @@ from client import Client, get, tls_context
 from gateway import SOAK, Gateway, wait_until
 from rawtls import RawTls
 
+pytestmark = pytest.mark.soak  # here with small counts, there with full ones
 SITE = '''
 listen 127.0.0.1:{port}
 site localhost { respond 200 "local" }
@@ -296,6 +297,33 @@ def test_old_protocols(gateway):
         assert gateway.counter('handshakes_failed') == before + 1
 
 
+@pytest.mark.parametrize('algorithms', ['ECDSA+SHA1', 'RSA+SHA1', 'ECDSA+SHA1:RSA+SHA1'])
+def test_weak_signatures(gateway, algorithms):
+    """A client that can verify nothing but SHA-1 gets no signature of ours."""
+    before = gateway.counter('handshakes_failed')
+    said = s_client(gateway, '-servername', 'localhost', '-tls1_2', '-sigalgs', algorithms, '-cipher', 'ALL:@SECLEVEL=0')
+    assert 'Cipher is (NONE)' in said and 'BEGIN CERTIFICATE' not in said, said
+    assert gateway.counter('handshakes_failed') >= before
+
+
+def test_early_data_replay(gateway, folder):
+    """0-RTT is off: tickets grant none, and what is sent early all the same is no request."""
+    ticket, early = os.path.join(folder, 'ticket'), os.path.join(folder, 'early')
+    with open(early, 'w', encoding='utf-8') as file:
+        file.write('GET /early HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+    request = b'GET /late HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+    arguments = ['-servername', 'localhost', '-tls1_3', '-ign_eof']
+    s_client(gateway, *arguments, '-sess_out', ticket, say=request)
+    assert os.path.exists(ticket)
+    said = subprocess.run(['openssl', 'sess_id', '-in', ticket, '-noout', '-text'], capture_output=True, text=True, check=True).stdout
+    assert re.search(r'Max Early Data: 0\b', said), said
+    for _ in range(20):
+        said = s_client(gateway, *arguments, '-sess_in', ticket, '-early_data', early, say=request)
+        assert 'Early data was not sent' in said or 'Early data was rejected' in said, said
+    gateway.record('/late', 20)
+    assert not [r for r in gateway.records if r.get('path') == '/early']
+
+
 def test_ticket_of_another_policy(gateway):
     """CVE-2025-23419: what was proven to one site counts at no other."""
     context = tls_context()
@@ -306,4 +334,3 @@ def test_ticket_of_another_policy(gateway):
         for name, resumed in (('strict.test', False), ('localhost', False), ('www.test', True)):
             with Client(gateway.port, context, name, session=ticket) as client:
                 assert client.socket.session_reused == resumed, name
-    assert os.path.exists(gateway.config)

@@ -112,11 +112,25 @@ static void to_keyholder(struct ipc_channel *channel)
 static void to_files(struct ipc_channel *channel)
 {
 	static const char *const paths[] = {
-		"/../secret.txt",	"/a/../../secret.txt", "/./../secret.txt", "//../secret.txt",
-		"/out",			"/out/",	       "/.hidden",	   "/a/.hidden",
-		"/../../../etc/passwd", "/fifo",	       "/a",		   "/..",
-		"/proc/self/environ",	"/a/..",	       "/\0/secret.txt",   "secret.txt",
-		"",			"/outside/passwd",     "/document",
+		"/../secret.txt",
+		"/a/../../secret.txt",
+		"/./../secret.txt",
+		"//../secret.txt",
+		"/out",
+		"/out/",
+		"/.hidden",
+		"/a/.hidden",
+		"/../../../etc/passwd",
+		"/fifo",
+		"/a",
+		"/..",
+		"/proc/self/environ",
+		"/a/..",
+		"/\0/secret.txt",
+		"secret.txt",
+		"",
+		"/outside/passwd",
+		"/document",
 	};
 	struct ipc_open open = { .question = question(),
 				 .root = any() % 8 ? hostile.root : any(),
@@ -174,7 +188,7 @@ static void to_log(void)
 		break;
 	case 4:
 		(void)!telemetry_ring_write(hostile.ring, TELEMETRY_RING_EVENT,
-					   SPAN("a line\nanother\033[2Jline\n"));
+					    SPAN("a line\nanother\033[2Jline\n"));
 		break;
 	default:
 		noise(hostile.ring->bytes + any() % (TELEMETRY_RING_BYTES - 64), 64);
@@ -229,8 +243,8 @@ static void flood(struct proc_self *self)
 
 static void accuse(struct proc_self *self)
 {
-	static const uint32_t kinds[] = { IPC_VAULT,	  IPC_KEYHOLDER, IPC_LOG,   IPC_WORKER,
-					  IPC_SUPERVISOR, IPC_CHECK,	 IPC_COMMAND, 1000 };
+	static const uint32_t kinds[] = { IPC_VAULT,      IPC_KEYHOLDER, IPC_LOG,     IPC_WORKER,
+					  IPC_SUPERVISOR, IPC_CHECK,     IPC_COMMAND, 1000 };
 	struct ipc_broken broken = { .kind = kinds[hostile.sent % ARRAY_LEN(kinds)] };
 
 	broken.slot = broken.kind == IPC_WORKER; /* its neighbour */
@@ -259,6 +273,20 @@ static void break_form(struct proc_self *self)
 	send_raw(channel, buf, len ? len : 1, (int)(any() % 12));
 }
 
+/* The one option that the filter leaves: what is accepted from these sockets would end by a reset. */
+static void spoil_listeners(void)
+{
+	struct linger none = { .l_onoff = 1 };
+	socklen_t len = sizeof(int);
+
+	for (int fd = 3; fd < 256; fd++) {
+		int listens = 0;
+
+		if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens)
+			(void)!setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+	}
+}
+
 /* ---- The worker ---------------------------------------------------------------------------------------------- */
 
 static bool is_hostile(struct proc_self *self)
@@ -278,7 +306,8 @@ static void read_order(void)
 	path[len] = '\0';
 	strcpy(strrchr(path, '/') + 1, "hostile");
 	file = fopen(path, "r");
-	if (!file || !fgets(line, sizeof(line), file) || sscanf(line, "%31s %llu", mode, &count) != 2)
+	if (!file || !fgets(line, sizeof(line), file) ||
+	    sscanf(line, "%31s %llu", mode, &count) != 2)
 		return;
 	fclose(file);
 	hostile.count = count;
@@ -295,8 +324,8 @@ static int on_grant(void *state, struct proc_self *self, const struct ipc_grant 
 	void *memory;
 
 	if (is_hostile(self) && grant->what == IPC_GRANT_RING &&
-	    os_memory_map(message->descriptors[0], sizeof(struct telemetry_ring), NULL, OS_MAP_WRITE,
-			  &memory) == 0)
+	    os_memory_map(message->descriptors[0], sizeof(struct telemetry_ring), NULL,
+			  OS_MAP_WRITE, &memory) == 0)
 		hostile.ring = memory;
 	return proc_honest_worker.grant(state, self, grant, message);
 }
@@ -319,7 +348,8 @@ static int on_born(void *state, struct proc_self *self)
 
 static bool has_secret(struct span bytes)
 {
-	return span_find(bytes, SPAN("SECRET")) < bytes.len || span_find(bytes, SPAN("root:")) < bytes.len;
+	return span_find(bytes, SPAN("SECRET")) < bytes.len ||
+	       span_find(bytes, SPAN("root:")) < bytes.len;
 }
 
 static void look_at_document(const struct ipc_message *message)
@@ -358,6 +388,8 @@ static void on_commit(void *state, struct proc_self *self, uint64_t change)
 	snapshot = proc_snapshot(self);
 	if (!is_hostile(self) || !snapshot)
 		return;
+	if (!hostile.is_on && hostile.count)
+		spoil_listeners();
 	hostile.is_on = true;
 	if (snapshot->root_count)
 		hostile.root = snapshot->roots[0].id;

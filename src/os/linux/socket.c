@@ -41,6 +41,13 @@ int os_socket_linger_none(int fd)
 	return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0 ? -errno : 0;
 }
 
+int os_socket_linger_default(int fd)
+{
+	struct linger linger = { .l_onoff = 0 };
+
+	return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0 ? -errno : 0;
+}
+
 /* ---- Listening ----------------------------------------------------------------------------- */
 
 static int bind_new(const struct os_address *address, unsigned flags, int *ret_fd)

@@ -487,6 +487,11 @@ int os_socket_linger_none(int fd)
 	return 0;
 }
 
+int os_socket_linger_default(int fd)
+{
+	return option_set(fd);
+}
+
 bool os_is_listening(int fd)
 {
 	struct sim_file *file = sim_descriptor(fd);

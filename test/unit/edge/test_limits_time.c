@@ -539,6 +539,40 @@ static void test_chunk_overhead(void **state)
 		check_chunk_overhead(*state, over);
 }
 
+/* One request has the connection, one waits for it, and the next is told at once. */
+static void test_origin_queue(void **state)
+{
+	static const char answered[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+	struct played *played = *state;
+	uint64_t over = counted(played, TELEMETRY_LIMIT_ORIGIN_CONNECTIONS);
+	uint64_t full = counted(played, TELEMETRY_LIMIT_ORIGIN_QUEUE);
+	int waiting, refused;
+
+	worker_reload(&played->worker,
+		      "site localhost default {\n limits { origin-connections 1 origin-queue 1 }\n"
+		      " proxy 127.0.0.1:9\n}\n");
+	ask(played, GET("/") "\r\n");
+	assert_int_equal(counted(played, TELEMETRY_LIMIT_ORIGIN_CONNECTIONS), over);
+	waiting = worker_connect(&played->worker);
+	say(waiting, GET("/") "\r\n");
+	turns(played);
+	assert_int_equal(counted(played, TELEMETRY_LIMIT_ORIGIN_CONNECTIONS) - over, 1);
+	assert_int_equal(counted(played, TELEMETRY_LIMIT_ORIGIN_QUEUE), full);
+	refused = worker_connect(&played->worker);
+	assert_non_null(strstr(
+		worker_talk(&played->worker, refused, GET("/") "\r\n", strlen(GET("/") "\r\n"), 20),
+		"HTTP/1.1 503 "));
+	assert_int_equal(counted(played, TELEMETRY_LIMIT_ORIGIN_QUEUE) - full, 1);
+	assert_non_null(strstr(worker_line(&played->worker), "\"end\":\"queue-full\""));
+	say(played->server, answered);
+	turns(played);
+	assert_non_null(strstr(heard(played), "HTTP/1.1 200 "));
+	say(played->server, answered);
+	assert_non_null(strstr(worker_talk(&played->worker, waiting, "", 0, 20), "HTTP/1.1 200 "));
+	os_close(waiting);
+	os_close(refused);
+}
+
 /* An unused connection to an origin is kept for its time, and no longer. */
 static void test_origin_idle(void **state)
 {
@@ -593,6 +627,37 @@ static void test_questions(void **state)
 	}
 }
 
+/* The dialer reads nothing: once its queue is full, who needs it is told at once. */
+static void test_channel_queue(void **state)
+{
+	struct played *played = *state;
+	uint64_t before = counted(played, TELEMETRY_LIMIT_CHANNEL_QUEUE);
+	struct ipc_channel full = { 0 };
+	int fds[2];
+
+	assert_int_equal(os_packet_pair(fds), 0);
+	assert_int_equal(
+		ipc_channel_open(&full, played->worker.loop, fds[0], IPC_WORKER, IPC_DIALER), 0);
+	ipc_channel_handle(&full, &handlers, played);
+	edge_link(played->worker.edge, IPC_DIALER, &full);
+	for (int failed = 0; failed != IPC_FULL;) {
+		failed = IPC_SEND(&full, cancel, .question = { 0 });
+		assert_true(failed == 0 || failed == IPC_FULL);
+		if (failed == 0)
+			ipc_channel_flush(&full);
+	}
+	assert_int_equal(counted(played, TELEMETRY_LIMIT_CHANNEL_QUEUE), before);
+	say(played->client, GET("/") "\r\n");
+	turns(played);
+	check_over(played, TELEMETRY_LIMIT_CHANNEL_QUEUE, before, 503, "\"status\":503");
+	say(played->client, GET("/hello") "\r\n");
+	turns(played);
+	assert_non_null(strstr(heard(played), "hello"));
+	edge_link(played->worker.edge, IPC_DIALER, &played->link);
+	ipc_channel_close(&full);
+	os_close(fds[1]);
+}
+
 /* A reload does not wait for ever for an exchange of before. */
 static void test_snapshot_wait(void **state)
 {
@@ -621,8 +686,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_continue, start, stop),
 		cmocka_unit_test_setup_teardown(test_answers, start, stop),
 		cmocka_unit_test_setup_teardown(test_chunk_overhead, start, stop),
+		cmocka_unit_test_setup_teardown(test_origin_queue, start, stop),
 		cmocka_unit_test_setup_teardown(test_origin_idle, start, stop),
 		cmocka_unit_test_setup_teardown(test_questions, start, stop),
+		cmocka_unit_test_setup_teardown(test_channel_queue, start, stop),
 		cmocka_unit_test_setup_teardown(test_snapshot_wait, start, stop),
 	};
 

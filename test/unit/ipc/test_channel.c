@@ -115,7 +115,7 @@ static const struct forged forged[] = {
 	  NULL },
 	{ "right, with a descriptor", IPC_MESSAGE_warm, 0, sizeof(struct ipc_warm), 1, NULL },
 	{ "no such number", 7777, 0, 24, 0, "a message that is not in the table" },
-	{ "a number of no row", 12, 0, 24, 0, "a message that is not in the table" },
+	{ "a number of no row", 199, 0, 24, 0, "a message that is not in the table" },
 	{ "number 0", 0, 0, 24, 0, "a message that is not in the table" },
 	{ "not this sender", IPC_MESSAGE_opened, 0, sizeof(struct ipc_opened), 0,
 	  "a message that this kind may not send" },

@@ -307,6 +307,47 @@ static void test_intermediate_renewal(void **state)
 	assert_true(says(task.notice, "goes on with its intermediate"));
 }
 
+/* A clock that was wrong by more than the root lives, either way: what is made again has the root's key, so the leaf of
+ * then is the CA's own before and after. */
+static void test_the_clock_was_wrong(void **state)
+{
+	static const int64_t jumps_days[] = { 4000, -4000, -4000, 4000 };
+	struct cert_chain facts;
+	struct keys_leaf leaf;
+	struct span why;
+	int64_t now_s = NOW_S;
+	uint8_t key[sizeof(facts.spki_hash)];
+
+	(void)state;
+	assert_int_equal(ready(now_s), 0);
+	assert_int_equal(cert_parse(&arena, keys_ca_root(folder), &facts, &why), 0);
+	memcpy(key, facts.spki_hash, sizeof(key));
+	for (size_t i = 0; i < ARRAY_LEN(jumps_days); i++) {
+		struct span pem;
+
+		if (i % 2)
+			open_again(); /* a new process, or one that runs on */
+		now_s += jumps_days[i] * day;
+		assert_int_equal(ready(now_s), 0);
+		assert_true(says(task.notice, "made again, with the same key"));
+		pem = file("ca/root.crt");
+		assert_int_equal(cert_chain_parse(&arena, pem, &facts, &why), 0);
+		assert_memory_equal(facts.spki_hash, key, sizeof(key));
+		assert_int_equal(cert_chain_validity(&facts, now_s), CERT_VALID);
+		assert_int_equal(leaf_ready("localhost", now_s, &leaf), 0);
+		assert_int_equal(cert_chain_parse(&arena, leaf.chain_pem, &facts, &why), 0);
+		assert_int_equal(cert_chain_validity(&facts, now_s), CERT_VALID);
+		crypto_key_free(leaf.key);
+		/* And once it is right, that is that. */
+		assert_int_equal(ready(now_s + 1), 0);
+		assert_int_equal(task.notice.len, 0);
+	}
+	/* Without the key nothing is made: one that has expired is told. */
+	put("ca/root.key", SPAN("garbage"));
+	assert_int_equal(ready(now_s + 4000 * day), KEYS_CA_DAMAGED);
+	assert_true(says(task.why, "has expired"));
+}
+
 /* Each file cut at each length, and with each 16th byte changed. Nothing crashes, and what comes of it is as
  * keys.h says. */
 static void damage(const char *name, int expected, const char *word)
@@ -456,6 +497,7 @@ int main(void)
 		TEST(test_leaf),
 		TEST(test_leaf_frozen_or_without_ca),
 		TEST(test_intermediate_renewal),
+		TEST(test_the_clock_was_wrong),
 		TEST(test_damaged),
 		TEST(test_damaged_leaf),
 		TEST(test_interrupted_creation),

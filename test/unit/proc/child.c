@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,7 +14,7 @@ void child_begin(struct child *child, enum ipc_kind kind)
 				   .slot_count = 1,
 				   .cpu = UINT32_MAX,
 				   .snapshot_base = PROC_SNAPSHOT_BASE,
-				   .nofile = 256 };
+				   .nofile = 1024 };
 	int ends[2], fds[2];
 	void *range;
 
@@ -23,7 +24,8 @@ void child_begin(struct child *child, enum ipc_kind kind)
 	assert_true(child->pid >= 0);
 	if (!child->pid) {
 		close(ends[0]);
-		os_program_forget(); /* it may have the channel's number */
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* of a test that fails */
+		os_program_forget();              /* it may have the channel's number */
 		dup2(ends[1], PROC_CHANNEL_FD);
 		os_exit(proc_helper_main(span_str(proc_row_find(kind)->name)));
 	}

@@ -170,6 +170,12 @@ static long try_no_delay(void)
 	return try_option(IPPROTO_TCP, TCP_NODELAY);
 }
 
+/* Of a listener: it minds only the other halves. */
+static long try_half_close(void)
+{
+	return syscall(SYS_shutdown, listener_fd, SHUT_WR);
+}
+
 static long try_signal_parent(void)
 {
 	return syscall(SYS_kill, getppid(), 0);
@@ -227,11 +233,26 @@ static long try_x32(void)
 /* ---- The table ----------------------------------------------------------------------------------------- */
 
 #define CALL(name, granted, ...) \
-	{ #name, granted, NULL, SYS_##name, { __VA_ARGS__ } }
+	{ \
+#name, granted, NULL, SYS_##name, \
+		{ \
+			__VA_ARGS__ \
+		} \
+	}
 #define CASE(what, granted, name, ...) \
-	{ what, granted, NULL, SYS_##name, { __VA_ARGS__ } }
+	{ \
+		what, granted, NULL, SYS_##name, \
+		{ \
+			__VA_ARGS__ \
+		} \
+	}
 #define TRY(what, granted, function) \
-	{ what, granted, function, 0, { 0 } }
+	{ \
+		what, granted, function, 0, \
+		{ \
+			0 \
+		} \
+	}
 #define TEXT(text) (long)(uintptr_t)(text)
 
 /* clang-format off */
@@ -291,7 +312,7 @@ static const struct attempt attempts[] = {
 	TRY("sendmsg that connects", NOBODY, try_fast_open_message),
 	CASE("shutdown of reading", NOBODY, shutdown, -1, SHUT_RD),
 	CASE("shutdown of both", NOBODY, shutdown, -1, SHUT_RDWR),
-	CASE("shutdown of writing", WORKER, shutdown, -1, SHUT_WR),
+	TRY("shutdown of writing", WORKER, try_half_close),
 	TRY("setsockopt reuseport program", NOBODY, try_reuseport_program),
 	TRY("setsockopt filter", NOBODY, try_socket_filter),
 	TRY("setsockopt upper protocol", NOBODY, try_upper_protocol),
@@ -463,7 +484,8 @@ static int enter(const struct proc_row *row, bool is_closed)
 		int fd = i == IPC_GRANT_READ ? open("/", O_PATH | O_DIRECTORY) : folder_fd;
 
 		if (row->access[i])
-			paths[sandbox.path_count++] = (struct os_sandbox_path){ fd, row->access[i] };
+			paths[sandbox.path_count++] =
+				(struct os_sandbox_path){ fd, row->access[i] };
 	}
 	if (os_sandbox_enter(&sandbox, &report))
 		return -1;
@@ -526,8 +548,8 @@ static unsigned check_row(const struct proc_row *row, bool is_closed)
 		if (results[i] == (int)wanted)
 			continue;
 		print_error("%s%s: %s was %s, should be %s\n", row->name,
-			    is_closed ? " (closed)" : "", attempts[i].what, result_names[results[i]],
-			    result_names[wanted]);
+			    is_closed ? " (closed)" : "", attempts[i].what,
+			    result_names[results[i]], result_names[wanted]);
 		wrong++;
 	}
 	return wrong;
@@ -536,6 +558,8 @@ static unsigned check_row(const struct proc_row *row, bool is_closed)
 static void test_rows_refuse_what_they_do_not_grant(void **state)
 {
 	unsigned rows = 0, wrong = 0;
+	int listens = 0;
+	socklen_t len = sizeof(listens);
 
 	(void)state;
 	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
@@ -550,6 +574,9 @@ static void test_rows_refuse_what_they_do_not_grant(void **state)
 	}
 	assert_int_equal(rows, 7);
 	assert_int_equal(wrong, 0);
+	/* Shared by all who tried: it listens still. */
+	assert_int_equal(getsockopt(listener_fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len), 0);
+	assert_true(listens);
 }
 
 /* The other side of it: without a row nothing of this is refused. Some of it only root may. */
