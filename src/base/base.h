@@ -277,8 +277,10 @@ void map_init(struct map *map);
 void map_fini(struct map *map);
 void *map_get(const struct map *map, uint64_t key); /* NULL when absent */
 int map_set(struct map *map, uint64_t key,
-	    void *value) MUST_CHECK;             /* replaces; value not NULL; -ENOMEM */
-void *map_remove(struct map *map, uint64_t key); /* what was there, or NULL */
+	    void *value) MUST_CHECK; /* replaces; value not NULL; -ENOMEM */
+/* Room for so many more: the next `count` calls of map_set() need no memory, whatever is removed between them. */
+int map_reserve(struct map *map, size_t count) MUST_CHECK; /* -ENOMEM */
+void *map_remove(struct map *map, uint64_t key);           /* what was there, or NULL */
 /* Walks the map: *cursor starts at 0; NULL at the end. No change of the map meanwhile but removal of
  * the item just seen is allowed too: it leaves holes, it does not move others. */
 void *map_next(const struct map *map, size_t *cursor, uint64_t *ret_key);

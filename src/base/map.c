@@ -68,13 +68,11 @@ static void map_place(struct map *map, uint64_t key, void *value)
 	map->used++;
 }
 
-/* Doubles where live cells need it; otherwise the same size again, without the holes. */
-static int map_grow(struct map *map)
+/* Without the holes. */
+static int map_rebuild(struct map *map, size_t capacity)
 {
-	struct map grown = { .capacity = map->capacity ? map->capacity : CAPACITY_FIRST };
+	struct map grown = { .capacity = capacity };
 
-	if (map->used >= map->capacity / 2 && map->capacity)
-		grown.capacity *= 2;
 	grown.cells = calloc(grown.capacity, sizeof(*grown.cells));
 	if (!grown.cells)
 		return -ENOMEM;
@@ -84,6 +82,25 @@ static int map_grow(struct map *map)
 	free(map->cells);
 	*map = grown;
 	return 0;
+}
+
+/* Doubles where live cells need it; otherwise the same size again. */
+static int map_grow(struct map *map)
+{
+	if (!map->capacity)
+		return map_rebuild(map, CAPACITY_FIRST);
+	return map_rebuild(map, map->used >= map->capacity / 2 ? 2 * map->capacity : map->capacity);
+}
+
+int map_reserve(struct map *map, size_t count)
+{
+	size_t capacity = map->capacity ? map->capacity : CAPACITY_FIRST;
+
+	if (map->capacity && map->used + map->holes + count <= map->capacity / 4 * 3)
+		return 0;
+	while (map->used + count > capacity / 4 * 3)
+		capacity *= 2;
+	return map_rebuild(map, capacity);
 }
 
 void *map_get(const struct map *map, uint64_t key)

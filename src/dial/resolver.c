@@ -106,19 +106,22 @@ static void on_socket_state(void *data, ares_socket_t fd, int readable, int writ
 		heap_free(own);
 		return;
 	}
-	if (own)
-		return;
-	own = heap_alloc(sizeof(*own));
-	if (!own)
-		return; /* the query ends by its timeout */
-	own->resolver = resolver;
-	own->fd = fd;
-	own->watch.on_ready = on_socket_ready;
-	if (os_watch_add(resolver->loop, &own->watch, fd, OS_WATCH_EDGE)) {
-		heap_free(own);
-		return;
+	if (!own) {
+		own = heap_alloc(sizeof(*own));
+		if (!own)
+			return; /* the query ends by its timeout */
+		own->resolver = resolver;
+		own->fd = fd;
+		own->watch.on_ready = on_socket_ready;
+		if (os_watch_add(resolver->loop, &own->watch, fd, OS_WATCH_EDGE_READ)) {
+			heap_free(own);
+			return;
+		}
+		list_push_back(&resolver->sockets, &own->link);
 	}
-	list_push_back(&resolver->sockets, &own->link);
+	/* A further query for a TCP connection that stands is only queued by c-ares: there is room already, and no
+	 * edge would tell of it. */
+	os_watch_want_room(&own->watch, writable);
 }
 
 static void arm_timer(struct dial_resolver *resolver)

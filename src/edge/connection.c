@@ -459,7 +459,6 @@ void connections_free_doomed(struct edge *edge)
 	while (!list_is_empty(&edge->doomed)) {
 		struct connection *connection =
 			LIST_ITEM(edge->doomed.next, struct connection, doomed);
-		int fd = connection->watch.fd;
 		bool is_tls = connection->is_tls;
 
 		list_remove(&connection->doomed);
@@ -470,8 +469,7 @@ void connections_free_doomed(struct edge *edge)
 		tls_session_free(connection->tls);
 		block_queue_clear(&connection->pending, &edge->blocks);
 		block_queue_clear(&connection->backlog, &edge->blocks);
-		os_watch_remove(&connection->watch);
-		os_close(fd);
+		os_watch_close(&connection->watch);
 		slab_free(&edge->connection_slab, connection);
 		edge->has_freed = true;
 		edge->tls_count -= is_tls;

@@ -65,13 +65,14 @@ static uint32_t blocks_max(void)
 int edge_new(const struct edge_config *config, struct edge **ret_edge)
 {
 	struct edge *edge = heap_alloc(sizeof(*edge));
+
+	if (!edge)
+		return -ENOMEM;
 	struct list *lists[] = { &edge->listeners,    &edge->connections,     &edge->active,
 				 &edge->doomed,       &edge->later,           &edge->ready,
 				 &edge->handshaking,  &edge->later_exchanges, &edge->finished,
 				 &edge->file_waiters, &edge->documents_wanted };
 
-	if (!edge)
-		return -ENOMEM;
 	edge->loop = config->loop;
 	edge->host = config->host;
 	edge->host_data = config->host_data;
@@ -200,18 +201,23 @@ static void on_listener(struct os_watch *watch, unsigned now)
 	connection_accept(listener->edge, listener);
 }
 
+static void on_rested(struct os_timer *timer);
+
 static void listener_update(struct edge_listener *listener)
 {
 	struct edge *edge = listener->edge;
 	bool wanted = edge->adopted[listener->slot] && edge->current && !edge->is_draining &&
 		      !edge->is_short && !os_timer_is_set(&edge->accept_timer);
 
-	if (!wanted)
+	if (!wanted) {
 		os_watch_remove(&listener->watch);
-	else if (!os_watch_is_added(&listener->watch))
-		/* Only a lack of memory: the next adopt or commit tries again. */
-		wanted = os_watch_add(edge->loop, &listener->watch, listener->fd,
-				      OS_WATCH_LEVEL_READ) == 0;
+	} else if (!os_watch_is_added(&listener->watch) &&
+		   os_watch_add(edge->loop, &listener->watch, listener->fd, OS_WATCH_LEVEL_READ)) {
+		/* Only a lack of memory. Nobody would try again before the next adopt or commit, so all rest. */
+		edge->accept_timer.on_due = on_rested;
+		os_timer_set(edge->loop, &edge->accept_timer,
+			     os_loop_now_ns(edge->loop) + EDGE_ACCEPT_REST_MS * OS_MS);
+	}
 }
 
 void edge_listeners_update(struct edge *edge)
@@ -425,18 +431,32 @@ static int stage_policies(struct edge *edge, const struct snapshot *snapshot)
 	return 0;
 }
 
+/* Commit moves what was staged and must not fail. */
+static int reserve_rooms(struct edge *edge)
+{
+	int failed = map_reserve(&edge->credentials, edge->staged_credentials.used);
+
+	if (!failed)
+		failed = map_reserve(&edge->client_policies, edge->staged_client_policies.used);
+	if (!failed)
+		failed = map_reserve(&edge->policies, edge->staged_policies.used);
+	return failed;
+}
+
 int edge_prepare(struct edge *edge, const struct snapshot *snapshot)
 {
 	int failed;
 
 	if (!snapshot)
-		return 0;
+		return reserve_rooms(edge);
 	edge->staged = heap_alloc(sizeof(*edge->staged));
 	if (!edge->staged)
 		return -ENOMEM;
 	edge->staged->snapshot = snapshot;
 	edge->staged->references = 1;
 	failed = stage_policies(edge, snapshot);
+	if (!failed)
+		failed = reserve_rooms(edge);
 	/* The host counts only what was prepared. */
 	if (failed)
 		heap_free(TAKE(edge->staged));
@@ -455,8 +475,7 @@ static void map_move(struct map *to, struct map *from, void (*drop)(void *value)
 		old = map_remove(to, key);
 		if (old)
 			drop(old);
-		if (map_set(to, key, value))
-			drop(value); /* no memory: handshakes of that id answer internal_error, others go on */
+		MUST(map_set(to, key, value) == 0);
 	}
 }
 

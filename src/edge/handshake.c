@@ -103,7 +103,6 @@ static void name_keep(struct connection *connection, struct span name)
 
 static void local_address(struct connection *connection, struct conf_address *ret)
 {
-	/* Asked here and not at accept: most connections name their site. */
 	if (!connection->local.family && os_socket_local(connection->watch.fd, &connection->local))
 		connection->local = (struct os_address){ .family = OS_FAMILY_V4 };
 	*ret = (struct conf_address){ .family = connection->local.family,
@@ -116,7 +115,7 @@ static bool hello_run(struct connection *connection, size_t len)
 {
 	struct edge *edge = connection->edge;
 	const struct snapshot_site *site;
-	struct conf_address local;
+	struct conf_address local = { 0 };
 	struct tls_hello hello;
 	int outcome;
 
@@ -145,7 +144,9 @@ static bool hello_run(struct connection *connection, size_t len)
 		return false;
 	}
 	name_keep(connection, tls_hello_name(&hello));
-	local_address(connection, &local);
+	/* Most clients name their site. */
+	if (!snapshot_sni_is_name(tls_hello_name(&hello)))
+		local_address(connection, &local);
 	site = snapshot_site_for_hello(edge->current->snapshot, tls_hello_name(&hello), &local);
 	if (!site) {
 		refuse_hello(connection, TLS_ALERT_UNRECOGNIZED_NAME, "unknown-name");

@@ -8,7 +8,8 @@ enum {
 	QUEUE_MESSAGES_MAX = 4096,
 	QUEUE_BYTES_MAX = 1 << 20,
 	/* Copies that wait for a peer that does not read: the process's others need descriptors too. The supervisor
-	 * gives many at a birth, and ends who does not read. */
+	 * gives many at a birth, and ends who does not read; a vault without supervisor gives the next one all that
+	 * it keeps, and each that is left out is a listener lost. */
 	QUEUE_DESCRIPTORS_MAX = 64,
 	RECEIVE_BYTES = 128 * 1024, /* of a channel's batch of packets, where more than one fits */
 	BATCHES_PER_TURN = 4,       /* a peer that never stops sending must not hold the loop */
@@ -136,6 +137,12 @@ void ipc_channel_close(struct ipc_channel *channel)
 
 /* ---- Sending --------------------------------------------------------------------------------------- */
 
+static bool gives_many(const struct ipc_channel *channel)
+{
+	return channel->self == IPC_SUPERVISOR ||
+	       (channel->self == IPC_VAULT && channel->peer == IPC_SUPERVISOR);
+}
+
 static int queue_add(struct ipc_channel *channel, const struct ipc_header *header, struct span body,
 		     struct span tail, const int *descriptors, int descriptor_count)
 {
@@ -146,7 +153,7 @@ static int queue_add(struct ipc_channel *channel, const struct ipc_header *heade
 
 	if (queue->count >= QUEUE_MESSAGES_MAX || queue->bytes + len > QUEUE_BYTES_MAX)
 		return IPC_FULL;
-	if (channel->self != IPC_SUPERVISOR &&
+	if (!gives_many(channel) &&
 	    queue->descriptors + (size_t)descriptor_count > QUEUE_DESCRIPTORS_MAX)
 		return IPC_FULL;
 	queued = heap_alloc(sizeof(*queued) + len);

@@ -5,6 +5,8 @@
 /* A supervisor that was itself stopped for a while must not find everybody else hung. */
 static const uint64_t ELAPSED_MAX_NS = 500 * LIFECYCLE_MS;
 
+enum { ACTIONS_PER_PROCESS = 16 };
+
 int lifecycle_new(const struct lifecycle_rule *rules, uint32_t slot_count, uint64_t now_ns,
 		  struct lifecycle **ret_lifecycle)
 {
@@ -20,7 +22,11 @@ int lifecycle_new(const struct lifecycle_rule *rules, uint32_t slot_count, uint6
 	lifecycle->processes = heap_alloc(lifecycle->capacity * sizeof(*lifecycle->processes));
 	lifecycle->adoptions = heap_alloc(slot_count * sizeof(*lifecycle->adoptions));
 	lifecycle->now_ns = now_ns;
-	if (!lifecycle->processes || !lifecycle->adoptions) {
+	/* A decision must never fail for want of memory: far more room than one turn's decisions take. */
+	if (!lifecycle->processes || !lifecycle->adoptions ||
+	    !heap_grow((void **)&lifecycle->actions, &lifecycle->action_capacity,
+		       ACTIONS_PER_PROCESS * (size_t)lifecycle->capacity,
+		       sizeof(*lifecycle->actions))) {
 		lifecycle_free(lifecycle);
 		return -ENOMEM;
 	}

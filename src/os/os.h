@@ -109,6 +109,9 @@ void os_watch_want_room(struct os_watch *watch, bool is_wanted);
  * closing alone leaves it reporting. Safe for any watch at any time, harmless when it is not added:
  * not even an event that this turn has already fetched is told any more. Does not close. */
 void os_watch_remove(struct os_watch *watch);
+/* Removes it and closes its descriptor, of whose description nobody else has a copy: an accepted socket. One
+ * system call less than the two; where it is not added nothing is closed. */
+void os_watch_close(struct os_watch *watch);
 static inline bool os_watch_is_added(const struct os_watch *watch)
 {
 	return watch->loop != NULL;

@@ -129,11 +129,15 @@ static void answer_dialed(struct ipc_channel *channel, struct ipc_question name,
 		.port = result->peer.port,
 		.connect_us = result->connect_us,
 	};
+	int outcome;
 
 	for (size_t i = 0; i < sizeof(body.address); i++)
 		body.address[i] = result->peer.ip[i];
-	if (ipc_send(channel, IPC_MESSAGE_dialed, &body, SPAN_NONE, &result->fd, 1))
-		ipc_channel_flush(channel);
+	outcome = ipc_send(channel, IPC_MESSAGE_dialed, &body, SPAN_NONE, &result->fd, 1);
+	/* Too many descriptors wait for it: a word has room where another of them has none. */
+	if (outcome && outcome != IPC_CLOSED)
+		answer_failed(channel, name, IPC_DIAL_FAILED, EBUSY,
+			      SPAN("too many connections at once"));
 }
 
 static void on_done(void *owner, struct dial_attempt *attempt, const struct dial_result *result)

@@ -163,6 +163,16 @@ static int on_sandboxed(void *state, struct proc_self *self)
 	return files->opener ? 0 : files_opener_new(&files->opener);
 }
 
+/* Too much waits for a worker that is slow to read. A word of that has room where a document has none: without any
+ * answer the worker would wait, and all that ask for that document. */
+static void answer_no_room(struct ipc_channel *channel, const struct ipc_open *open)
+{
+	struct ipc_opened body = { .question = open->question, .status = IPC_OPEN_FAILED };
+
+	if (ipc_send(channel, IPC_MESSAGE_opened, &body, SPAN_NONE, NULL, 0))
+		ipc_channel_flush(channel);
+}
+
 static void answer_open(struct files_process *files, struct ipc_channel *channel,
 			const struct ipc_open *open, struct span path)
 {
@@ -180,10 +190,9 @@ static void answer_open(struct files_process *files, struct ipc_channel *channel
 	answer.opened.name_len = (uint32_t)name.len;
 	write_span(&writer, name);
 	write_span(&writer, answer.bytes);
-	/* A worker that does not read its answers asks again when it is alive. */
 	if (ipc_send(channel, IPC_MESSAGE_opened, &answer.opened, writer_done(&writer), &answer.fd,
 		     answer.fd >= 0 ? 1 : 0))
-		ipc_channel_flush(channel);
+		answer_no_room(channel, open);
 	os_close(answer.fd);
 }
 

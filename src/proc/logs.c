@@ -160,7 +160,8 @@ bool logs_check(struct supervisor *supervisor, const struct plan *plan)
 				  : 0;
 
 		if (err)
-			supervisor_fault(supervisor, "%s: %s %s: %s\n", path + strlen(path) + 1,
+			supervisor_fault(supervisor, "%.*s: %s %s: %s\n",
+					 SPAN_ARG(span_skip(row->tail, strlen(path) + 1)),
 					 name_of(row), path, strerror(-err));
 		ok = ok && !err;
 		os_close(fds[0]);

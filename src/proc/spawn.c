@@ -211,13 +211,17 @@ static void send_birth(struct supervisor *supervisor, struct child *child,
 
 /* ---- Events of a child ----------------------------------------------------------------------------- */
 
-/* What a child says goes to the operator's terminal: one line, no control. */
+/* What a child says goes to the operator's terminal: one line, no control, nothing that stands in it unseen. */
 static struct span plain(struct span text, char *buf, size_t size)
 {
-	text = span_first(text, size);
-	for (size_t i = 0; i < text.len; i++)
-		buf[i] = (uint8_t)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f ? '?' : text.ptr[i];
-	return span_of(buf, text.len);
+	struct writer out;
+
+	do {
+		out = writer_of(buf, size);
+		write_json(&out, text);
+		text = span_first(text, text.len / 2);
+	} while (!out.ok);
+	return span_of(buf + 1, writer_done(&out).len - 2);
 }
 
 static bool asks(const struct proc_row *asker, const struct proc_row *asked, uint32_t asker_slot,
@@ -284,6 +288,14 @@ static void on_refused(struct supervisor *supervisor, struct child *child,
 		lifecycle_on_refused(supervisor->lifecycle, child->index, refused->change);
 }
 
+static void on_root_news(struct supervisor *supervisor, struct child *child,
+			 const struct ipc_root_news *news, struct span why)
+{
+	char text[4096];
+
+	change_on_root_news(supervisor, child, news, plain(why, text, sizeof(text)));
+}
+
 static void on_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
 {
 	struct child *child = owner;
@@ -322,7 +334,7 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		origins_on_unanswered(supervisor, message->body, message->tail);
 		return;
 	case IPC_MESSAGE_root_news:
-		change_on_root_news(supervisor, child, message->body, message->tail);
+		on_root_news(supervisor, child, message->body, message->tail);
 		return;
 	case IPC_MESSAGE_log_reopen:
 		logs_reopen(supervisor, child,

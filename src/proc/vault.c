@@ -100,24 +100,35 @@ static void key_remove(struct vault *vault, struct vault_key *key)
 	heap_free(key);
 }
 
-/* Without memory the keyholder is told that there is no such key. */
-static void key_add(struct vault *vault, const struct keys_handle *handle, struct crypto_key *key,
-		    uint64_t change)
+/* Takes the key. 0 or -ENOMEM. */
+static int key_add(struct vault *vault, const struct keys_handle *handle, struct crypto_key *key,
+		   uint64_t change)
 {
 	struct vault_key *known = key_find(vault, handle);
+	int failed;
 
 	if (!known) {
 		known = heap_alloc(sizeof(*known));
 		if (!known) {
 			crypto_key_free(key);
-			return;
+			return -ENOMEM;
 		}
 		known->handle = *handle;
 		list_push_back(&vault->keys, &known->link);
 	}
 	known->change = change;
-	if (keys_store_add(vault->store, handle, key, os_loop_now_ns(vault->loop)))
+	failed = keys_store_add(vault->store, handle, key, os_loop_now_ns(vault->loop));
+	if (failed)
 		key_remove(vault, known);
+	return failed ? -ENOMEM : 0;
+}
+
+/* A chain whose key is not here would be served by nobody. In a change it is refused; what runs has been promised, so
+ * the next life gets everything again. */
+static void lack_of_memory(struct proc_self *self, uint64_t change)
+{
+	if (!change)
+		proc_exit(self, PROC_EXIT_FAULT);
 }
 
 /* Is it the key of a certificate that is served, or will be if the change under way is committed? */
@@ -173,12 +184,15 @@ static void on_key_file(struct vault *vault, struct proc_self *self,
 	outcome = keys_file_load(fd, body->spki_hash, &arena, &key, &why);
 	if (outcome == 0) {
 		memcpy(handle.spki_hash, body->spki_hash, sizeof(handle.spki_hash));
-		key_add(vault, &handle, key, body->change);
-	} else {
+		outcome = key_add(vault, &handle, key, body->change);
+	}
+	if (outcome) {
 		text = arena_format(
 			&arena, "%.*s: error: key %.*s %.*s\n", SPAN_ARG(place), SPAN_ARG(path),
 			SPAN_ARG(outcome < 0 ? SPAN("could not be read: out of memory") : why));
 		fault_tell(vault, self, body->change, body->line, text);
+		if (outcome < 0)
+			lack_of_memory(self, body->change);
 	}
 	vault_task_end(&task);
 }
@@ -226,7 +240,8 @@ static int leaf_send(struct vault *vault, struct proc_self *self, uint64_t chang
 	leaf->not_before_s = ready->not_before_s;
 	leaf->renewal_due_s = ready->renewal_due_s;
 	leaf->handle = ready->handle;
-	key_add(vault, &ready->handle, TAKE(ready->key), change);
+	if (key_add(vault, &ready->handle, TAKE(ready->key), change))
+		return -ENOMEM;
 	return ipc_send(proc_supervisor(self), IPC_MESSAGE_leaf, &body, ready->chain_pem, NULL, 0);
 }
 
@@ -269,6 +284,8 @@ static void on_leaf_wanted(struct vault *vault, struct proc_self *self,
 			SPAN_ARG(task.why.len ? task.why : SPAN("out of memory")));
 
 		fault_tell(vault, self, body->change, 0, text);
+		if (outcome < 0)
+			lack_of_memory(self, body->change);
 	}
 	vault_task_end(&task);
 }

@@ -63,15 +63,21 @@ const struct snapshot_site *snapshot_find_site(const struct snapshot *snapshot, 
 	return name ? name->site : NULL;
 }
 
+bool snapshot_sni_is_name(struct span sni)
+{
+	struct conf_address address;
+
+	return sni.len && !conf_address_parse(sni, &address);
+}
+
 const struct snapshot_site *snapshot_site_for_hello(const struct snapshot *snapshot,
 						    struct span sni,
 						    const struct conf_address *local)
 {
 	const struct snapshot_site *site = NULL;
-	struct conf_address address;
 	char text[64];
 
-	if (sni.len && !conf_address_parse(sni, &address)) {
+	if (snapshot_sni_is_name(sni)) {
 		site = snapshot_find_site(snapshot, sni);
 		return site ? site : snapshot->default_site;
 	}

@@ -308,6 +308,8 @@ bool snapshot_name_is_internal(struct span name);
  * asked). The host has no port; case, a dot at the end and brackets around v6 do not matter. */
 const struct snapshot_name *snapshot_find_name(const struct snapshot *snapshot, struct span host);
 const struct snapshot_site *snapshot_find_site(const struct snapshot *snapshot, struct span host);
+/* Whether a ClientHello's SNI says a name: then its site does not depend on the local address. */
+bool snapshot_sni_is_name(struct span sni);
 /* For a ClientHello (INTERFACE, site): by SNI; without one or with an address in it by the local
  * address, else the default, else the only site. NULL: unrecognized_name. `local` may be NULL. */
 const struct snapshot_site *snapshot_site_for_hello(const struct snapshot *snapshot,

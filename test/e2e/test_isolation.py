@@ -334,7 +334,7 @@ site localhost {
     proxy 127.0.0.1:%d
 }
 """
-COUNTS = {'flood': 100000000 if SOAK else 1000000, 'break': 2000 if SOAK else 300, 'accuse': 100 if SOAK else 8}
+COUNTS = {'flood': 100000000 if SOAK else 1000000, 'break': 2000 if SOAK else 300, 'accuse': 100 if SOAK else 8, 'news': 2}
 
 
 def hostile_program(folder, mode, count):
@@ -459,3 +459,13 @@ def test_a_hostile_worker_accuses_others(folder, origin):
         # What it says is one line of the operator's terminal, and no more.
         assert not gateway.said('^portcullis: all is well'), gateway.stderr
         assert not any('\033' in line for line in gateway.stderr)
+
+
+def test_what_a_hostile_files_tells_is_one_line(folder, origin):
+    """`files` reads strangers' paths, and what it tells of a root goes to the operator's terminal."""
+    build_root(folder)
+    with Taken(folder, 'news', origin) as gateway:
+        wait_until(lambda: len(gateway.said('it was')) >= 2, lambda: f'it to be heard: {gateway.stderr}')
+        gateway.serves()
+        assert not gateway.said('^portcullis: all is well'), gateway.stderr
+        assert not any(c in line for line in gateway.stderr for c in '\033\u009b\u202e'), gateway.stderr

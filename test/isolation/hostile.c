@@ -17,11 +17,12 @@
 #include "proc/proc.h"
 #include "telemetry/telemetry.h"
 
-extern const struct proc_kind proc_honest_worker;
+extern const struct proc_kind proc_honest_worker, proc_honest_files;
 
 enum { PER_TURN = 512, ODD_KINDS = 3, MESSAGE_MAX = 40000 };
-enum { FLOOD, ACCUSE, BREAK, MODE_COUNT }; /* well-formed; lies about others; out of form */
-static const char *const modes[MODE_COUNT] = { "flood", "accuse", "break" };
+/* well-formed; lies about others; out of form; not a worker, but `files`, with what it has to tell */
+enum { FLOOD, ACCUSE, BREAK, NEWS, MODE_COUNT };
+static const char *const modes[MODE_COUNT] = { "flood", "accuse", "break", "news" };
 
 static struct {
 	bool is_on, is_told;
@@ -407,7 +408,7 @@ static void on_turn(void *state, struct proc_self *self)
 	int len;
 
 	proc_honest_worker.turn(state, self);
-	if (!hostile.is_on)
+	if (!hostile.is_on || hostile.mode == NEWS)
 		return;
 	if (hostile.sent < hostile.count) {
 		if (hostile.mode == ACCUSE)
@@ -476,6 +477,59 @@ const struct proc_kind proc_worker = {
 	.turn = on_turn,
 	.second = on_second,
 	.drain = on_drain,
+};
+
+/* ---- Files ---------------------------------------------------------------------------------------------------- */
+
+static int on_files_born(void *state, struct proc_self *self)
+{
+	(void)state;
+	(void)self;
+	read_order();
+	return 0;
+}
+
+static int on_files_grant(void *state, struct proc_self *self, const struct ipc_grant *grant,
+			  struct ipc_message *message)
+{
+	return proc_honest_files.grant(state, self, grant, message);
+}
+
+static int on_files_sandboxed(void *state, struct proc_self *self)
+{
+	return proc_honest_files.sandboxed(state, self);
+}
+
+static void on_files_message(void *state, struct proc_self *self, struct ipc_channel *channel,
+			     struct ipc_message *message)
+{
+	proc_honest_files.message(state, self, channel, message);
+}
+
+static enum proc_prepare_result on_files_prepare(void *state, struct proc_self *self,
+						 uint64_t change, const struct snapshot *snapshot)
+{
+	return proc_honest_files.prepare(state, self, change, snapshot);
+}
+
+static void on_files_second(void *state, struct proc_self *self)
+{
+	struct ipc_root_news news = { .what = IPC_ROOT_FORBIDDEN };
+
+	proc_honest_files.second(state, self);
+	if (hostile.mode == NEWS && hostile.sent < hostile.count)
+		send_as(proc_supervisor(self), IPC_MESSAGE_root_news, &news,
+			SPAN("\033[2J\302\2332Jit was\342\200\256\nportcullis: all is well"), 0);
+}
+
+const struct proc_kind proc_files = {
+	.state_size = 1 << 16,
+	.born = on_files_born,
+	.grant = on_files_grant,
+	.sandboxed = on_files_sandboxed,
+	.message = on_files_message,
+	.prepare = on_files_prepare,
+	.second = on_files_second,
 };
 
 int main(int argc, char **argv)

@@ -816,7 +816,9 @@ static int unlike(const struct play_base *base)
 		size_t now = sim_descriptors(play_roles[i]);
 		size_t slack = strcmp(play_roles[i], "worker") == 0 ? base->slack : 0;
 
-		if (now < base->descriptors[i] || now > base->descriptors[i] + slack)
+		size_t less = strcmp(play_roles[i], "vault") == 0 ? base->less : 0;
+
+		if (now + less < base->descriptors[i] || now > base->descriptors[i] + slack)
 			return (int)i;
 	}
 	return -1;

@@ -104,6 +104,7 @@ void play_drop_all(struct play *play);
  * document's and a proxied request succeed, and descriptors are as many as `base` says for each role. */
 struct play_base {
 	size_t descriptors[8], processes;
+	size_t less; /* so many fewer may the vault have: a copy that it had no memory for */
 	size_t slack; /* so many more may the workers together have: documents that another one keeps, too */
 };
 void play_take_base(struct play *play, struct play_base *ret_base);

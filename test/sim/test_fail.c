@@ -3,7 +3,7 @@
  * leak or a descriptor left. Afterwards everything is as it was, or whoever died was started again.
  *
  *   unit-sim-fail          a slice
- *   unit-sim-fail full     every place, errno and allocation (so does PORTCULLIS_SOAK=1)
+ *   unit-sim-fail full [SCENARIO]   every place, errno and allocation (so does PORTCULLIS_SOAK=1)
  *   unit-sim-fail SCENARIO call N | alloc ROLE NTH     one case */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 #include "play.h"
 
-enum { SLICE_CALLS = 5, SLICE_ALLOCATIONS = 37 };
+enum { SLICE_CALLS = 5, SLICE_ALLOCATIONS = 9 };
 
 struct scenario {
 	const char *name, *script;
@@ -31,6 +31,8 @@ static const struct scenario scenarios[] = {
 };
 
 static bool is_full;
+static const char *only; /* scenario; NULL: all */
+static bool is_single;   /* one case, for a closer look */
 static struct play_base bases[2];
 
 static void begin(struct play *play, const struct scenario *scenario)
@@ -99,7 +101,7 @@ static void look(const struct scenario *scenario, struct seen *ret_seen)
 	play_close(&play);
 }
 
-static size_t fail_calls(const struct scenario *scenario, const struct seen *seen, long only)
+static size_t fail_calls(const struct scenario *scenario, const struct seen *seen, long chosen)
 {
 	size_t index = 0, cases = 0;
 
@@ -109,21 +111,22 @@ static size_t fail_calls(const struct scenario *scenario, const struct seen *see
 		for (size_t k = 0; k < site->error_count; k++, index++) {
 			char what[128];
 
-			if (only >= 0 ? index != (size_t)only
-				      : !is_full && index % SLICE_CALLS !=
-							    (size_t)(scenario - scenarios))
+			if (chosen >= 0 ? index != (size_t)chosen
+					: !is_full && index % SLICE_CALLS !=
+							      (size_t)(scenario - scenarios))
 				continue;
 			snprintf(what, sizeof(what), "%s call %zu: %s, %s at %p: %s",
 				 scenario->name, index, site->role, site->function, site->site,
 				 strerror(-site->errors[k]));
-			if (only >= 0)
+			if (chosen >= 0)
 				play_note("%s", what);
 			run_case(scenario,
 				 &(struct sim_trap){ .kind = SIM_TRAP_FAIL,
 						     .role = site->role,
 						     .site = site->site,
 						     .nth = 1,
-						     .error = site->errors[k] },
+						     .error = site->errors[k],
+						     .tells = is_single },
 				 what);
 			cases++;
 		}
@@ -137,7 +140,9 @@ static void fail_allocation(const struct scenario *scenario, const char *role, u
 
 	snprintf(what, sizeof(what), "%s alloc %s %llu", scenario->name, role,
 		 (unsigned long long)nth);
-	run_case(scenario, &(struct sim_trap){ .kind = SIM_TRAP_ALLOC, .role = role, .nth = nth },
+	run_case(scenario,
+		 &(struct sim_trap){
+			 .kind = SIM_TRAP_ALLOC, .role = role, .nth = nth, .tells = is_single },
 		 what);
 }
 
@@ -167,6 +172,7 @@ static void take_bases(void)
 		play_open(&play, 1, 1, 0);
 		play_run(&play, starts[i]);
 		play_take_base(&play, &bases[i]);
+		bases[i].less = 1;
 		play_run(&play, "stop\n");
 		play_close(&play);
 	}
@@ -177,6 +183,8 @@ static void run_scenario(const struct scenario *scenario)
 	struct seen seen;
 	size_t calls, allocations;
 
+	if (only && strcmp(only, scenario->name) != 0)
+		return;
 	take_bases();
 	look(scenario, &seen);
 	calls = fail_calls(scenario, &seen, -1);
@@ -215,6 +223,7 @@ static int one_case(int argc, char **argv)
 {
 	struct seen seen;
 
+	is_single = true;
 	play_library_start();
 	take_bases();
 	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++) {
@@ -239,6 +248,7 @@ int main(int argc, char **argv)
 
 	if (argc >= 4)
 		return one_case(argc, argv);
-	is_full = getenv("PORTCULLIS_SOAK") || (argc == 2 && strcmp(argv[1], "full") == 0);
+	is_full = getenv("PORTCULLIS_SOAK") || (argc > 1 && strcmp(argv[1], "full") == 0);
+	only = argc == 3 ? argv[2] : NULL;
 	return play_main(tests, ARRAY_LEN(tests));
 }

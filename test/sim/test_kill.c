@@ -30,8 +30,8 @@ static const struct scenario scenarios[] = {
 	  "a> GET /large.bin HTTP/1.1\\nHost: localhost\\n\\n\n"
 	  "a< 200 abcdefghijklmnopqrstuvwabc\n",
 	  3 },
-	{ "reload", "start\nconf second\n", "reload\n", 12 },
-	{ "start", "", "start\n", 24 },
+	{ "reload", "start\nconf second\n", "reload\n", 9 },
+	{ "start", "", "start\n", 17 },
 };
 
 static const char *const roles[] = {

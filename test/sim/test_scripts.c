@@ -89,6 +89,7 @@ static void test_base(void)
 	play_open(&play, 1, 2, 0);
 	play_run(&play, "start\n");
 	play_take_base(&play, &base);
+	base.slack = 1;
 	play_check(&play, &base, 1);
 	play_run(&play, "stop\n");
 	play_close(&play);

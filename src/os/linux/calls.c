@@ -89,6 +89,8 @@ static const struct os_call connect_calls[] = {
 	IF_EQUAL(fcntl, 1, F_SETFL), IF_EQUAL(fcntl, 1, F_SETFD),
 	IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_NODELAY),
 	IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_NOTSENT_LOWAT),
+	/* c-ares from 1.34 on, for questions over TCP. */
+	IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_FASTOPEN_CONNECT),
 };
 
 static const struct os_call read_files_calls[] = {

@@ -115,20 +115,37 @@ void os_watch_want_room(struct os_watch *watch, bool is_wanted)
 	watch->wants_room = is_wanted;
 }
 
+/* What this turn has already fetched of it is not told any more. */
+static void watch_forget(struct os_watch *watch)
+{
+	if (watch->queued)
+		watch->loop->events[watch->queued - 1].data.ptr = NULL;
+	watch->loop = NULL;
+	watch->queued = 0;
+	watch->fd = -1;
+}
+
+void os_watch_close(struct os_watch *watch)
+{
+	int fd = watch->fd;
+
+	if (!watch->loop)
+		return;
+	watch_forget(watch);
+	/* The kernel takes the last descriptor of a description off every epoll. */
+	os_close(fd);
+}
+
 void os_watch_remove(struct os_watch *watch)
 {
 	struct os_loop *loop = watch->loop;
 
 	if (!loop)
 		return;
-	if (watch->queued)
-		loop->events[watch->queued - 1].data.ptr = NULL;
 	/* Fails only when the owner closed it first; then the kernel has let go of it already, or
 	 * another process keeps its description alive and it reports for ever: a bug of ours. */
 	MUST(epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL) == 0);
-	watch->loop = NULL;
-	watch->queued = 0;
-	watch->fd = -1;
+	watch_forget(watch);
 }
 
 static unsigned ready_of(uint32_t events)

@@ -238,6 +238,8 @@ ssize_t os_read(int fd, void *buf, size_t size)
 		return 0;
 	case SIM_STREAM:
 		return sim_stream_read(file, buf, size, false);
+	case SIM_PACKETS:
+		return sim_packets_read(file, buf, size);
 	case SIM_NODE:
 		return node_read(file, buf, size);
 	default:
@@ -286,6 +288,8 @@ static ssize_t file_write(struct sim_file *file, const void *buf, size_t size)
 		return output_write(file, buf, size);
 	case SIM_STREAM:
 		return sim_stream_write(file, buf, size);
+	case SIM_PACKETS:
+		return sim_packets_write(file, buf, size);
 	case SIM_NODE:
 		return size ? node_write(file, buf, size) : 0;
 	default:

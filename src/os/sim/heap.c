@@ -148,7 +148,7 @@ static bool is_refused(void)
 	if (sim.trap.kind != SIM_TRAP_ALLOC || sim.sprung ||
 	    strcmp(sim.trap.role, sim.current->role) != 0 || count->allocations != sim.trap.nth)
 		return false;
-	sim.sprung = true;
+	sim_spring();
 	return true;
 }
 

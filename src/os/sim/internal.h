@@ -103,6 +103,8 @@ unsigned sim_stream_ready(const struct sim_file *file);
 unsigned sim_packets_ready(const struct sim_file *file);
 ssize_t sim_stream_read(struct sim_file *file, void *buf, size_t size, bool peeks);
 ssize_t sim_stream_write(struct sim_file *file, const void *buf, size_t size);
+ssize_t sim_packets_read(struct sim_file *file, void *buf, size_t size);
+ssize_t sim_packets_write(struct sim_file *file, const void *buf, size_t size);
 struct sim_file *sim_packets_new(void);
 void sim_packets_join(struct sim_file *a, struct sim_file *b);
 
@@ -265,6 +267,7 @@ void sim_heap_drop(struct sim_process *process);
 int sim_enter(const char *function, const void *site, const int *errors,
 	      size_t error_count) MUST_CHECK;
 struct sim_count *sim_count_of(const char *role);
+void sim_spring(void);
 /* The process that runs gives up its slice; returns when it runs again. */
 void sim_pause(enum sim_wait wait, uint64_t deadline_ns);
 NORETURN void sim_end(int code);

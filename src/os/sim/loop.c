@@ -201,6 +201,16 @@ void os_watch_remove(struct os_watch *watch)
 	watch->fd = -1;
 }
 
+void os_watch_close(struct os_watch *watch)
+{
+	int fd = watch->fd;
+
+	if (!watch->loop)
+		return;
+	os_watch_remove(watch);
+	os_close(fd);
+}
+
 /* What it has to say now; 0: nothing new. */
 static unsigned news_of(const struct sim_watched *watched)
 {

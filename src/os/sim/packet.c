@@ -244,3 +244,23 @@ int os_packet_receive_many(int fd, struct os_packet_in *ret_packets, size_t coun
 	}
 	return (int)received;
 }
+
+/* read() and write() take and send a packet without descriptors. */
+
+ssize_t sim_packets_read(struct sim_file *file, void *buf, size_t size)
+{
+	struct os_packet_in packet = { .buf = buf, .size = size };
+	int outcome = packet_receive(file, &packet);
+
+	for (size_t i = 0; outcome > 0 && i < packet.descriptor_count; i++)
+		os_close(packet.descriptors[i]);
+	return outcome > 0 ? (ssize_t)packet.len : outcome;
+}
+
+ssize_t sim_packets_write(struct sim_file *file, const void *buf, size_t size)
+{
+	struct os_packet_out packet = { .parts = { span_of(buf, size) }, .part_count = 1 };
+	int error = packet_send(file, &packet);
+
+	return error ? error : (ssize_t)size;
+}

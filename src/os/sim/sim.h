@@ -72,6 +72,7 @@ struct sim_trap {
 	uint64_t nth;     /* of that role's calls (at `site`, where set) from now on; 1: the next */
 	const void *site; /* SIM_TRAP_FAIL: where the call is made */
 	int error;        /* SIM_TRAP_FAIL: negative errno */
+	bool tells;       /* prints where it was sprung */
 };
 void sim_trap_set(const struct sim_trap *trap); /* replaces the last one; counts begin anew */
 bool sim_trap_was_sprung(void);

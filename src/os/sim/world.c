@@ -406,6 +406,15 @@ static void site_note(const struct sim_site *seen)
 	sim.sites[sim.site_count++].role = kept;
 }
 
+void sim_spring(void)
+{
+	sim.sprung = true;
+#if OS_SANITIZED
+	if (sim.trap.tells)
+		__sanitizer_print_stack_trace();
+#endif
+}
+
 /* The nth of that role, at that place. */
 static bool is_sprung(struct sim_count *count, const char *role, const void *site)
 {
@@ -430,7 +439,7 @@ int sim_enter(const char *function, const void *site, const int *errors, size_t 
 	if (sim.records && error_count)
 		site_note(&(struct sim_site){ function, process->role, site, errors, error_count });
 	if (is_sprung(count, process->role, site)) {
-		sim.sprung = true;
+		sim_spring();
 		if (sim.trap.kind == SIM_TRAP_KILL)
 			sim_kill(process, SIGKILL);
 		if (sim.trap.kind == SIM_TRAP_FAIL)
@@ -544,7 +553,7 @@ void sim_signal(int pid, int number)
 	struct sim_process *process = sim_process_by(pid);
 
 	if (process)
-		sim_process_signal(process, number, 0);
+		sim_process_signal(process, number, sim.current ? sim.current->pid : 0);
 }
 
 size_t sim_descriptors(const char *role)

@@ -90,12 +90,36 @@ static void test_churn(void **state)
 	map_fini(&map);
 }
 
+/* After map_reserve() no cell moves, so nothing was asked of the heap. */
+static void test_reserve(void **state)
+{
+	struct map map;
+	int value;
+
+	(void)state;
+	map_init(&map);
+	for (uint64_t round = 0; round < 200; round++) {
+		size_t count = round * 7 % 50;
+		const struct map_cell *cells;
+
+		assert_int_equal(map_reserve(&map, count), 0);
+		cells = map.cells;
+		for (uint64_t i = 0; i < count; i++) {
+			(void)map_remove(&map, round * 31 + i * 3);
+			assert_int_equal(map_set(&map, round * 31 + i * 3, &value), 0);
+		}
+		assert_ptr_equal(map.cells, cells);
+	}
+	map_fini(&map);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_against_array),
 		cmocka_unit_test(test_walk_and_remove),
 		cmocka_unit_test(test_churn),
+		cmocka_unit_test(test_reserve),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,8 @@ enum name_server_manner {
 	GARBAGE,
 	CUT_SHORT,  /* a good answer without its last bytes */
 	OTHER_NAME, /* an answer to a question that nobody asked */
+	OVER_TCP, /* asked by UDP, it says to ask by TCP: the second question of a name is told so after the first
+		     * was answered that way */
 };
 
 struct name_server_row {
@@ -23,10 +25,16 @@ struct name_server_row {
 };
 
 struct name_server {
-	struct os_watch watch;
+	struct os_watch watch, listener, connection;
+	struct name_server_held {
+		struct os_timer timer;
+		char query[512], peer[128];
+		size_t len;
+		unsigned peer_len;
+	} held;
 	uint16_t port;
 	const struct name_server_row *rows;
-	size_t row_count, questions;
+	size_t row_count, questions, tcp_questions;
 	bool is_silent;
 };
 

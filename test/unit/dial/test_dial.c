@@ -35,6 +35,7 @@ static const struct name_server_row rows[] = {
 	{ .name = "zero.test", .v4 = "0.0.0.0", .v6 = "::", .ttl_s = 60 },
 	{ .name = "mapped.test", .v6 = "::ffff:169.254.169.254", .ttl_s = 60 },
 	{ .name = "mixed.test", .v4 = "127.0.0.1", .v6 = "fe80::1", .ttl_s = 60 },
+	{ .name = "long.test", .v4 = "127.0.0.1", .ttl_s = 60, .manner = OVER_TCP },
 	{ .name = "loopback.test", .v4 = "127.0.0.1", .v6 = "2001:db8::1", .ttl_s = 60 },
 };
 
@@ -389,6 +390,21 @@ static void test_silent_server_is_passed_over(void **state)
 	name_server_stop(&silent);
 }
 
+/* The second question over TCP comes when the connection has stood for a while, with room to write: nobody tells of
+ * that room again. */
+static void test_long_answers_come_over_tcp(void **state)
+{
+	struct fixture *fixture = *state;
+	struct outcome outcome;
+
+	set_origin(fixture, "long.test", fixture->port);
+	dial_once(fixture, 4000, &outcome);
+	assert_int_equal(outcome.status, 0);
+	assert_int_equal(outcome.peer.family, OS_FAMILY_V4);
+	assert_int_equal(fixture->server.questions, 2);
+	assert_int_equal(fixture->server.tcp_questions, 2);
+}
+
 /* One name that nobody answers for holds up no other. */
 static void test_silence_blocks_nobody(void **state)
 {
@@ -515,6 +531,7 @@ int main(void)
 		TEST(test_last_good_answer_is_kept),
 		TEST(test_failures_pause),
 		TEST(test_silent_server_is_passed_over),
+		TEST(test_long_answers_come_over_tcp),
 		TEST(test_silence_blocks_nobody),
 		TEST(test_new_servers_while_asking),
 		TEST(test_cancel),

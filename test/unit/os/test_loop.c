@@ -99,6 +99,33 @@ static void test_level_is_told_every_turn(void **state)
 	os_loop_free(loop);
 }
 
+/* Nothing is told of it any more, also where its number is somebody else's at once. */
+static void test_close(void **state)
+{
+	struct os_loop *loop = loop_new();
+	struct seen seen = { .watch = { .on_ready = on_ready } };
+	int pair[2], next;
+
+	(void)state;
+	os_watch_close(&seen.watch); /* not added: harmless */
+	assert_int_equal(os_packet_pair(pair), 0);
+	assert_int_equal(os_watch_add(loop, &seen.watch, pair[0], OS_WATCH_EDGE), 0);
+	os_watch_close(&seen.watch);
+	assert_false(os_watch_is_added(&seen.watch));
+	assert_false(os_descriptor_is_open(pair[0]));
+	assert_int_equal(os_event_new(&next), 0);
+	assert_int_equal(next, pair[0]);
+	os_event_signal(next);
+	turn(loop);
+	assert_int_equal(seen.calls, 0);
+	assert_int_equal(os_watch_add(loop, &seen.watch, next, OS_WATCH_EDGE), 0);
+	turn(loop);
+	assert_int_equal(seen.calls, 1);
+	os_watch_close(&seen.watch);
+	os_close(pair[1]);
+	os_loop_free(loop);
+}
+
 /* Both are ready in one turn and each removes the other (and, in the second round, itself):
  * whichever comes first, only one is told, and the other may be freed at once. */
 static void test_removal_in_the_same_turn(void **state)
@@ -338,6 +365,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_edge_is_told_once),
 		cmocka_unit_test(test_level_is_told_every_turn),
+		cmocka_unit_test(test_close),
 		cmocka_unit_test(test_removal_in_the_same_turn),
 		cmocka_unit_test(test_timers_fire_in_order_and_never_early),
 		cmocka_unit_test(test_a_timer_set_for_the_past_fires_next_turn),

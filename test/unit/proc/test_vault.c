@@ -345,6 +345,21 @@ static void test_garbage_ends_the_sender(void **state)
 
 /* ---- After the supervisor ------------------------------------------------------------------------------------------ */
 
+/* Nobody serves yet in the lock's eyes: it stays. It is ended by hand, and another one for the tear down. */
+static void replace(struct scene *s)
+{
+	int status;
+
+	assert_true(child_is_alive(&s->child));
+	kill(s->child.pid, 9);
+	waitpid(s->child.pid, &status, 0);
+	ipc_channel_close(&s->keyholder);
+	ipc_channel_close(&s->command);
+	os_memory_unmap(s->child.range, IPC_RANGE_SIZE);
+	os_memory_unmap(s->tickets, sizeof(*s->tickets));
+	start(s, true);
+}
+
 static void test_rescue(void **state)
 {
 	struct scene *s = *state;
@@ -352,7 +367,7 @@ static void test_rescue(void **state)
 	struct ipc_channel next;
 	struct ipc_message message;
 	struct span text;
-	int fd, gone, status;
+	int fd, gone;
 
 	child_data(&s->child, ID, chain.spki_hash);
 	child_commit(&s->child);
@@ -387,15 +402,44 @@ static void test_rescue(void **state)
 	ipc_message_done(&message);
 	ipc_channel_close(&next);
 	os_close(fd);
-	/* Nobody serves yet in the lock's eyes: it stays. It is ended by hand, and another one for the tear down. */
-	assert_true(child_is_alive(&s->child));
-	kill(s->child.pid, 9);
-	waitpid(s->child.pid, &status, 0);
-	ipc_channel_close(&s->keyholder);
-	ipc_channel_close(&s->command);
-	os_memory_unmap(s->child.range, IPC_RANGE_SIZE);
-	os_memory_unmap(s->tickets, sizeof(*s->tickets));
-	start(s, true);
+	replace(s);
+}
+
+/* A machine of many cores has a listener for each. Who takes them over may be slow to read. */
+static void test_rescue_of_many(void **state)
+{
+	enum { MANY = 450 };
+	struct scene *s = *state;
+	struct ipc_channel next;
+	struct ipc_message message;
+	int fd, gone;
+
+	assert_int_equal(os_memory_new("kept", 123, &fd), 0);
+	for (uint32_t slot = 0; slot < MANY; slot++) {
+		assert_int_equal(
+			ipc_send(&s->child.supervisor, IPC_MESSAGE_keep,
+				 &(struct ipc_keep){ .what = IPC_KEEP_LISTENER, .slot = slot },
+				 SPAN("127.0.0.1:443"), &fd, 1),
+			0);
+		assert_int_equal(os_wait(s->child.supervisor.watch.fd, OS_WRITABLE, WAIT_MS), 0);
+		ipc_channel_flush(&s->child.supervisor);
+	}
+	ipc_channel_close(&s->child.supervisor);
+	os_close(fd);
+	assert_int_equal(os_connect_packets(s->state_fd, "rescue.sock", &gone), 0);
+	assert_int_equal(ipc_channel_open(&next, NULL, gone, IPC_SUPERVISOR, IPC_VAULT), 0);
+	usleep(QUIET_MS * 1000);
+	for (uint32_t slot = 0; slot < MANY; slot++) {
+		expect(&next, IPC_MESSAGE_keep, &message);
+		assert_int_equal(((const struct ipc_keep *)message.body)->slot, slot);
+		assert_int_equal(message.descriptor_count, 1);
+		ipc_message_done(&message);
+	}
+	expect(&next, IPC_MESSAGE_kept_all, &message);
+	assert_int_equal(((const struct ipc_kept_all *)message.body)->count, MANY);
+	ipc_message_done(&message);
+	ipc_channel_close(&next);
+	replace(s);
 }
 
 static void test_one_of_a_command_ends_with_it(void **state)
@@ -427,6 +471,7 @@ int main(void)
 		CASE(test_ca),
 		CASE(test_garbage_ends_the_sender),
 		CASE(test_rescue),
+		CASE(test_rescue_of_many),
 		CASE(test_one_of_a_command_ends_with_it),
 	};
 

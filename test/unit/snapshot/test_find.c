@@ -102,6 +102,8 @@ static void test_hello_and_host(void **state)
 	assert_true(conf_address_parse(SPAN("10.0.0.1"), &other));
 	build(&world, three_sites);
 	const struct snapshot *s = world.snapshot;
+	assert_true(snapshot_sni_is_name(SPAN("a.test")));
+	assert_false(snapshot_sni_is_name(SPAN("")) || snapshot_sni_is_name(SPAN("10.0.0.1")));
 	assert_ptr_equal(snapshot_site_for_hello(s, SPAN("a.test"), &local), &s->sites[0]);
 	assert_ptr_equal(snapshot_site_for_hello(s, SPAN("nobody.org"), &local), &s->sites[2]);
 	assert_ptr_equal(snapshot_site_for_hello(s, SPAN(""), &local), &s->sites[1]);
