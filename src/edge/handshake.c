@@ -271,6 +271,17 @@ static void handshake_gone(struct connection *connection)
 	connection_close(connection);
 }
 
+/* Asked when a read did not end it: the one that does may bring a request with it. */
+static bool is_too_big(struct connection *connection)
+{
+	if (connection->phase != CONNECTION_HANDSHAKE ||
+	    connection->bytes_in <= telemetry_limits[TELEMETRY_LIMIT_HANDSHAKE_SIZE].value)
+		return false;
+	telemetry_count_limit(connection->edge->counters, TELEMETRY_LIMIT_HANDSHAKE_SIZE);
+	handshake_fail(connection, "limit:handshake-size", SPAN_NONE);
+	return true;
+}
+
 void connection_handshake(struct connection *connection)
 {
 	size_t len = 0;
@@ -278,12 +289,6 @@ void connection_handshake(struct connection *connection)
 
 	if (connection->question)
 		return; /* parked: what comes meanwhile stays in the socket */
-	/* Of what came before: the read that ends a handshake may bring a request with it. */
-	if (connection->bytes_in > telemetry_limits[TELEMETRY_LIMIT_HANDSHAKE_SIZE].value) {
-		telemetry_count_limit(connection->edge->counters, TELEMETRY_LIMIT_HANDSHAKE_SIZE);
-		handshake_fail(connection, "limit:handshake-size", SPAN_NONE);
-		return;
-	}
 	outcome = connection_receive(connection, &len);
 	if (connection->phase == CONNECTION_HELLO) {
 		if (outcome == CONNECTION_WAIT)
@@ -303,8 +308,8 @@ void connection_handshake(struct connection *connection)
 	}
 	/* Also without new bytes: the signature may be what it waited for. */
 	handshake_step(connection, len);
-	if (connection->phase == CONNECTION_HANDSHAKE && !connection->question &&
-	    (connection->watch.ready & OS_READABLE))
+	if (!is_too_big(connection) && connection->phase == CONNECTION_HANDSHAKE &&
+	    !connection->question && (connection->watch.ready & OS_READABLE))
 		connection_activate(connection);
 }
 
