@@ -399,7 +399,11 @@ size_t edge_shed_idle(struct edge *edge);
 void edge_listeners_update(struct edge *edge);
 
 /* Memory (memory.c). */
-enum edge_memory_use { EDGE_MEMORY_CONNECTION, EDGE_MEMORY_EXCHANGE };
+enum edge_memory_use {
+	EDGE_MEMORY_CONNECTION,
+	EDGE_MEMORY_EXCHANGE,
+	EDGE_MEMORY_REFUSAL, /* an exchange that only says 503 */
+};
 uint64_t edge_memory_used(const struct edge *edge); /* bytes, of what the budget is for */
 bool edge_memory_has_room(const struct edge *edge, enum edge_memory_use use);
 /* Takes over what the exchange's arena has now. */

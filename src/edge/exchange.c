@@ -150,7 +150,9 @@ void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_
 	exchange->began = true;
 	exchange->is_last = true;
 	exchange_set_end(exchange, end, span_str(detail));
+	edge_memory_bound(exchange->edge, exchange);
 	exchange_answer(exchange, status, end);
+	edge_memory_charge(exchange);
 	exchange->stage = EXCHANGE_STAGE_RULES_RESPONSE;
 	exchange_wake(exchange);
 }
@@ -158,6 +160,7 @@ void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_
 void exchange_interrupt(struct exchange *exchange, uint16_t status, enum telemetry_end end)
 {
 	exchange_set_end(exchange, end, SPAN_NONE);
+	edge_memory_bound(exchange->edge, exchange);
 	if (status && !exchange->head_committed && exchange->stage < EXCHANGE_STAGE_RECORD)
 		exchange->interrupt = exchange_answer(exchange, status, end);
 	else

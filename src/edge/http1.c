@@ -69,7 +69,10 @@ static bool h1_exchange_ready(struct connection *connection)
 
 	if (connection->exchange)
 		return true;
-	connection->exchange = exchange_new(connection);
+	if (edge_memory_has_room(connection->edge, EDGE_MEMORY_REFUSAL))
+		connection->exchange = exchange_new(connection);
+	else
+		telemetry_count_limit(connection->edge->counters, TELEMETRY_LIMIT_WORKER_MEMORY);
 	if (!connection->exchange) {
 		connection_close(connection);
 		return false;

@@ -5,7 +5,7 @@
  * library takes for their TLS. Not counted is what does not grow with peers: the program, its buffers, the snapshot.
  *
  * From 7/8 of the budget on nobody new is accepted and whoever is idle goes, the oldest first; from 15/16 on a request
- * is answered 503; bodies get half at most, so that they alone never hold up anybody else. Where nobody is idle, who
+ * is answered 503, for as long as there is room for that answer; bodies get half at most, so that they alone never hold up anybody else. Where nobody is idle, who
  * has not finished a head goes, one a turn, the oldest first. What is under way may grow up to the budget and not
  * beyond: its arena and the blocks end there. */
 #include "edge/edge_internal.h"
@@ -15,6 +15,7 @@ enum {
 	TLS_OPEN_BYTES = 8 * 1024,
 	TLS_HANDSHAKE_BYTES = 24 * 1024,
 	ORIGIN_BYTES = 16 * 1024,
+	REFUSAL_BYTES = 8 * 1024, /* of an arena: its page and its head */
 };
 
 uint64_t edge_memory_used(const struct edge *edge)
@@ -47,6 +48,8 @@ bool edge_memory_has_room(const struct edge *edge, enum edge_memory_use use)
 		       sizeof(struct connection) + TLS_HANDSHAKE_BYTES;
 	case EDGE_MEMORY_EXCHANGE:
 		return room_below(edge, max - max / 16) > 0;
+	case EDGE_MEMORY_REFUSAL:
+		return room_below(edge, max) >= sizeof(struct exchange) + REFUSAL_BYTES;
 	}
 	return true;
 }

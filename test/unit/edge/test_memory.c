@@ -178,7 +178,13 @@ static void check_used(const struct worker *worker)
 	uint64_t used = edge_memory_used(worker->edge);
 
 	if (used > BUDGET)
-		fail_msg("%llu bytes", (unsigned long long)used);
+		fail_msg("%llu bytes: %u blocks of %zu used, %u kept, %llu of %u exchanges, %u "
+			 "spare, %u connections",
+			 (unsigned long long)used, worker->edge->blocks.used, sizeof(struct block),
+			 worker->edge->blocks.kept,
+			 (unsigned long long)worker->edge->exchange_bytes,
+			 worker->edge->exchange_count, worker->edge->spare_count,
+			 worker->edge->connection_count);
 }
 
 /* Bodies that nobody takes: they get their part, and who asks for little is served all the while. */

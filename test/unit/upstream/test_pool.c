@@ -209,7 +209,7 @@ static void test_retirement(void **state)
 		"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=20, max=9\r\nContent-Length: 0\r\n\r\n");
 	world_wait_ms(&world, 9000);
 	assert_int_equal(idle_count(), 1);
-	world_wait_ms(&world, 10000);
+	world_wait_ms(&world, 11000);
 	assert_int_equal(idle_count(), 0);
 	os_close(fd);
 	/* What must not be sent twice goes out on a connection of just now only. */
