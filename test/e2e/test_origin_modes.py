@@ -165,7 +165,7 @@ def test_when_reused(gateway, mode, method):
         body = misbehaving.body_of(second, BODY) if method == 'POST' else None
         response = client.get(f'/{mode}/{second}/10', method=method, body=body)
     record = gateway.record(f'/{mode}/{second}/10')
-    seen = gateway.origin.requests[second]
+    seen = wait_until(lambda: gateway.origin.requests[second], 'what the origin has seen')
     assert seen[0] == (gateway.origin.requests[first][-1][0], 2)
     if method == 'GET':
         assert response.body == misbehaving.body_of(second, 10) and len(seen) == 2 and record['end'] == 'ok'
