@@ -151,7 +151,6 @@ def test_smuggling(kind, folder):
         accepted = 0
         for number, data in cases:
             statuses = answers_to(gateway.port, data)
-            assert statuses or b'HEAD' in data or b'\x0b' in data or len(statuses) == 0
             accepted += statuses[:1] == [200]
             if number % 16 == 0:
                 probe = get(gateway.port, f'/probe-{number}')
