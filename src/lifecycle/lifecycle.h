@@ -137,15 +137,14 @@ void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request reques
 void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok,
 			   const struct lifecycle_wants *wants);
 void lifecycle_on_gathered(struct lifecycle *lifecycle, bool ok);
-void lifecycle_on_ready(struct lifecycle *lifecycle, uint32_t process);
-void lifecycle_on_exited(struct lifecycle *lifecycle,
-			 uint32_t process); /* or could not be started */
-void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t process, uint64_t counter);
-void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
-void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
-void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
+void lifecycle_on_ready(struct lifecycle *lifecycle, uint32_t index);
+void lifecycle_on_exited(struct lifecycle *lifecycle, uint32_t index); /* or could not be started */
+void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t index, uint64_t counter);
+void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
+void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
+void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
 /* It broke the rules of a channel. */
-void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t process, const char *why);
+void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t index, const char *why);
 /* Drain and end; a second call, or drain_ms 0, ends at once. */
 void lifecycle_stop(struct lifecycle *lifecycle, uint32_t drain_ms);
 
