@@ -170,6 +170,25 @@ static void test_hostile_line(void **state)
 			 0);
 	assert_int_equal(telemetry_ring_read(ring, buf, &kind, &line), 0);
 	assert_true(span_equal(line, SPAN("a?b?[2J?\n")));
+	/* Wherever in a line of whatever length it stands, every byte is one of the two. */
+	for (size_t len = 1; len <= 24; len++) {
+		for (size_t at = 0; at + 1 < len; at++) {
+			for (int c = 0; c < 256; c++) {
+				char text[24];
+
+				memset(text, c % 2 ? 0x80 : ' ', len);
+				text[at] = (char)c;
+				text[len - 1] = '\n';
+				assert_int_equal(telemetry_ring_write(ring, TELEMETRY_RING_ACCESS,
+								      span_of(text, len)),
+						 0);
+				assert_int_equal(telemetry_ring_read(ring, buf, &kind, &line), 0);
+				if (c < 0x20 || c == 0x7f)
+					text[at] = '?';
+				assert_true(span_equal(line, span_of(text, len)));
+			}
+		}
+	}
 	free(ring);
 }
 
