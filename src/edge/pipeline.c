@@ -142,6 +142,13 @@ static enum exchange_verdict take_interrupt(struct exchange *exchange)
 	return verdict;
 }
 
+/* Most stages run before anything moves, or has a client to watch. */
+static bool has_moving_parts(const struct exchange *exchange)
+{
+	return exchange->has_fetch || pump_is_open(&exchange->request_pump) ||
+	       pump_is_open(&exchange->response_pump);
+}
+
 /* True while the exchange goes on in this call. */
 static bool obey(struct exchange *exchange, enum exchange_verdict verdict)
 {
@@ -179,7 +186,8 @@ void exchange_run(struct exchange *exchange)
 	do {
 		exchange->wants_turn = false;
 		exchange->trail |= 1u << exchange->stage;
-		exchange_pumps_run(exchange);
+		if (has_moving_parts(exchange))
+			exchange_pumps_run(exchange);
 		if (exchange->interrupt != EXCHANGE_NEXT)
 			verdict = take_interrupt(exchange);
 		else
