@@ -91,7 +91,8 @@ static bool has_crash_loop(struct lifecycle *lifecycle)
 	{
 		if (process->state == LIFECYCLE_BACK_OFF &&
 		    process->change_failures >= FAILURES_PER_CHANGE &&
-		    lifecycle_wants_process(&lifecycle->next_wants, process))
+		    lifecycle_wants_process(&lifecycle->next_wants, process) &&
+		    !lifecycle_is_excused(lifecycle, process))
 			return true;
 	}
 	return false;
@@ -149,7 +150,8 @@ static bool all_prepared(struct lifecycle *lifecycle)
 	{
 		if (process->state == LIFECYCLE_UNUSED || process->is_retired ||
 		    !lifecycle->rules[process->kind].is_member ||
-		    !lifecycle_wants_process(&lifecycle->next_wants, process))
+		    !lifecycle_wants_process(&lifecycle->next_wants, process) ||
+		    lifecycle_is_excused(lifecycle, process))
 			continue;
 		if (process->state != LIFECYCLE_READY || process->prepared != lifecycle->change)
 			return false;
@@ -179,7 +181,8 @@ static bool commit(struct lifecycle *lifecycle)
 	LIFECYCLE_EACH(lifecycle, process)
 	{
 		if (process->state == LIFECYCLE_UNUSED || process->state == LIFECYCLE_BACK_OFF ||
-		    process->is_retired || !lifecycle->rules[process->kind].is_member)
+		    process->is_retired || !lifecycle->rules[process->kind].is_member ||
+		    lifecycle_is_excused(lifecycle, process))
 			continue;
 		if (process->committed != lifecycle->running)
 			return false;
