@@ -125,6 +125,8 @@ struct lifecycle_action {
 	enum lifecycle_request request;
 	uint32_t slot, on, deadline_ms;
 	const char *why; /* a literal */
+	bool is_silent;  /* KILL: it had no heartbeat */
+	bool is_overdue; /* ABORT_COMPILE: and not because the service stops */
 };
 
 struct lifecycle;

@@ -286,6 +286,12 @@ void lifecycle_settle_adoptions(struct lifecycle *lifecycle)
 
 /* ---- Life and death -------------------------------------------------------------------------------- */
 
+static void kill_silent(struct lifecycle *lifecycle, struct lifecycle_process *process)
+{
+	lifecycle_kill(lifecycle, process, "no heartbeat for 2 seconds");
+	lifecycle->actions[lifecycle->action_count - 1].is_silent = true;
+}
+
 void lifecycle_watch_over(struct lifecycle *lifecycle, uint64_t elapsed_ns)
 {
 	LIFECYCLE_EACH(lifecycle, process)
@@ -304,7 +310,7 @@ void lifecycle_watch_over(struct lifecycle *lifecycle, uint64_t elapsed_ns)
 			continue;
 		process->silent_ns += elapsed_ns;
 		if (process->silent_ns >= LIFECYCLE_HANG_MS * LIFECYCLE_MS)
-			lifecycle_kill(lifecycle, process, "no heartbeat for 2 seconds");
+			kill_silent(lifecycle, process);
 	}
 }
 

@@ -192,6 +192,7 @@ void change_reap_left(struct supervisor *supervisor)
 
 void change_overdue(struct supervisor *supervisor)
 {
+	supervisor_count_limit(supervisor, TELEMETRY_LIMIT_CHECK_TIME);
 	if (!supervisor->job_done && supervisor->job_path[0])
 		supervisor_fault(supervisor, "the check waits for %s, which does not answer\n",
 				 supervisor->job_path);

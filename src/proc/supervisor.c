@@ -78,6 +78,11 @@ void supervisor_now(struct supervisor *supervisor)
 	lifecycle_tick(supervisor->lifecycle, os_loop_now_ns(supervisor->loop));
 }
 
+void supervisor_count_limit(struct supervisor *supervisor, enum telemetry_limit limit)
+{
+	telemetry_count_limit((struct telemetry_counters *)supervisor->range->counters, limit);
+}
+
 const struct lifecycle_process *supervisor_process(const struct supervisor *supervisor,
 						   const struct child *child)
 {
@@ -142,6 +147,8 @@ static void carry_out(struct supervisor *supervisor, const struct lifecycle_acti
 		child_spawn(supervisor, child);
 		break;
 	case LIFECYCLE_KILL:
+		if (action->is_silent)
+			supervisor_count_limit(supervisor, TELEMETRY_LIMIT_HEARTBEAT);
 		child_kill(supervisor, child, action->why);
 		break;
 	case LIFECYCLE_COMPILE:
@@ -149,7 +156,10 @@ static void carry_out(struct supervisor *supervisor, const struct lifecycle_acti
 		change_compile(supervisor, action->change, action->request);
 		break;
 	case LIFECYCLE_ABORT_COMPILE:
-		change_overdue(supervisor);
+		if (action->is_overdue)
+			change_overdue(supervisor);
+		else
+			change_abort_compile(supervisor);
 		break;
 	case LIFECYCLE_GATHER:
 		change_gather(supervisor, child, action->change);

@@ -4,6 +4,7 @@
 
 #include "lifecycle/lifecycle.h"
 #include "proc/proc.h"
+#include "telemetry/telemetry.h"
 
 /* ---- A plan: all that a compile came to, with its descriptors --------------------------------------- */
 
@@ -162,6 +163,7 @@ void supervisor_say(struct supervisor *supervisor, const char *format, ...) PRIN
 /* Adds to what is wrong with the change under way. */
 void supervisor_fault(struct supervisor *supervisor, const char *format, ...) PRINTF_LIKE(2, 3);
 void supervisor_now(struct supervisor *supervisor); /* lifecycle's clock */
+void supervisor_count_limit(struct supervisor *supervisor, enum telemetry_limit limit);
 const struct lifecycle_process *supervisor_process(const struct supervisor *supervisor,
 						   const struct child *child);
 void supervisor_child_name(const struct supervisor *supervisor, const struct child *child,

@@ -168,7 +168,9 @@ def test_it_stalls_nobody_else(gateway, disk, how):
     assert before == after
     said = [r['end'] for r in gateway.records if r['host'] == 'slow.localhost' and r['status'] == 503]
     assert len(said) == 64 and set(said) <= {'limit:document-wait', 'helper-gone'}, said
+    assert gateway.limit('heartbeat') >= 1
     if how == 'hang':
+        assert gateway.limit('heartbeat') == 1
         assert set(said) == {'limit:document-wait'} and gateway.limit('document-wait') == 64
 
 
@@ -219,6 +221,7 @@ def test_changes_do_not_wait_for_it(folder, disk, test_build):
         assert reloading.wait(60) == 1
         said = reloading.stderr.read()
         assert f'{folder}/slow' in said and 'does not answer' in said, said
+        assert gateway.limit('check-time') == 1
         for i in range(20):
             fast(gateway, i)
         # A stop does not wait for it either; what it leaves ends when the disk answers.
