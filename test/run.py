@@ -5,7 +5,7 @@
     test/run.py GROUP [ARGUMENT...] one of house, unit, e2e, conformance, fuzz, cost
 
 Arguments: names for house and unit (a part of the program's name), pytest's own for e2e (-k, -m, files),
---seconds N or --runs N for each target of fuzz. What has to be built is built by the Makefile. A skip must give a
+--seconds N or --runs N for each target of fuzz. What an end-to-end test measured (`figures: …`) is printed. What has to be built is built by the Makefile. A skip must give a
 reason that test/skips.txt knows."""
 import concurrent.futures
 import fnmatch
@@ -24,7 +24,7 @@ PYTHON = '/usr/bin/python3'
 JOBS = 2
 UNIT_SECONDS, FILE_SECONDS = 300, 1800
 if os.environ.get('PORTCULLIS_SOAK'):
-    UNIT_SECONDS = 24 * 3600
+    UNIT_SECONDS = FILE_SECONDS = 24 * 3600
 # `make test` gives each fuzz target an equal slice of this wall time, 30 s at most: with 17 targets and two at
 # a time about 25 s each, so that the group stays below 4 minutes.
 FUZZ_WALL_SECONDS, FUZZ_TARGET_SECONDS, FUZZ_LEAST_EXECUTIONS = 215, 30, 100
@@ -128,7 +128,8 @@ def e2e(arguments):
     def one(file):
         with tempfile.TemporaryDirectory(prefix='portcullis-test-') as folder:
             report = os.path.join(folder, 'report.xml')
-            command = [PYTHON, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '--junitxml', report, file, *options]
+            command = [PYTHON, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-o', 'junit_logging=system-out',
+                       '--junitxml', report, file, *options]
             code, said = run(command, FILE_SECONDS, PYTHONDONTWRITEBYTECODE='1')
             return read_junit(os.path.basename(file), report, code, said)
 
@@ -153,6 +154,8 @@ def read_junit(name, report, code, said):
             result.skipped.append((title, skip.get('message', '')))
         else:
             result.passed += 1
+            for line in re.findall(r'^figures: (.*)', case.findtext('system-out') or '', flags=re.M):
+                print(f'{title}: {line}', flush=True)
     if code and not result.failed:
         result.failed.append((f'e2e: {name}: ended with {code}', tail(said)))
     return result

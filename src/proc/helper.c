@@ -430,7 +430,7 @@ static void set_name(const struct proc_self *self)
 	struct writer out = writer_of(name, sizeof(name) - 1);
 
 	write_str(&out, self->row->name);
-	if (self->row->per_slot) {
+	if (self->row->per_slot || self->birth.slot) {
 		write_byte(&out, ' ');
 		write_u64(&out, self->birth.slot);
 	}
