@@ -20,12 +20,14 @@ struct lifecycle_rule {
 	bool per_slot;  /* one per slot, else one */
 	bool is_member; /* prepare and commit are sent to it */
 	/* Kinds that it asks, as bits of IPC_TO_*; of a per-slot kind the one of its own slot. A new life of
-	 * either end gets a new channel. */
+	 * either end gets a new channel, and so do two that live on when theirs has ended. */
 	uint32_t links;
 };
 
 enum {
 	LIFECYCLE_HANG_MS = 2000,
+	/* Where a channel's end was a death, that is known by then. */
+	LIFECYCLE_RELINK_MS = 100,
 	LIFECYCLE_START_MS = 10000, /* from its birth to `ready`, however busy it is */
 	LIFECYCLE_COMPILE_MS = 30000,
 	LIFECYCLE_GATHER_MS = 60000, /* the vault's part: keys and internal certificates */
@@ -56,6 +58,8 @@ struct lifecycle_process {
 	uint64_t version;  /* of what its sandbox was made of (lifecycle_wants) */
 	uint64_t prepare_sent, prepared, commit_sent, committed; /* numbers of changes */
 	uint64_t linked[IPC_KIND_COUNT];                         /* instances at the other ends */
+	uint32_t unlinked; /* kinds, as bits: that channel has ended and is made anew at relink_at_ns */
+	uint64_t relink_at_ns;
 	uint64_t since_ns;                                       /* when this state began */
 	uint64_t ready_at_ns, retry_at_ns, deadline_ns;
 	uint64_t heartbeat, silent_ns;
@@ -144,6 +148,8 @@ void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t process, uint6
 void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
 void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
 void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
+/* The channel over which it asks that kind has ended. */
+void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t process, enum ipc_kind kind);
 /* It broke the rules of a channel. */
 void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t process, const char *why);
 /* Drain and end; a second call, or drain_ms 0, ends at once. */

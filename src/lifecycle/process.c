@@ -158,10 +158,29 @@ static struct lifecycle_process *peer_of(struct lifecycle *lifecycle,
 	return NULL;
 }
 
+static void forget_links(struct lifecycle_process *process, uint64_t now_ns)
+{
+	if (!process->unlinked || process->relink_at_ns > now_ns)
+		return;
+	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++)
+		if (process->unlinked & 1U << kind)
+			process->linked[kind] = 0;
+	process->unlinked = 0;
+}
+
+void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t index, enum ipc_kind kind)
+{
+	struct lifecycle_process *process = lifecycle_row(lifecycle, index);
+
+	process->unlinked |= 1U << kind;
+	process->relink_at_ns = lifecycle->now_ns + LIFECYCLE_RELINK_MS * LIFECYCLE_MS;
+}
+
 void lifecycle_settle_links(struct lifecycle *lifecycle)
 {
 	LIFECYCLE_EACH(lifecycle, process)
 	{
+		forget_links(process, lifecycle->now_ns);
 		if (process->state != LIFECYCLE_READY)
 			continue;
 		for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
@@ -173,6 +192,7 @@ void lifecycle_settle_links(struct lifecycle *lifecycle)
 			if (!peer || process->linked[kind] == peer->instance)
 				continue;
 			process->linked[kind] = peer->instance;
+			process->unlinked &= ~(1U << kind);
 			lifecycle_emit(lifecycle,
 				       (struct lifecycle_action){
 					       .what = LIFECYCLE_LINK,

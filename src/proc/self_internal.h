@@ -36,6 +36,7 @@ struct proc_self {
 	size_t path_count;
 
 	struct list links;
+	uint32_t links_got[IPC_KIND_COUNT]; /* of kinds that it asks */
 	struct os_timer beat;
 	uint32_t beats;
 

@@ -83,7 +83,7 @@ static void look(const struct scenario *scenario, struct seen *ret_seen)
 	struct play play;
 
 	begin(&play, scenario);
-	sim_trap_set(&(struct sim_trap){ .kind = SIM_TRAP_NONE });
+	sim_trap_set(NULL);
 	sim_sites_begin();
 	play_run(&play, scenario->script);
 	play_settle(&play);
@@ -172,7 +172,7 @@ static void take_bases(void)
 		play_open(&play, 1, 1, 0);
 		play_run(&play, starts[i]);
 		play_take_base(&play, &bases[i]);
-		bases[i].less = 1;
+		bases[i].may_lack_a_copy = true;
 		play_run(&play, "stop\n");
 		play_close(&play);
 	}

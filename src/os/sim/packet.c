@@ -221,7 +221,7 @@ int os_packet_receive(int fd, struct os_packet_in *ret_packet)
 {
 	struct sim_file *file = sim_descriptor(fd);
 
-	SIM_POINT();
+	SIM_CALL(-ENOMEM);
 	if (!file || file->kind != SIM_PACKETS)
 		return -EBADF;
 	return packet_receive(file, ret_packet);
@@ -232,7 +232,7 @@ int os_packet_receive_many(int fd, struct os_packet_in *ret_packets, size_t coun
 	struct sim_file *file = sim_descriptor(fd);
 	size_t received = 0;
 
-	SIM_POINT();
+	SIM_CALL(-ENOMEM);
 	if (!file || file->kind != SIM_PACKETS)
 		return -EBADF;
 	while (received < count && received < OS_PACKET_BATCH_MAX) {

@@ -48,8 +48,8 @@ static const char *const whats[] = {
 /* ---- Scripts --------------------------------------------------------------------------------------- */
 
 /* Events: `change file|data`, `compiled worker,files:2,…[!]` (! wants the vault's part), `broken` (the compile
- * failed), `gathered`, `ready P`, `exited P`, `prepared P N`, `committed P N`, `refused P N`, `beat P`,
- * `wait MS`, `stop MS`. P is kind and slot (`worker1`), a draining one `worker1-`, the newer of two `files0*`. Expectations stand in
+ * failed), `gathered`, `not-gathered`, `ready P`, `exited P`, `prepared P N`, `committed P N`, `refused P N`, `beat P`,
+ * `unlinked P KIND`, `wait MS`, `stop MS`. P is kind and slot (`worker1`), a draining one `worker1-`, the newer of two `files0*`. Expectations stand in
  * order behind `>`, blank between. */
 struct step {
 	const char *event, *expected;
@@ -88,6 +88,15 @@ static uint32_t process_index(const struct world *world, const char *name)
 	if (found == UINT32_MAX)
 		fail_msg("no process %s", name);
 	return found;
+}
+
+static enum ipc_kind kind_of(const char *name)
+{
+	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++)
+		if (strcmp(name, ipc_kind_name((enum ipc_kind)kind)) == 0)
+			return (enum ipc_kind)kind;
+	fail_msg("no kind %s", name);
+	return IPC_KIND_COUNT;
 }
 
 static void gather_actions(struct world *world, char *out, size_t size)
@@ -162,6 +171,8 @@ static void event(struct world *world, const char *line)
 		parse_wants(rest, &wants), lifecycle_on_compiled(world->life, true, &wants);
 	else if (!strcmp(line, "broken"))
 		lifecycle_on_compiled(world->life, false, NULL);
+	else if (!strcmp(line, "not-gathered"))
+		lifecycle_on_gathered(world->life, false);
 	else if (!strcmp(line, "gathered"))
 		lifecycle_on_gathered(world->life, true);
 	else if (!strncmp(line, "ready", 5))
@@ -174,6 +185,9 @@ static void event(struct world *world, const char *line)
 		lifecycle_on_committed(world->life, process_index(world, rest), number);
 	else if (!strncmp(line, "refused", 7))
 		lifecycle_on_refused(world->life, process_index(world, rest), number);
+	else if (!strncmp(line, "unlinked", 8))
+		lifecycle_on_unlinked(world->life, process_index(world, rest),
+				      kind_of(strchr(rest, ' ') + 1));
 	else if (!strncmp(line, "beat", 4))
 		lifecycle_on_heartbeat(world->life, process_index(world, rest), ++world->beat);
 	else if (!strncmp(line, "stop", 4))
@@ -239,6 +253,22 @@ static void test_start_broken(void **state)
 	run(1, steps);
 }
 
+/* What the vault was given for a change that fails before its `prepare` it must forget. */
+static void test_not_gathered(void **state)
+{
+	static const struct step steps[] = {
+		{ "change file", "compile:1" },
+		{ "compiled worker,vault!", "spawn:worker0 spawn:vault0" },
+		{ "ready worker0", "welcome:worker0" },
+		{ "ready vault0", "welcome:vault0 gather:vault0:1" },
+		{ "not-gathered", "abandon:vault0:1 failed:1 drain:worker0 drain:vault0" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	run(1, steps);
+}
+
 /* Everything that a text with TLS and files wants; the vault has its say before anybody prepares. */
 static void test_start_with_helpers(void **state)
 {
@@ -269,6 +299,21 @@ static void test_start_with_helpers(void **state)
 		{ "exited vault0", "" },
 		{ "wait 100", "spawn:vault0" },
 		{ "ready vault0", "welcome:vault0 link:keyholder0:vault0 prepare:vault0:1" },
+		{ "prepared vault0 1", "commit:vault0:1" },
+		{ "committed vault0 1", "" },
+		/* A channel may end while both live. */
+		{ "unlinked worker0 keyholder", "" },
+		{ "wait 50", "" },
+		{ "wait 50", "link:worker0:keyholder0" },
+		{ "wait 200", "" },
+		/* The end was a death, which is told a moment later: one new channel, not two. */
+		{ "unlinked worker0 keyholder", "" },
+		{ "exited keyholder0", "" },
+		{ "wait 50", "" },
+		{ "wait 50", "spawn:keyholder0" },
+		{ "ready keyholder0", "welcome:keyholder0 link:worker0:keyholder0 "
+				      "link:keyholder0:vault0 prepare:keyholder0:1" },
+		{ "wait 200", "" },
 		{ NULL, NULL },
 	};
 
@@ -712,6 +757,7 @@ int main(void)
 		cmocka_unit_test(test_start),
 		cmocka_unit_test(test_start_broken),
 		cmocka_unit_test(test_start_with_helpers),
+		cmocka_unit_test(test_not_gathered),
 		cmocka_unit_test(test_restart_and_adopt),
 		cmocka_unit_test(test_hang),
 		cmocka_unit_test(test_back_off),
