@@ -1,4 +1,5 @@
 #include "play_internal.h"
+#include "trail.h"
 
 #include <malloc.h>
 #include <signal.h>
@@ -34,6 +35,8 @@ static const struct {
 	{ "second", HEAD "site localhost default {\n\trespond 200 \"second\" on /hello\n"
 			 "\tproxy 127.0.0.1:3000 on /app*\n\tfiles /www\n}\n"
 			 "site other.localhost { respond 200 \"other\" }\n" },
+	{ "named", HEAD "site localhost default {\n\trespond 200 \"first\" on /hello\n"
+			"\tproxy app.internal:3000 on /app*\n\tfiles /www\n}\n" },
 	{ "wrong", HEAD "site localhost { responb 200 }\n" },
 };
 
@@ -125,6 +128,7 @@ void play_poll(struct play *play)
 	for (size_t i = 0; i < play->client_count; i++)
 		play_poll_client(&play->clients[i]);
 	play_poll_origin(play);
+	play_poll_resolver(play);
 	if (play->on_poll)
 		play->on_poll(play);
 }
@@ -259,6 +263,15 @@ static void set_origin(struct play *play, struct span mode)
 			play->origin_mode = modes[i].mode;
 }
 
+static void set_resolver(struct play *play, struct span mode)
+{
+	static const char *const modes[] = { "answers", "late", "silent", "fails", "knows-not" };
+
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++)
+		if (span_equal(mode, span_str(modes[i])))
+			play->resolver_mode = (enum play_resolver_mode)i;
+}
+
 static bool has_answer(struct play *play, void *owner)
 {
 	struct play_client *client = owner;
@@ -362,19 +375,25 @@ static void client_line(struct play *play, struct span name, struct span rest)
 		play_drop(client);
 }
 
-static void do_trail(struct play *play, struct span word)
+/* STAGES END */
+static void do_trail(struct play *play, struct span wanted)
 {
-	struct span said = sim_output(1), line, last = SPAN_NONE;
-	char wanted[128];
+	struct span said, line, last = SPAN_NONE;
+	char is[1024];
+	size_t at;
 
 	play_wait(play, 0.1); /* the log lingers */
 	said = sim_output(1);
 	while (span_cut(&said, '\n', &line))
 		if (span_find(line, SPAN("\"end\":")) < line.len)
 			last = line;
-	snprintf(wanted, sizeof(wanted), "\"end\":\"%.*s\"}", SPAN_ARG(word));
-	if (!span_ends_with(last, span_str(wanted)))
-		play_fail(play, "the trail is %.*s", SPAN_ARG(last));
+	at = span_find(last, SPAN("\"end\":\""));
+	last = span_skip(last, at + strlen("\"end\":\""));
+	snprintf(is, sizeof(is), "%s %.*s", trail_last(),
+		 SPAN_ARG(span_first(last, span_find_byte(last, '"'))));
+	play_note("trail %s", is);
+	if (!span_equal(wanted, span_str(is)))
+		play_fail(play, "the trail is\n  %s\nand not\n  %.*s", is, SPAN_ARG(wanted));
 }
 
 static bool is_silent(struct play *play, void *owner)
@@ -457,6 +476,8 @@ static void run_line(struct play *play, struct span line)
 		do_file(rest);
 	else if (span_equal(word, SPAN("origin")))
 		set_origin(play, rest);
+	else if (span_equal(word, SPAN("resolver")))
+		set_resolver(play, rest);
 	else if (span_equal(word, SPAN("kill")))
 		signal_role(play, rest, SIGKILL);
 	else if (span_equal(word, SPAN("stop")) && rest.len)
@@ -511,6 +532,7 @@ void play_open(struct play *play, uint64_t seed, unsigned cpus, unsigned interru
 	playing = play;
 	sim_open(&options);
 	census_begin();
+	trail_begin();
 	play_run(play, "conf first\norigin answers\n"
 		       "file /www/small.txt small document\n"
 		       "file /www/large.bin *60000\n"
@@ -526,6 +548,7 @@ void play_close(struct play *play)
 		if (play->origins[i].end)
 			play_origin_drop(&play->origins[i]);
 	sim_let_go(play->origin);
+	play_drop_resolver(play);
 	playing = NULL;
 	sim_close();
 }

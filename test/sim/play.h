@@ -8,6 +8,7 @@
  *   file PATH TEXT         a document of that text; `file PATH *N`: of N bytes
  *   cold PATH              nothing of it is in memory
  *   origin MODE            answers | silent | closes (after the request) | resets | refuses
+ *   resolver MODE          answers | late | silent | fails | knows-not; asked for names of origins (`conf named`)
  *   NAME> TEXT             the client sends; a new name connects plainly, `tls-…` with TLS
  *   NAME>> N               the client sends N bytes of body
  *   NAME< STATUS [TEXT]    its next answer is that, and its body TEXT (`*`: any)
@@ -16,7 +17,7 @@
  *   kill ROLE, stop ROLE   SIGKILL, SIGSTOP
  *   fail ROLE CALL ERROR   its next call of that function of os.h fails, once; `failed`: it has
  *   wait SECONDS           of the world's time
- *   trail WORD             the last line of the access log ends with this word
+ *   trail STAGES END       the way of the last recorded exchange (trail.h), and how it ended: the log's word
  *   stop                   SIGTERM, and every process has ended with 0
  *
  * In a play that is `rough` something was broken on purpose: an answer may be missing (the connection ended
@@ -50,6 +51,26 @@ struct play_origin_connection {
 	unsigned requests;
 };
 
+enum play_resolver_mode {
+	RESOLVER_ANSWERS,
+	RESOLVER_LATE,
+	RESOLVER_SILENT,
+	RESOLVER_FAILS,
+	RESOLVER_KNOWS_NOT
+};
+
+struct play_reply {
+	uint64_t due_ns;
+	size_t len;
+	char bytes[600];
+};
+
+struct play_resolver_end {
+	struct sim_file *end; /* NULL: free */
+	struct play_reply replies[8];
+	size_t reply_count;
+};
+
 struct play {
 	uint64_t seed;
 	unsigned cpus;
@@ -65,6 +86,8 @@ struct play {
 	enum play_origin_mode origin_mode;
 	struct play_origin_connection origins[64];
 	uint64_t origin_requests;
+	enum play_resolver_mode resolver_mode;
+	struct play_resolver_end resolver_ends[8];
 	void (*on_poll)(struct play *play);
 	void *owner;
 };

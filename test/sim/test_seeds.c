@@ -24,6 +24,7 @@ enum {
 	REQUESTS_MAX = 6,
 	EVENTS_MAX = 3,
 	WAIT_SECONDS = 400,
+	OPERATOR_SECONDS = 60,
 	SLICE_SEEDS = 100,
 	SOAK_SEEDS = 3000,
 	BODY_MAX = 40000,
@@ -48,9 +49,12 @@ struct guest {
 	bool has_half_closed;
 };
 
+enum happening { RELOAD, KILL, HANG, CALL_FAILS, ALLOCATION_FAILS };
+
 struct event {
-	const char *role; /* NULL: a reload */
-	int signal;
+	enum happening what;
+	const char *role;
+	uint64_t nth; /* which call or allocation from then on */
 	uint64_t at_poll;
 };
 
@@ -60,7 +64,7 @@ struct mix {
 	size_t count;
 	struct event events[EVENTS_MAX];
 	size_t event_count;
-	bool has_bad_origin;
+	bool has_bad_origin, had_operator;
 	uint64_t polls;
 	char script_text[16384];
 	struct writer script;
@@ -241,7 +245,9 @@ static void check_answers(struct mix *mix, struct guest *guest, struct play_clie
 
 	while ((status = play_answer(client, &body, &len)) != 0) {
 		const struct request *request = &guest->requests[guest->answered];
-		bool may_fail = mix->play.is_rough && status >= 500;
+		/* Who hung until its operator came has missed its clients' time. */
+		bool may_fail = mix->play.is_rough &&
+				(status >= 500 || (status == 408 && mix->had_operator));
 
 		if (guest->answered >= guest->queued)
 			play_fail(&mix->play, "%s: an answer that nobody asked for: %d",
@@ -305,14 +311,25 @@ static void happen(struct mix *mix, struct event *event)
 	int pid;
 
 	total.events++;
-	if (!event->role) {
+	switch (event->what) {
+	case RELOAD:
 		play_run(&mix->play, "conf second\n");
 		sim_signal(mix->play.supervisor, SIGHUP);
-		return;
+		break;
+	case KILL:
+	case HANG:
+		pid = sim_pid(event->role, 0);
+		if (pid)
+			sim_signal(pid, event->what == KILL ? SIGKILL : SIGSTOP);
+		break;
+	case CALL_FAILS:
+	case ALLOCATION_FAILS:
+		sim_trap_add(&(struct sim_trap){ .kind = event->what == CALL_FAILS ? SIM_TRAP_FAIL
+										   : SIM_TRAP_ALLOC,
+						 .role = event->role,
+						 .nth = event->nth });
+		break;
 	}
-	pid = sim_pid(event->role, 0);
-	if (pid)
-		sim_signal(pid, event->signal);
 }
 
 static void on_poll(struct play *play)
@@ -329,34 +346,34 @@ static void on_poll(struct play *play)
 		guest_poll(mix, &mix->guests[i]);
 }
 
-static void draw_events(struct mix *mix)
+static void draw_event(struct mix *mix, struct event *event)
 {
 	static const char *const roles[] = { "worker", "keyholder", "vault", "files",
 					     "dialer", "log",       "run" };
+	static const char *const words[] = { "reload", "kill", "stop",
+					     "a call fails:", "an allocation fails:" };
 
-	mix->event_count = one_in(2) ? 0 : 1 + draw(EVENTS_MAX);
-	for (size_t i = 0; i < mix->event_count; i++) {
-		struct event *event = &mix->events[i];
-
-		event->at_poll = 1 + draw(120);
-		if (one_in(2))
-			continue;
+	*event = (struct event){ .at_poll = 1 + draw(120) };
+	if (!one_in(2)) {
+		event->what = one_in(3)   ? HANG
+			      : one_in(2) ? KILL
+			      : one_in(2) ? CALL_FAILS
+					  : ALLOCATION_FAILS;
 		event->role = roles[draw(ARRAY_LEN(roles))];
-		event->signal = one_in(3) ? SIGSTOP : SIGKILL;
+		event->nth = 1 + draw(one_in(2) ? 8 : 200);
 		mix->play.is_rough = true;
-		/* Without a supervisor nobody mends anything else. */
-		if (strcmp(event->role, "run") == 0) {
-			mix->events[0] = *event;
-			mix->event_count = 1;
-		}
 	}
+	write_format(&mix->script, "%s %s %llu # at %llu\n", words[event->what],
+		     event->role ? event->role : "", (unsigned long long)event->nth,
+		     (unsigned long long)event->at_poll);
+}
+
+/* None in half of the seeds, else up to three, which may meet. */
+static void draw_events(struct mix *mix)
+{
+	mix->event_count = one_in(2) ? 0 : 1 + draw(EVENTS_MAX);
 	for (size_t i = 0; i < mix->event_count; i++)
-		write_format(&mix->script, "%s %s # at %llu\n",
-			     !mix->events[i].role               ? "reload"
-			     : mix->events[i].signal == SIGSTOP ? "stop"
-								: "kill",
-			     mix->events[i].role ? mix->events[i].role : "",
-			     (unsigned long long)mix->events[i].at_poll);
+		draw_event(mix, &mix->events[i]);
 	mix->has_bad_origin = one_in(4);
 	if (mix->has_bad_origin) {
 		mix->play.is_rough = true;
@@ -384,6 +401,12 @@ static bool is_over(const struct mix *mix)
 	return true;
 }
 
+/* Who hangs then has nobody who would end it: that is its operator's. */
+static bool has_no_supervisor(const struct play *play)
+{
+	return !sim_is_alive(play->supervisor) || sim_is_stopped(play->supervisor);
+}
+
 static void go_on(void *owner, int pid, const char *role)
 {
 	(void)owner;
@@ -400,6 +423,7 @@ static void bring_back(struct mix *mix)
 	mix->count = 0;
 	mix->has_bad_origin = false;
 	mix->event_count = 0;
+	sim_trap_set(NULL);
 	if (!play->is_rough)
 		return;
 	play_settle(play);
@@ -407,7 +431,6 @@ static void bring_back(struct mix *mix)
 		sim_signal(play->supervisor, SIGKILL);
 	play_settle(play);
 	if (!sim_is_alive(play->supervisor)) {
-		/* Who hangs as an orphan has nobody who would end it: that is its operator's. */
 		sim_each(go_on, NULL);
 		play_run(play, "start\n");
 		play_settle(play);
@@ -422,6 +445,10 @@ static void mix_run(struct mix *mix)
 	while (!is_over(mix)) {
 		if (seconds++ >= WAIT_SECONDS)
 			play_fail(play, "somebody waits for ever");
+		if (seconds == OPERATOR_SECONDS && has_no_supervisor(play)) {
+			mix->had_operator = true;
+			sim_each(go_on, NULL);
+		}
 		play_wait(play, 1);
 	}
 	bring_back(mix);
@@ -468,6 +495,7 @@ static void take_bases(void)
 			play_open(&play, 1, cpus, 0);
 			play_run(&play, starts[i]);
 			play_take_base(&play, &bases[cpus - 1][i]);
+			bases[cpus - 1][i].may_lack_a_copy = true;
 			play_run(&play, "stop\n");
 			play_close(&play);
 		}

@@ -238,6 +238,8 @@ struct sim_world {
 	uint64_t random, now_ns, inode;
 	uint64_t wakes; /* of all files, from 1 */
 	struct list processes, listeners, files, images;
+	struct list
+		datagrams; /* the driver's ends of those that it has not seen: sim_file.queue_link */
 	struct sim_process *current; /* NULL: the driver */
 	void *driver_stack, *driver_fake;
 	const void *driver_bottom;

@@ -264,3 +264,53 @@ ssize_t sim_packets_write(struct sim_file *file, const void *buf, size_t size)
 
 	return error ? error : (ssize_t)size;
 }
+
+/* ---- Datagrams: packets whose other end is the driver's ---------------------------------------- */
+
+int sim_datagrams_open(int *ret_fd)
+{
+	struct sim_file *near, *far;
+
+	SIM_CALL(-EMFILE, -ENOMEM);
+	near = sim_packets_new();
+	far = sim_packets_new();
+	sim_packets_join(near, far);
+	list_push_back(&sim.datagrams, &far->queue_link);
+	return sim_descriptor_add(near, ret_fd);
+}
+
+struct sim_file *sim_datagrams_accept(void)
+{
+	struct list *first = sim.datagrams.next;
+
+	if (list_is_empty(&sim.datagrams))
+		return NULL;
+	list_remove(first);
+	return LIST_ITEM(first, struct sim_file, queue_link);
+}
+
+ssize_t sim_datagram_send(int fd, const void *bytes, size_t len)
+{
+	struct sim_file *file = sim_descriptor(fd);
+
+	SIM_CALL(-ENOBUFS, -ENETUNREACH);
+	return file && file->kind == SIM_PACKETS ? sim_packets_write(file, bytes, len) : -EBADF;
+}
+
+ssize_t sim_datagram_receive(int fd, void *buf, size_t size)
+{
+	struct sim_file *file = sim_descriptor(fd);
+
+	SIM_CALL(-ECONNREFUSED);
+	return file && file->kind == SIM_PACKETS ? sim_packets_read(file, buf, size) : -EBADF;
+}
+
+ssize_t sim_datagram_put(struct sim_file *end, const void *bytes, size_t len)
+{
+	return sim_packets_write(end, bytes, len);
+}
+
+ssize_t sim_datagram_get(struct sim_file *end, void *buf, size_t size)
+{
+	return sim_packets_read(end, buf, size);
+}

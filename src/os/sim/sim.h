@@ -9,7 +9,7 @@
  * Who calls the functions below is the driver: the test itself, on the program's own stack, no process of the
  * world. Clients, origins and the operator are played by it. There is one world at a time.
  *
- * Left out: names (DNS), other machines' delays, FIFOs and devices but /dev/null. Reserved address space is
+ * Left out: other machines' delays, FIFOs and devices but /dev/null. Reserved address space is
  * never refused. The library's own randomness is real; it decides no order. */
 #pragma once
 
@@ -79,8 +79,8 @@ struct sim_trap {
 	uint64_t nth;         /* of that role's calls, or allocations, from now on; 1: the next */
 	const void *site;     /* NULL, or only calls that are made there */
 	const char *function; /* NULL, or only calls of this name (it must live on) */
-	int error;            /* SIM_TRAP_FAIL: negative errno */
-	bool tells;           /* prints where it was sprung */
+	int error; /* SIM_TRAP_FAIL: negative errno; 0: one that the call may fail with, by chance */
+	bool tells; /* prints where it was sprung */
 };
 void sim_trap_set(const struct sim_trap *trap); /* replaces all; counts begin anew. NULL: none */
 void sim_trap_add(const struct sim_trap *trap); /* at most 4 */
@@ -114,6 +114,15 @@ bool sim_is_connected(const struct sim_file *end); /* the other end is held by s
 /* An origin. Connections come to it until it is let go; then they are refused. */
 struct sim_file *sim_listen(const struct os_address *address);
 struct sim_file *sim_accept(struct sim_file *listener); /* NULL: none waits */
+/* Datagrams, for a library that makes its own sockets: a process opens one, the driver gets its other end. */
+int sim_datagrams_open(int *ret_fd) MUST_CHECK;
+struct sim_file *sim_datagrams_accept(void); /* NULL: none was opened since */
+/* Of a process that runs, as the C library has them; its descriptors only. */
+ssize_t sim_datagram_send(int fd, const void *bytes, size_t len);
+ssize_t sim_datagram_receive(int fd, void *buf, size_t size);
+/* Of the driver, who lets go of its end by sim_let_go(). 0: the process has closed its own. */
+ssize_t sim_datagram_put(struct sim_file *end, const void *bytes, size_t len);
+ssize_t sim_datagram_get(struct sim_file *end, void *buf, size_t size);
 
 /* ---- Files and output -------------------------------------------------------------------------- */
 

@@ -88,15 +88,17 @@ bool sim_trap_was_sprung(void)
 	return true;
 }
 
-static bool is_at(const struct sim_trap *trap, const char *function, const void *site)
+static bool is_at(const struct sim_trap *trap, const char *function, const void *site,
+		  bool may_fail)
 {
-	return (!trap->site || trap->site == site) &&
+	return (trap->kind != SIM_TRAP_FAIL || trap->error || may_fail) &&
+	       (!trap->site || trap->site == site) &&
 	       (!trap->function || strcmp(trap->function, function) == 0);
 }
 
 /* The trap that this call, or allocation, of a process so called springs; NULL: none. */
 static const struct sim_trap *spring(const struct sim_count *count, bool is_allocation,
-				     const char *function, const void *site)
+				     const char *function, const void *site, bool may_fail)
 {
 	const struct sim_trap *sprung = NULL;
 
@@ -105,7 +107,7 @@ static const struct sim_trap *spring(const struct sim_count *count, bool is_allo
 
 		if (set->is_sprung || set->count != count ||
 		    is_allocation != (set->trap.kind == SIM_TRAP_ALLOC) ||
-		    (!is_allocation && !is_at(&set->trap, function, site)) ||
+		    (!is_allocation && !is_at(&set->trap, function, site, may_fail)) ||
 		    ++set->seen != set->trap.nth)
 			continue;
 		set->is_sprung = true;
@@ -123,7 +125,7 @@ bool sim_allocation_is_refused(void)
 	if (!sim.current || sim.spares)
 		return false;
 	sim.current->count->allocations++;
-	return sim.trap_count && spring(sim.current->count, true, NULL, NULL);
+	return sim.trap_count && spring(sim.current->count, true, NULL, NULL, false);
 }
 
 int sim_enter(const char *function, const void *site, const int *errors, size_t error_count)
@@ -138,11 +140,11 @@ int sim_enter(const char *function, const void *site, const int *errors, size_t 
 		site_note(&(struct sim_site){ function, process->count->role, site, errors,
 					      error_count });
 	if (sim.trap_count)
-		trap = spring(process->count, false, function, site);
+		trap = spring(process->count, false, function, site, error_count > 0);
 	if (trap && trap->kind == SIM_TRAP_KILL)
 		sim_kill(process, SIGKILL);
 	if (trap && trap->kind == SIM_TRAP_FAIL)
-		return trap->error;
+		return trap->error ? trap->error : errors[sim_random(error_count)];
 	if (trap) {
 		process->is_stopped = true;
 		sim_pause(SIM_RUNS, UINT64_MAX);

@@ -367,6 +367,7 @@ void sim_open(const struct sim_options *options)
 	list_init(&sim.listeners);
 	list_init(&sim.files);
 	list_init(&sim.images);
+	list_init(&sim.datagrams);
 	sim.root = sim_node_ref(sim_node_new(OS_FILE_FOLDER, 0755));
 	sim.root->parent = sim.root;
 	for (int number = 1; number <= 2; number++) {
@@ -391,6 +392,8 @@ void sim_close(void)
 		sim_file_unref(process->self);
 		sim_own_free_large(process, sizeof(*process));
 	}
+	for (struct sim_file *end; (end = sim_datagrams_accept());)
+		sim_file_unref(end);
 	for (int number = 1; number <= 2; number++) {
 		sim_file_unref(sim.output[number]);
 		sim_own_free(sim.said_text[number]);
