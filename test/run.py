@@ -23,8 +23,9 @@ BUILD, FUZZ = 'build-asan', 'build-fuzz'
 PYTHON = '/usr/bin/python3'
 JOBS = 2
 UNIT_SECONDS, FILE_SECONDS = 300, 1800
-if os.environ.get('PORTCULLIS_SOAK'):
-    UNIT_SECONDS = 24 * 3600
+IS_SOAK = bool(os.environ.get('PORTCULLIS_SOAK'))
+if IS_SOAK:
+    UNIT_SECONDS = FILE_SECONDS = 24 * 3600
 # `make test` gives each fuzz target an equal slice of this wall time, 30 s at most: with 17 targets and two at
 # a time about 25 s each, so that the group stays below 4 minutes.
 FUZZ_WALL_SECONDS, FUZZ_TARGET_SECONDS, FUZZ_LEAST_EXECUTIONS = 215, 30, 100
@@ -128,7 +129,7 @@ def e2e(arguments):
     def one(file):
         with tempfile.TemporaryDirectory(prefix='portcullis-test-') as folder:
             report = os.path.join(folder, 'report.xml')
-            command = [PYTHON, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '--junitxml', report, file, *options]
+            command = [PYTHON, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-o', 'junit_logging=system-out', '--junitxml', report, file, *options]
             code, said = run(command, FILE_SECONDS, PYTHONDONTWRITEBYTECODE='1')
             return read_junit(os.path.basename(file), report, code, said)
 
@@ -147,6 +148,9 @@ def read_junit(name, report, code, said):
         title = f'e2e: {name}: {case.get("name")}'
         bad = [child for child in case if child.tag in ('failure', 'error')]
         skip = case.find('skipped')
+        printed = [line for line in (case.findtext('system-out') or '').splitlines() if line and not line.startswith('-')]
+        if IS_SOAK and not bad and printed:
+            print(f'{title}: ' + '\n    '.join(printed), flush=True)  # what it counted
         if bad:
             result.failed.append((title, tail('\n'.join(child.text or '' for child in bad))))
         elif skip is not None:

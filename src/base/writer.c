@@ -158,6 +158,35 @@ static bool must_escape(uint32_t code)
 	return false;
 }
 
+static bool is_ascii(const char *text, size_t len)
+{
+	uint8_t all = 0;
+
+	for (size_t i = 0; i < len; i++)
+		all |= (uint8_t)text[i];
+	return all < 0x80;
+}
+
+void text_make_plain(char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if ((uint8_t)text[i] < 0x20 || text[i] == 0x7f)
+			text[i] = '?';
+	}
+	/* Two loops without a branch: most lines are as they should be. */
+	if (is_ascii(text, len))
+		return;
+	for (size_t i = 0, step; i < len; i += step) {
+		uint32_t code = 0;
+
+		step = utf8_decode(span_of(text + i, len - i), &code);
+		if (step && !must_escape(code))
+			continue;
+		step = step ? step : 1;
+		memset(text + i, '?', step);
+	}
+}
+
 static void write_json_escape(struct writer *writer, uint32_t code)
 {
 	if (code > 0xffff) {

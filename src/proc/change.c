@@ -8,6 +8,13 @@ enum { INPUTS_MS = 60 * 1000 };
 
 /* ---- The check job --------------------------------------------------------------------------------- */
 
+static void incomplete(struct supervisor *supervisor)
+{
+	if (!supervisor->job_is_incomplete)
+		supervisor_fault(supervisor, "out of memory or descriptors\n");
+	supervisor->job_is_incomplete = true;
+}
+
 static void compiled(struct supervisor *supervisor, const struct ipc_compiled *message, int fd)
 {
 	struct plan *plan = supervisor->next;
@@ -27,7 +34,11 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	plan->snapshot_fd = fd;
 	plan->size = message->size;
 	if (supervisor->job_request == LIFECYCLE_COMPILE_RUNNING && supervisor->running) {
-		plan_take_roots(plan, supervisor->running);
+		if (plan_take_roots(plan, supervisor->running) < 0) {
+			incomplete(supervisor);
+			lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
+			return;
+		}
 		if (plan_has_same_inputs(plan, supervisor->running) &&
 		    plan_files_version(plan) == supervisor->running->files_version) {
 			supervisor->inputs_trouble = 0;
@@ -53,13 +64,6 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	if (ok)
 		plan_wants(plan, &wants);
 	lifecycle_on_compiled(supervisor->lifecycle, ok, &wants);
-}
-
-static void incomplete(struct supervisor *supervisor)
-{
-	if (!supervisor->job_is_incomplete)
-		supervisor_fault(supervisor, "out of memory or descriptors\n");
-	supervisor->job_is_incomplete = true;
 }
 
 static void on_data(struct supervisor *supervisor, const struct ipc_data *body,

@@ -97,9 +97,14 @@ static void link_lost(struct proc_self *self, struct proc_link *link)
 static void tell_broken(struct proc_self *self, const struct ipc_channel *channel, const char *why)
 {
 	struct ipc_broken broken = { .kind = channel->peer, .slot = channel->peer_slot };
+	struct ipc_broken_life life = { .kind = channel->peer,
+					.slot = channel->peer_slot,
+					.life = channel->peer_life };
 
-	if (!self->is_orphan && ipc_send(&self->supervisor, IPC_MESSAGE_broken, &broken,
-					 span_first(span_str(why), 256), NULL, 0) < 0)
+	if (!self->is_orphan &&
+	    ipc_send(&self->supervisor, life.life ? IPC_MESSAGE_broken_life : IPC_MESSAGE_broken,
+		     life.life ? (const void *)&life : (const void *)&broken,
+		     span_first(span_str(why), 256), NULL, 0) < 0)
 		proc_exit(self, PROC_EXIT_FAULT);
 }
 
@@ -137,9 +142,9 @@ static void on_link_closed(void *owner, struct ipc_channel *channel, const char 
 static const struct ipc_handlers link_handlers = { .on_message = on_link_message,
 						   .on_closed = on_link_closed };
 
-static int link_add(struct proc_self *self, struct ipc_message *message)
+static int link_add(struct proc_self *self, const struct ipc_link_life *body,
+		    struct ipc_message *message)
 {
-	const struct ipc_link *body = message->body;
 	struct proc_link *old, *link;
 	int err;
 
@@ -158,11 +163,23 @@ static int link_add(struct proc_self *self, struct ipc_message *message)
 		return err;
 	}
 	link->channel.peer_slot = body->slot;
+	link->channel.peer_life = body->life;
 	list_push_back(&self->links, &link->link);
 	ipc_channel_handle(&link->channel, &link_handlers, self);
 	if (self->kind->linked)
 		self->kind->linked(self->state, self, &link->channel);
 	return 0;
+}
+
+static void on_link(struct proc_self *self, struct ipc_message *message)
+{
+	const struct ipc_link *link = message->body;
+	struct ipc_link_life body = { .kind = link->kind, .slot = link->slot };
+
+	if (message->number == IPC_MESSAGE_link_life)
+		body = *(const struct ipc_link_life *)message->body;
+	if (link_add(self, &body, message) < 0)
+		proc_exit(self, PROC_EXIT_FAULT);
 }
 
 static void links_end_turn(struct proc_self *self)
@@ -230,8 +247,8 @@ static void on_supervisor_message(void *owner, struct ipc_channel *channel,
 
 	switch ((uint32_t)message->number) {
 	case IPC_MESSAGE_link:
-		if (link_add(self, message) < 0)
-			proc_exit(self, PROC_EXIT_FAULT);
+	case IPC_MESSAGE_link_life:
+		on_link(self, message);
 		return;
 	case IPC_MESSAGE_data:
 		proc_holding_data(self, message);

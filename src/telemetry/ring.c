@@ -81,9 +81,7 @@ static int ring_give_up(struct telemetry_ring *ring, uint64_t head)
 /* The line may be anybody's: it shall neither become two lines nor move a terminal's cursor. */
 static struct span make_plain(char *buf, size_t len)
 {
-	for (size_t i = 0; i < len; i++)
-		if ((uint8_t)buf[i] < 0x20 || buf[i] == 0x7f)
-			buf[i] = '?';
+	text_make_plain(buf, len - 1);
 	buf[len - 1] = '\n';
 	return span_of(buf, len);
 }
