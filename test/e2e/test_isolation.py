@@ -309,6 +309,21 @@ def test_what_each_process_is_and_holds(folder, uid_of):
             assert [h for h in after[name] if h != 'connection'] == [h for h in held if h != 'connection'], name
 
 
+def test_nobody_reads_what_the_operator_types():
+    """Started in a terminal, its standard error can be read, and is everybody's."""
+    master, slave = os.openpty()
+    with Gateway('listen 127.0.0.1:{port}\nsite localhost { respond 200 "x" }\n',
+                 prefix=['sh', '-c', f'exec "$@" 2<>{os.ttyname(slave)}', 'sh']) as gateway:
+        def mode(pid):
+            assert os.readlink(f'/proc/{pid}/fd/2').startswith('/dev/pts/')
+            with open(f'/proc/{pid}/fdinfo/2', encoding='utf-8') as file:
+                return int(re.search(r'flags:\s+(\d+)', file.read())[1], 8) & os.O_ACCMODE
+        assert mode(gateway.process.pid) == os.O_RDWR
+        assert {name: mode(pid) for name, pid in gateway.roles().items()} == {name: os.O_WRONLY for name in gateway.roles()}
+    os.close(slave)
+    os.close(master)
+
+
 def test_the_check_is_nobody_once_it_parses(keys):
     """Its second sandbox: no user, no capability, no file. It is caught where it parses certificates."""
     if not as_root():
