@@ -26,7 +26,8 @@ PYTHON = '/usr/bin/python3'
 JOBS = 2
 UNIT_SECONDS, FILE_SECONDS = 300, 1800
 SEEDS, SEEDS_PIECE = 1000, 500
-if os.environ.get('PORTCULLIS_SOAK'):
+IS_SOAK = bool(os.environ.get('PORTCULLIS_SOAK'))
+if IS_SOAK:
     UNIT_SECONDS = FILE_SECONDS = 24 * 3600
     SEEDS = 100 * 1000
 # `make test` gives each fuzz target an equal slice of this wall time, 30 s at most: with 17 targets and two at
@@ -179,6 +180,9 @@ def read_junit(name, report, code, said):
         title = f'e2e: {name}: {case.get("name")}'
         bad = [child for child in case if child.tag in ('failure', 'error')]
         skip = case.find('skipped')
+        printed = [line for line in (case.findtext('system-out') or '').splitlines() if line and not line.startswith('-')]
+        if IS_SOAK and not bad and printed:
+            print(f'{title}: ' + '\n    '.join(printed), flush=True)  # what it counted
         if bad:
             result.failed.append((title, tail('\n'.join(child.text or '' for child in bad))))
         elif skip is not None:

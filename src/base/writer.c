@@ -159,6 +159,53 @@ static bool must_escape(uint32_t code)
 	return false;
 }
 
+static uint8_t replace_controls(char *text, size_t len)
+{
+	uint8_t all = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if ((uint8_t)text[i] < 0x20 || text[i] == 0x7f)
+			text[i] = '?';
+		all |= (uint8_t)text[i];
+	}
+	return all;
+}
+
+/* Hardly any text has a control character, so eight bytes are looked at together; a word that may have one (a
+ * borrow can mark the byte behind it too) again one by one. Is there a byte above 0x7f? */
+static bool replace_ascii_controls(char *text, size_t len)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
+	uint64_t all = 0;
+	size_t at = 0;
+
+	for (; len - at >= sizeof(uint64_t); at += sizeof(uint64_t)) {
+		uint64_t word, erase;
+
+		memcpy(&word, text + at, sizeof(word));
+		all |= word;
+		erase = word ^ ones * 0x7f;
+		if ((((word - ones * 0x20) & ~word) | ((erase - ones) & ~erase)) & tops)
+			(void)replace_controls(text + at, sizeof(word));
+	}
+	return ((all & tops) | (replace_controls(text + at, len - at) & 0x80)) != 0;
+}
+
+void text_make_plain(char *text, size_t len)
+{
+	if (!replace_ascii_controls(text, len))
+		return;
+	for (size_t i = 0, step; i < len; i += step) {
+		uint32_t code = 0;
+
+		step = utf8_decode(span_of(text + i, len - i), &code);
+		if (step && !must_escape(code))
+			continue;
+		step = step ? step : 1;
+		memset(text + i, '?', step);
+	}
+}
+
 static void write_json_escape(struct writer *writer, uint32_t code)
 {
 	if (code > 0xffff) {

@@ -73,6 +73,26 @@ static struct os_address address_of(const struct dial_attempt *attempt, size_t i
 	return address;
 }
 
+/* ---- Sockets ------------------------------------------------------------------------------------------- */
+
+static void try_opened(struct dial_attempt *attempt, struct attempt_try *try, int fd)
+{
+	try->fd = fd;
+	if (attempt->live++)
+		attempt->dial->further++;
+}
+
+/* Its descriptor is the caller's from here. */
+static int try_take(struct attempt_try *try)
+{
+	struct dial_attempt *attempt = try->attempt;
+
+	os_watch_remove(&try->watch);
+	if (--attempt->live)
+		attempt->dial->further--;
+	return TAKE_FD(try->fd);
+}
+
 /* ---- The end ------------------------------------------------------------------------------------------- */
 
 static void stop(struct dial_attempt *attempt)
@@ -80,14 +100,9 @@ static void stop(struct dial_attempt *attempt)
 	os_timer_stop(&attempt->deadline);
 	os_timer_stop(&attempt->next);
 	for (size_t i = 0; i < attempt->at; i++) {
-		struct attempt_try *try = &attempt->tries[i];
-
-		if (try->fd < 0)
-			continue;
-		os_watch_remove(&try->watch);
-		os_close(TAKE_FD(try->fd));
+		if (attempt->tries[i].fd >= 0)
+			os_close(try_take(&attempt->tries[i]));
 	}
-	attempt->live = 0;
 }
 
 static void attempt_free(struct dial_attempt *attempt)
@@ -167,8 +182,7 @@ static void succeed(struct dial_attempt *attempt, struct attempt_try *try)
 		.connect_us = (uint32_t)((now_ns - try->started_ns) / 1000),
 	};
 
-	os_watch_remove(&try->watch);
-	result.fd = TAKE_FD(try->fd);
+	result.fd = try_take(try);
 	tell(attempt, &result);
 }
 
@@ -250,9 +264,7 @@ static void on_try_ready(struct os_watch *watch, unsigned now)
 		return;
 	}
 	note_failure(attempt, (size_t)(try - attempt->tries), failed);
-	os_watch_remove(&try->watch);
-	os_close(TAKE_FD(try->fd));
-	attempt->live--;
+	os_close(try_take(try));
 	try_next(attempt);
 }
 
@@ -271,9 +283,19 @@ static int try_start(struct dial_attempt *attempt, size_t index)
 	failed = os_watch_add(attempt->dial->loop, &try->watch, fd, OS_WATCH_EDGE);
 	if (failed)
 		return failed;
-	try->fd = TAKE_FD(fd);
-	attempt->live++;
+	try_opened(attempt, try, TAKE_FD(fd));
 	return 0;
+}
+
+/* The first that was begun, and has been silent for longest. */
+static void give_up_one(struct dial_attempt *attempt)
+{
+	size_t index = 0;
+
+	while (attempt->tries[index].fd < 0)
+		index++;
+	note_failure(attempt, index, -ETIMEDOUT);
+	os_close(try_take(&attempt->tries[index]));
 }
 
 static void step_in(struct dial_attempt *attempt, uint64_t ms)
@@ -290,6 +312,8 @@ static void try_next(struct dial_attempt *attempt)
 		int failed;
 
 		attempt->tries[index].fd = -1;
+		if (attempt->live && attempt->dial->further >= attempt->dial->further_max)
+			give_up_one(attempt);
 		failed = try_start(attempt, index);
 		if (!failed) {
 			if (attempt->at < attempt->count)

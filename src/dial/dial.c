@@ -13,6 +13,7 @@ int dial_new(struct os_loop *loop, struct dial **ret_dial)
 		return -ENOMEM;
 	dial->loop = loop;
 	dial->hosts_serial = 1;
+	dial->further_max = SIZE_MAX;
 	map_init(&dial->origins);
 	map_init(&dial->names);
 	list_init(&dial->attempts);
@@ -25,6 +26,11 @@ int dial_new(struct os_loop *loop, struct dial **ret_dial)
 	}
 	*ret_dial = dial;
 	return 0;
+}
+
+void dial_set_room(struct dial *dial, size_t further_sockets)
+{
+	dial->further_max = further_sockets;
 }
 
 static void entry_free(struct dial_entry *entry)

@@ -38,6 +38,9 @@ struct dial_result {
 /* Before the sandbox: c-ares reads what it pleases while it is set up, and nothing after. */
 int dial_new(struct os_loop *loop, struct dial **ret_dial) MUST_CHECK;
 void dial_free(struct dial *dial);
+/* How many sockets attempts may have beyond one each, all together: without room a further address takes the place of
+ * the one before it. At first there is no end. */
+void dial_set_room(struct dial *dial, size_t further_sockets);
 /* New inputs replace the old ones; both texts may be empty. -ENOMEM. */
 int dial_set_hosts(struct dial *dial, struct span text) MUST_CHECK;
 int dial_set_resolver(struct dial *dial, struct span resolv_conf) MUST_CHECK;

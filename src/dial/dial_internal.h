@@ -115,7 +115,8 @@ struct dial {
 	struct map origins; /* id → struct dial_entry */
 	struct map names;   /* hash of text → struct dial_name */
 	struct list attempts;
-	struct span hosts; /* its own copy */
+	size_t further, further_max; /* sockets beyond one of each attempt */
+	struct span hosts;           /* its own copy */
 	uint64_t hosts_serial;
 };
 const struct dial_entry *dial_entry_find(const struct dial *dial, uint64_t id);

@@ -102,6 +102,9 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 			return;
 		}
 		edge->descriptor_seen = fd;
+		/* Inherited from a listening socket that other workers have too: one that was taken over could make
+		 * our close wait for a peer that never answers. */
+		(void)!os_socket_linger_default(fd);
 		connection = edge->current && edge->connection_count < edge->connections_max
 				     ? slab_alloc(&edge->connection_slab)
 				     : NULL;

@@ -123,6 +123,13 @@ static void queue_free(struct ipc_queue *queue)
 	heap_free(queue);
 }
 
+/* Workers are who may be taken over, and have sockets to send. */
+static void guard(const struct ipc_channel *channel, bool is_on)
+{
+	if (channel->peer == IPC_WORKER)
+		os_close_guard(is_on);
+}
+
 void ipc_channel_close(struct ipc_channel *channel)
 {
 	struct ipc_queue *queue = TAKE(channel->queue);
@@ -131,7 +138,9 @@ void ipc_channel_close(struct ipc_channel *channel)
 	if (!queue)
 		return;
 	os_watch_remove(&channel->watch);
-	os_close(queue->fd);
+	guard(channel, true);
+	os_close(queue->fd); /* and the descriptors in it that were not received */
+	guard(channel, false);
 	channel->watch.fd = -1;
 	queue_clear(queue);
 	queue->is_closed = true;
@@ -351,10 +360,16 @@ static void message_of(const struct os_packet_in *packet, struct ipc_message *re
 		ret_message->descriptors[i] = packet->descriptors[i];
 }
 
-static void packet_close(struct os_packet_in *packet)
+static void packet_close(bool is_of_worker, struct os_packet_in *packet)
 {
+	bool is_guarded = is_of_worker && packet->descriptor_count;
+
+	if (is_guarded)
+		os_close_guard(true);
 	for (size_t i = 0; i < packet->descriptor_count; i++)
 		os_close(packet->descriptors[i]);
+	if (is_guarded)
+		os_close_guard(false);
 	packet->descriptor_count = 0;
 }
 
@@ -363,6 +378,20 @@ void ipc_message_done(struct ipc_message *message)
 	for (int i = 0; i < message->descriptor_count; i++)
 		os_close(TAKE_FD(message->descriptors[i]));
 	message->descriptor_count = 0;
+}
+
+/* The channel may be gone by now. */
+static void message_end(bool is_of_worker, struct ipc_message *message)
+{
+	bool is_guarded = false;
+
+	for (int i = 0; is_of_worker && i < message->descriptor_count; i++)
+		is_guarded = is_guarded || message->descriptors[i] >= 0;
+	if (is_guarded)
+		os_close_guard(true);
+	ipc_message_done(message);
+	if (is_guarded)
+		os_close_guard(false);
 }
 
 static void closed(struct ipc_channel *channel, const char *why)
@@ -380,14 +409,16 @@ static void closed(struct ipc_channel *channel, const char *why)
 static bool deliver(struct ipc_channel *channel, struct ipc_queue *queue, bool may_end)
 {
 	struct os_packet_in packets[OS_PACKET_BATCH_MAX] UNINITIALIZED;
-	bool go_on = true;
+	bool go_on = true, from_worker = channel->peer == IPC_WORKER;
 	int count;
 
 	for (size_t i = 0; i < queue->batch; i++) {
 		packets[i].buf = queue->buffer + i * queue->packet_size;
 		packets[i].size = queue->packet_size;
 	}
+	guard(channel, true);
 	count = os_packet_receive_many(queue->fd, packets, queue->batch);
+	guard(channel, false);
 	if (count == -EAGAIN)
 		return false;
 	if (count <= 0) {
@@ -399,7 +430,7 @@ static bool deliver(struct ipc_channel *channel, struct ipc_queue *queue, bool m
 		const char *why;
 
 		if (!go_on) {
-			packet_close(&packets[i]);
+			packet_close(from_worker, &packets[i]);
 			continue;
 		}
 		why = check(channel, &packets[i]);
@@ -407,7 +438,7 @@ static bool deliver(struct ipc_channel *channel, struct ipc_queue *queue, bool m
 			why = check_rate(queue, os_loop_now_ns(channel->loop),
 					 ((const struct ipc_header *)packets[i].buf)->number);
 		if (why) {
-			packet_close(&packets[i]);
+			packet_close(from_worker, &packets[i]);
 			go_on = false;
 			closed(channel, why);
 			continue;
@@ -415,7 +446,7 @@ static bool deliver(struct ipc_channel *channel, struct ipc_queue *queue, bool m
 		message_of(&packets[i], &message);
 		channel->received++;
 		channel->handlers->on_message(channel->owner, channel, &message);
-		ipc_message_done(&message);
+		message_end(from_worker, &message);
 		go_on = !queue->is_closed;
 	}
 	return go_on && (may_end || (size_t)count == queue->batch);
@@ -472,7 +503,7 @@ int ipc_wait(struct ipc_channel *channel, int timeout_ms, struct ipc_message *re
 		return IPC_CLOSED;
 	}
 	if (check(channel, &packet)) {
-		packet_close(&packet);
+		packet_close(channel->peer == IPC_WORKER, &packet);
 		channel->broken = true;
 		return IPC_CLOSED;
 	}

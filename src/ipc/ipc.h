@@ -56,6 +56,7 @@ struct ipc_channel {
 	void *owner;
 	enum ipc_kind self, peer;
 	uint32_t peer_slot;
+	uint64_t peer_life; /* of a process of the table, as the supervisor counts them; else 0 */
 	struct ipc_queue *queue; /* what waits, and the buffer to receive into; NULL once closed */
 	uint64_t sent, received;
 	bool broken; /* it was told on_closed */

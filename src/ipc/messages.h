@@ -58,15 +58,18 @@ enum {
 	X(9,  broken,       IPC_TO_CHILD, IPC_TO_SUPERVISOR, 256, 0, 10) \
 	X(10, listener_gone, IPC_TO_SUPERVISOR, IPC_TO_WORKER, 0, 0, 0) \
 	X(11, notice,       IPC_TO_VAULT, IPC_TO_SUPERVISOR, 2048, 0, 0) \
-	X(12, root_news,    IPC_TO_FILES, IPC_TO_SUPERVISOR, 4096, 0, 0) \
-	X(13, unlinked,     IPC_TO_CHILD, IPC_TO_SUPERVISOR, 0, 0, 100) \
+	X(12, root_news,    IPC_TO_FILES, IPC_TO_SUPERVISOR, 4096, 0, 100) \
+	/* `link` and `broken` of a process: its life is named, for its successor has the same kind and slot. */ \
+	X(13, link_life,    IPC_TO_SUPERVISOR, IPC_TO_CHILD, 0, 1, 0) \
+	X(14, broken_life,  IPC_TO_CHILD, IPC_TO_SUPERVISOR, 256, 0, 100) \
+	X(15, unlinked,     IPC_TO_CHILD, IPC_TO_SUPERVISOR, 0, 0, 100) \
 	/* Change: data sets first, then prepare to all, then commit to all or nothing. */ \
 	X(20, data,         IPC_TO_SUPERVISOR | IPC_TO_CHECK, IPC_TO_SUPERVISOR | IPC_TO_MEMBER, 0, 1, 0) \
 	X(21, prepare,      IPC_TO_SUPERVISOR, IPC_TO_MEMBER, 0, 1, 0) \
-	X(22, prepared,     IPC_TO_MEMBER, IPC_TO_SUPERVISOR, 0, 0, 0) \
-	X(23, refused,      IPC_TO_MEMBER | IPC_TO_CHECK, IPC_TO_SUPERVISOR, 4096, 0, 0) \
+	X(22, prepared,     IPC_TO_MEMBER, IPC_TO_SUPERVISOR, 0, 0, 100) \
+	X(23, refused,      IPC_TO_MEMBER | IPC_TO_CHECK, IPC_TO_SUPERVISOR, 4096, 0, 5000) \
 	X(24, commit,       IPC_TO_SUPERVISOR, IPC_TO_MEMBER, 0, 0, 0) \
-	X(25, committed,    IPC_TO_MEMBER, IPC_TO_SUPERVISOR, 0, 0, 0) \
+	X(25, committed,    IPC_TO_MEMBER, IPC_TO_SUPERVISOR, 0, 0, 100) \
 	X(26, abandon,      IPC_TO_SUPERVISOR, IPC_TO_MEMBER, 0, 0, 0) \
 	/* The check job. */ \
 	X(30, compile,      IPC_TO_SUPERVISOR | IPC_TO_COMMAND, IPC_TO_CHECK, 8192, 1, 0) \
@@ -165,6 +168,10 @@ struct ipc_ready {
 struct ipc_link { /* one descriptor: our end */
 	uint32_t kind, slot;
 };
+struct ipc_link_life { /* one descriptor: our end */
+	uint32_t kind, slot;
+	uint64_t life; /* never 0 */
+};
 struct ipc_listener { /* one descriptor */
 	uint64_t id;  /* of the listener in the snapshot */
 	uint32_t slot, reserved;
@@ -178,13 +185,17 @@ struct ipc_adopt {
 struct ipc_drain {
 	uint32_t deadline_ms, reserved;
 };
-struct ipc_broken { /* a peer of the sender broke the rules: kill it. tail: why */
+struct ipc_broken { /* a peer of the sender, which is no process of the table, broke the rules. tail: why */
 	uint32_t kind, slot;
+};
+struct ipc_broken_life { /* a peer of the sender broke the rules: kill it. tail: why */
+	uint32_t kind, slot;
+	uint64_t life; /* as `link_life` named it */
 };
 
 struct ipc_unlinked { /* the channel over which the sender asks this one has ended, by nobody's fault */
 	uint32_t kind, slot;
-	uint32_t link, reserved; /* which one: how many `link` of that kind the sender had got */
+	uint64_t life; /* as `link_life` named it */
 };
 
 struct ipc_notice { /* tail: what an operator should hear although nothing is asked of him; one or more lines */
@@ -336,7 +347,8 @@ struct ipc_leaf { /* tail: chain PEM, leaf then intermediate; change 0: renewed 
 	uint64_t change, id;
 	uint8_t spki_hash[32];
 };
-/* A worker died by a crash signal: whoever made it crash may have read the ticket keys. */
+/* A worker died by a crash signal, or was ended since it broke the rules of a channel: whoever made it do so may have
+ * read the ticket keys. */
 struct ipc_tickets_spoiled {
 	uint32_t slot, signal;
 };

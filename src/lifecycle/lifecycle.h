@@ -158,9 +158,9 @@ void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t index, uint64_
 void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
 void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
 void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
-/* The channel over which it asks that one has ended. */
+/* The channel over which it asks that life of a process has ended. Of one that is over: nothing. */
 void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t index, enum ipc_kind kind,
-			   uint32_t slot);
+			   uint64_t instance);
 /* It broke the rules of a channel. */
 void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t index, const char *why);
 /* Drain and end; a second call, or drain_ms 0, ends at once. */

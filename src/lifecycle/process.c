@@ -212,21 +212,16 @@ static void link_kind(struct lifecycle *lifecycle, struct lifecycle_process *pro
 }
 
 void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t index, enum ipc_kind kind,
-			   uint32_t slot)
+			   uint64_t instance)
 {
 	struct lifecycle_process *process = lifecycle_row(lifecycle, index);
-	uint64_t *linked;
 
-	if (lifecycle->rules[kind].per_slot)
-		slot = 0;
-	if (slot >= LIFECYCLE_COUNT_MAX)
-		return;
-	linked = &process->linked[kind][slot];
-	/* One that was never linked has nothing to lose, and what is lost is not lost again. */
-	if (!*linked || *linked >> 63)
-		return;
-	*linked = ~*linked;
-	process->relink_at_ns = lifecycle->now_ns + LIFECYCLE_RELINK_MS * LIFECYCLE_MS;
+	for (size_t i = 0; i < LIFECYCLE_COUNT_MAX; i++) {
+		if (!instance || process->linked[kind][i] != instance)
+			continue;
+		process->linked[kind][i] = ~instance;
+		process->relink_at_ns = lifecycle->now_ns + LIFECYCLE_RELINK_MS * LIFECYCLE_MS;
+	}
 }
 
 void lifecycle_settle_links(struct lifecycle *lifecycle)

@@ -250,6 +250,11 @@ ssize_t os_peek(int fd, void *buf, size_t size) MUST_CHECK; /* of a socket; the 
 
 /* ---- Packets: what channels are made of (unix SEQPACKET) ----------------------------------- */
 
+/* A trap for who is given a socket: SO_LINGER makes its last close wait for a peer that never answers, be it by close(), by
+ * the close of a channel in which it waits, or by the kernel where more came than there is room for. Between true and
+ * false such a wait ends after a millisecond; nothing else belongs there, for other calls would be interrupted as well. */
+void os_close_guard(bool is_on);
+
 enum { OS_PACKET_DESCRIPTORS_MAX = 4, OS_PACKET_PARTS_MAX = 4, OS_PACKET_BATCH_MAX = 64 };
 
 struct os_packet_out {

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ENVIRONMENT_MAX = 512, HTTPS_PORT = 443, END_WAIT_MS = 5000 };
+enum { ENVIRONMENT_MAX = 512, HTTPS_PORT = 443, END_WAIT_MS = 5000, STANDARD_ERROR = 2 };
 
 static const char *const passed_variables[] = { "ASAN_OPTIONS=", "UBSAN_OPTIONS=",
 						"LSAN_OPTIONS=" };
@@ -51,21 +51,32 @@ void child_undo(struct os_process *process)
 	*process = (struct os_process){ .fd = -1 };
 }
 
+/* The starter's standard error to write to only, or -1: where it is a terminal, what the operator types could be read
+ * from it. (What is no terminal is not opened again: a file would be written from its beginning.) */
+static int open_terminal(void)
+{
+	struct os_file_info info;
+	int fd;
+
+	if (os_file_info(STANDARD_ERROR, &info) || info.type != OS_FILE_OTHER ||
+	    os_open(OS_FOLDER_CURRENT, "/proc/self/fd/2", OS_OPEN_WRITE, 0, &fd))
+		return -1;
+	return fd;
+}
+
 int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop,
 		struct os_process *ret_process, struct ipc_channel *ret_channel)
 {
 	char role[48], number[16];
 	const char *arguments[4] = { "portcullis", row->name };
 	const char *environment[ENVIRONMENT_MAX];
-	struct os_pass pass[] = { { .number = PROC_CHANNEL_FD }, { .number = 0 }, { .number = 1 } };
-	OS_AUTO_FD nothing = -1;
+	struct os_pass pass[4];
+	OS_AUTO_FD nothing = -1, terminal = -1;
 	struct os_process_config config = {
 		.program_fd = os_program(),
 		.arguments = arguments,
 		.environment = environment,
 		.pass = pass,
-		/* The starter's terminal is nobody's to read, and only the log's to write. */
-		.pass_count = row->kind == IPC_LOG ? 2 : 3,
 		.is_detached = true,
 	};
 	int ends[2], err;
@@ -81,8 +92,14 @@ int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop,
 	if (err < 0)
 		return err;
 	err = os_open(OS_FOLDER_CURRENT, "/dev/null", OS_OPEN_READ_WRITE, 0, &nothing);
-	pass[0].fd = ends[1];
-	pass[1].fd = pass[2].fd = nothing;
+	pass[config.pass_count++] = (struct os_pass){ ends[1], PROC_CHANNEL_FD };
+	/* The starter's terminal is nobody's to read, and its standard output only the log's to write. */
+	pass[config.pass_count++] = (struct os_pass){ nothing, 0 };
+	if (row->kind != IPC_LOG)
+		pass[config.pass_count++] = (struct os_pass){ nothing, 1 };
+	terminal = open_terminal();
+	if (terminal >= 0)
+		pass[config.pass_count++] = (struct os_pass){ terminal, STANDARD_ERROR };
 	if (!err)
 		err = os_process_start(&config, ret_process);
 	os_close(ends[1]);

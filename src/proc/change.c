@@ -35,9 +35,9 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	}
 	plan->snapshot_fd = fd;
 	plan->size = message->size;
-	if (is_of_inputs)
-		plan_take_roots(plan, supervisor->running);
-	if (plan_share_roots(plan, ++supervisor->data_serial) < 0) {
+	if (is_of_inputs && plan_take_roots(plan, supervisor->running) < 0)
+		ok = false;
+	if (!ok || plan_share_roots(plan, ++supervisor->data_serial) < 0) {
 		incomplete(supervisor);
 		ok = false;
 	} else if (is_of_inputs && plan_has_same_inputs(plan, supervisor->running) &&

@@ -8,6 +8,9 @@
 enum {
 	ATTEMPTS_PER_CHANNEL_MAX = 4096,
 	TIMEOUT_MAX_MS = 120000,
+	/* Descriptors that are not for attempts: channels, what waits in them for a worker, name servers. */
+	DESCRIPTORS_PER_CHANNEL = 66,
+	DESCRIPTORS_RESERVED = 64,
 };
 
 struct dialer {
@@ -15,6 +18,7 @@ struct dialer {
 	bool has_origins;             /* a newborn may be asked before its first change */
 	const struct snapshot *fresh; /* of the change under way */
 	struct list channels;
+	size_t attempts_max; /* of one channel */
 	struct dialer_looks looks;
 };
 
@@ -171,7 +175,7 @@ static void on_dial(struct dialer *dialer, struct dialer_channel *channel,
 {
 	struct dialer_question *question = NULL;
 
-	if (channel->count < ATTEMPTS_PER_CHANNEL_MAX)
+	if (channel->count < dialer->attempts_max)
 		question = heap_alloc(sizeof(*question));
 	if (!question) {
 		answer_failed(channel->channel, dial->question, IPC_DIAL_FAILED, EBUSY,
@@ -313,12 +317,32 @@ static void on_abandon(void *state, struct proc_self *self, uint64_t change)
 	dialer->fresh = NULL;
 }
 
+/* No worker uses up what the others' attempts need: each has a share of its own, and what is left is for second
+ * addresses. */
+static void share_out(struct dialer *dialer, const struct ipc_birth *birth)
+{
+	uint64_t slots = birth->slot_count ? birth->slot_count : 1,
+		 kept = DESCRIPTORS_RESERVED + slots * DESCRIPTORS_PER_CHANNEL, room, share;
+
+	if (kept > birth->nofile / 2)
+		kept = birth->nofile / 2;
+	room = birth->nofile - kept;
+	share = room / 2 / slots;
+	if (share > ATTEMPTS_PER_CHANNEL_MAX)
+		share = ATTEMPTS_PER_CHANNEL_MAX;
+	dialer->attempts_max = (size_t)(share ? share : 1);
+	dial_set_room(dialer->dial, (size_t)(room - share * slots));
+}
+
 static int on_born(void *state, struct proc_self *self)
 {
 	struct dialer *dialer = state;
+	int failed = dial_new(proc_loop(self), &dialer->dial);
 
 	list_init(&dialer->channels);
-	return dial_new(proc_loop(self), &dialer->dial);
+	if (!failed)
+		share_out(dialer, proc_birth(self));
+	return failed;
 }
 
 const struct proc_kind proc_dialer = {

@@ -77,6 +77,7 @@ static bool is_to_tell(struct root_link *link)
 static void on_second(void *state, struct proc_self *self)
 {
 	struct files_process *files = state;
+	uint64_t moved = 0;
 
 	files_opener_look_over(files->opener);
 	if (proc_is_draining(self) || proc_is_orphan(self))
@@ -84,10 +85,14 @@ static void on_second(void *state, struct proc_self *self)
 	LIST_EACH(&files->links, node) {
 		struct root_link *link = LIST_ITEM(node, struct root_link, link);
 
-		if (is_to_tell(link) && IPC_SEND(proc_supervisor(self), root_news, .id = link->root,
-						 .what = IPC_ROOT_MOVED))
-			proc_exit(self, PROC_EXIT_FAULT);
+		if (is_to_tell(link))
+			moved = link->root;
 	}
+	/* All roots are opened anew for any of them: one word is enough, and no deployment is so big that it would say
+	 * more a second than the message table allows. */
+	if (moved &&
+	    IPC_SEND(proc_supervisor(self), root_news, .id = moved, .what = IPC_ROOT_MOVED))
+		proc_exit(self, PROC_EXIT_FAULT);
 }
 
 /* ---- Roots that may not be entered ------------------------------------------------------------------------ */

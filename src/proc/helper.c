@@ -97,9 +97,14 @@ static void link_lost(struct proc_self *self, struct proc_link *link)
 static void tell_broken(struct proc_self *self, const struct ipc_channel *channel, const char *why)
 {
 	struct ipc_broken broken = { .kind = channel->peer, .slot = channel->peer_slot };
+	struct ipc_broken_life life = { .kind = channel->peer,
+					.slot = channel->peer_slot,
+					.life = channel->peer_life };
 
-	if (!self->is_orphan && ipc_send(&self->supervisor, IPC_MESSAGE_broken, &broken,
-					 span_first(span_str(why), 256), NULL, 0) < 0)
+	if (!self->is_orphan &&
+	    ipc_send(&self->supervisor, life.life ? IPC_MESSAGE_broken_life : IPC_MESSAGE_broken,
+		     life.life ? (const void *)&life : (const void *)&broken,
+		     span_first(span_str(why), 256), NULL, 0) < 0)
 		proc_exit(self, PROC_EXIT_FAULT);
 }
 
@@ -123,10 +128,9 @@ static void on_link_message(void *owner, struct ipc_channel *channel, struct ipc
 /* The other end may live: a call that failed ends a channel as well as a death. Who is asked is told by who asks. */
 static void tell_unlinked(struct proc_self *self, const struct ipc_channel *channel)
 {
-	uint32_t index = proc_link_index(channel->peer, channel->peer_slot);
 	struct ipc_unlinked unlinked = { .kind = channel->peer,
 					 .slot = channel->peer_slot,
-					 .link = self->links_got[channel->peer][index] };
+					 .life = channel->peer_life };
 
 	if (!(self->row->links & 1U << channel->peer) || self->is_orphan)
 		return;
@@ -153,17 +157,13 @@ static void on_link_closed(void *owner, struct ipc_channel *channel, const char 
 static const struct ipc_handlers link_handlers = { .on_message = on_link_message,
 						   .on_closed = on_link_closed };
 
-static int link_add(struct proc_self *self, struct ipc_message *message)
+static int link_add(struct proc_self *self, const struct ipc_link_life *body,
+		    struct ipc_message *message)
 {
-	const struct ipc_link *body = message->body;
 	struct proc_link *old, *link;
-	uint32_t index;
 	int err;
 
 	if (message->descriptor_count != 1 || body->kind >= IPC_KIND_COUNT)
-		return -EBADMSG;
-	index = proc_link_index((enum ipc_kind)body->kind, body->slot);
-	if (index >= LIFECYCLE_COUNT_MAX)
 		return -EBADMSG;
 	link = heap_alloc(sizeof(*link));
 	if (!link)
@@ -178,12 +178,23 @@ static int link_add(struct proc_self *self, struct ipc_message *message)
 		return err;
 	}
 	link->channel.peer_slot = body->slot;
-	self->links_got[body->kind][index]++;
+	link->channel.peer_life = body->life;
 	list_push_back(&self->links, &link->link);
 	ipc_channel_handle(&link->channel, &link_handlers, self);
 	if (self->kind->linked)
 		self->kind->linked(self->state, self, &link->channel);
 	return 0;
+}
+
+static void on_link(struct proc_self *self, struct ipc_message *message)
+{
+	const struct ipc_link *link = message->body;
+	struct ipc_link_life body = { .kind = link->kind, .slot = link->slot };
+
+	if (message->number == IPC_MESSAGE_link_life)
+		body = *(const struct ipc_link_life *)message->body;
+	if (link_add(self, &body, message) < 0)
+		proc_exit(self, PROC_EXIT_FAULT);
 }
 
 static void links_end_turn(struct proc_self *self)
@@ -251,8 +262,8 @@ static void on_supervisor_message(void *owner, struct ipc_channel *channel,
 
 	switch ((uint32_t)message->number) {
 	case IPC_MESSAGE_link:
-		if (link_add(self, message) < 0)
-			proc_exit(self, PROC_EXIT_FAULT);
+	case IPC_MESSAGE_link_life:
+		on_link(self, message);
 		return;
 	case IPC_MESSAGE_data:
 		proc_holding_data(self, message);

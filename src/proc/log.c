@@ -47,6 +47,7 @@ struct log_process {
 	struct list rings;
 	struct log_target targets[TARGET_COUNT];
 	uint64_t looked_ns[TARGET_COUNT], asked_ns[TARGET_COUNT];
+	bool is_asked[TARGET_COUNT]; /* and not answered yet */
 	struct os_timer timer;
 	char *line;
 	bool is_woken;
@@ -175,12 +176,15 @@ static void look_for_rotation(struct log_process *log, size_t which, uint64_t no
 	if (now_ns < log->looked_ns[which] + LOOK_MS * OS_MS)
 		return;
 	log->looked_ns[which] = now_ns;
-	if (proc_is_orphan(log->self) || now_ns < log->asked_ns[which] + OS_SECOND ||
-	    !log_target_is_away(&log->targets[which]))
+	if (proc_is_orphan(log->self) || log->is_asked[which] ||
+	    now_ns < log->asked_ns[which] + OS_SECOND || !log_target_is_away(&log->targets[which]))
 		return;
-	/* Until the answer comes the lines go to the old file, and are in it. */
-	if (!IPC_SEND(proc_supervisor(log->self), log_reopen, .which = (uint32_t)which))
-		log->asked_ns[which] = now_ns;
+	/* Until the answer comes the lines go to the old file, and are in it. A supervisor that takes its time is not
+	 * asked again: it would find more questions at once than a second may have. */
+	if (IPC_SEND(proc_supervisor(log->self), log_reopen, .which = (uint32_t)which))
+		return;
+	log->asked_ns[which] = now_ns;
+	log->is_asked[which] = true;
 }
 
 static void on_access_room(struct os_watch *watch, unsigned now)
@@ -434,6 +438,7 @@ static void take_file(struct log_process *log, const struct ipc_log_file *file,
 		os_close(folder);
 		return;
 	}
+	log->is_asked[file->which] = false;
 	target = &log->targets[file->which];
 	snprintf(target->prefix, sizeof(target->prefix),
 		 "<%d>portcullis[%d]: ", file->which == ACCESS ? PRIORITY_ACCESS : PRIORITY_EVENTS,
@@ -454,9 +459,8 @@ static void take_line(struct log_process *log, struct span text)
 
 	if (span_ends_with(text, SPAN("\n")))
 		text.len--;
-	for (size_t i = 0; i < text.len; i++)
-		write_byte(&writer,
-			   (uint8_t)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f ? '?' : text.ptr[i]);
+	write_span(&writer, text);
+	text_make_plain(log->line, writer_done(&writer).len);
 	write_byte(&writer, '\n');
 	log_target_add(&log->targets[EVENTS], writer_done(&writer));
 	log_target_write(&log->targets[EVENTS], os_loop_now_ns(proc_loop(log->self)));

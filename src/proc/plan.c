@@ -150,36 +150,42 @@ static const struct plan_row *find_row(const struct plan *plan, uint32_t what, u
 }
 
 /* With the root its links: who has them sees when it has to be opened again. */
-static void take_links(struct plan *plan, const struct plan *running)
+static int take_links(struct plan *plan, const struct plan *running)
 {
 	const struct plan_row *link;
 	size_t cursor = 0;
+	int err = 0;
 
-	while ((link = plan_next(running, IPC_PLAN_ROOT_LINK, &cursor))) {
+	while (!err && (link = plan_next(running, IPC_PLAN_ROOT_LINK, &cursor))) {
 		const struct plan_row *root = find_row(plan, IPC_PLAN_ROOT, link->row.id);
 		int fd;
 
-		if (root && root->fd < 0 && os_duplicate(link->fd, &fd) == 0)
-			(void)!plan_add_row(plan, &link->row, link->tail, fd);
+		if (!root || root->fd >= 0)
+			continue;
+		err = os_duplicate(link->fd, &fd);
+		if (!err)
+			err = plan_add_row(plan, &link->row, link->tail, fd);
 	}
+	return err;
 }
 
-void plan_take_roots(struct plan *plan, const struct plan *running)
+int plan_take_roots(struct plan *plan, const struct plan *running)
 {
-	take_links(plan, running);
-	for (size_t i = 0; i < plan->row_count; i++) {
+	int err = take_links(plan, running);
+
+	for (size_t i = 0; !err && i < plan->row_count; i++) {
 		struct plan_row *row = &plan->rows[i];
 		const struct plan_row *old;
 
 		if (row->row.what != IPC_PLAN_ROOT || row->fd >= 0)
 			continue;
 		old = find_row(running, IPC_PLAN_ROOT, row->row.id);
-		if (!old)
+		if (!old || old->fd < 0)
 			continue;
 		memcpy(row->row.address, old->row.address, sizeof(row->row.address));
-		if (os_duplicate(old->fd, &row->fd) < 0)
-			row->fd = -1;
+		err = os_duplicate(old->fd, &row->fd);
 	}
+	return err;
 }
 
 /* ---- One `files` for each file system ------------------------------------------------------------------- */

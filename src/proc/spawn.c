@@ -246,50 +246,73 @@ static bool asks(const struct proc_row *asker, const struct proc_row *asked, uin
 	return asker->links & 1U << asked->kind && (!asked->per_slot || asker_slot == asked_slot);
 }
 
+/* The accused, if that very life of it still lives: its successor broke nothing. */
+static struct child *find_life(struct supervisor *supervisor, const struct ipc_broken_life *broken)
+{
+	for (uint32_t i = 0; i < supervisor->child_count; i++) {
+		struct child *child = &supervisor->children[i];
+		const struct lifecycle_process *process = supervisor_process(supervisor, child);
+
+		if (child->process.pid && process->kind == broken->kind &&
+		    process->slot == broken->slot && process->instance == broken->life)
+			return child;
+	}
+	return NULL;
+}
+
+/* A worker that broke a rule was taken over, and has read the ticket keys: they are replaced when it is gone. */
+static void condemn(struct supervisor *supervisor, struct child *child, const char *why)
+{
+	child->is_taken_over = true;
+	lifecycle_condemn(supervisor->lifecycle, child->index, why);
+}
+
 /* Who is asked tells of who asks: the one that is more likely to have been taken over. The other way round it may as
  * well be a lie, so it costs the accuser its life; the accused too, where it can be had again without a loss. Keys
  * cannot: what a worker says must never end a keyholder. Who accuses somebody that it has no channel to lies. */
-static void on_broken(struct supervisor *supervisor, struct child *child,
-		      const struct ipc_broken *broken, struct span why)
+static void on_broken_life(struct supervisor *supervisor, struct child *child,
+			   const struct ipc_broken_life *broken, struct span why)
 {
 	const struct lifecycle_process *accuser = supervisor_process(supervisor, child);
 	const struct proc_row *row = proc_row_find(accuser->kind),
 			      *other = proc_row_find((enum ipc_kind)broken->kind);
-	struct child *accused = other ? child_find(supervisor, other->kind, broken->slot) : NULL;
+	struct child *accused = other ? find_life(supervisor, broken) : NULL;
 	bool is_asked = other && asks(other, row, broken->slot, accuser->slot);
 	bool is_asker = other && asks(row, other, accuser->slot, broken->slot);
 	char text[256];
 
 	why = plain(why, text, sizeof(text));
-	if (broken->kind == IPC_COMMAND) {
-		supervisor_say(supervisor, "a command broke the rules of its channel: %.*s",
-			       SPAN_ARG(why));
-		return;
-	}
 	supervisor_say(supervisor, "%s %u %s %s %u: %.*s", row->name, accuser->slot,
 		       is_asked ? "reports that the rules were broken by" : "accuses",
 		       other ? other->name : "nobody", broken->slot, SPAN_ARG(why));
 	if (accused &&
 	    (is_asked || (is_asker && (other->kind == IPC_FILES || other->kind == IPC_DIALER))))
-		lifecycle_condemn(supervisor->lifecycle, accused->index,
-				  "broke the rules of a channel");
+		condemn(supervisor, accused, "broke the rules of a channel");
 	if (!is_asked)
-		lifecycle_condemn(supervisor->lifecycle, child->index,
-				  "accused a process that it asks, or does not know");
+		condemn(supervisor, child, "accused a process that it asks, or does not know");
+}
+
+/* Without a life: of a command, which ends by itself. */
+static void on_broken(struct supervisor *supervisor, struct child *child,
+		      const struct ipc_broken *broken, struct span why)
+{
+	char text[256];
+
+	if (broken->kind == IPC_COMMAND)
+		supervisor_say(supervisor, "a command broke the rules of its channel: %.*s",
+			       SPAN_ARG(plain(why, text, sizeof(text))));
+	else
+		on_broken_life(supervisor, child,
+			       &(struct ipc_broken_life){ .kind = IPC_KIND_COUNT }, why);
 }
 
 /* An old channel's end may be told after the next one was given. */
 static void on_unlinked(struct supervisor *supervisor, struct child *child,
 			const struct ipc_unlinked *unlinked)
 {
-	enum ipc_kind kind = (enum ipc_kind)unlinked->kind;
-	uint32_t index;
-
-	if (unlinked->kind >= IPC_KIND_COUNT)
-		return;
-	index = proc_link_index(kind, unlinked->slot);
-	if (index < LIFECYCLE_COUNT_MAX && unlinked->link == child->links_given[kind][index])
-		lifecycle_on_unlinked(supervisor->lifecycle, child->index, kind, unlinked->slot);
+	if (unlinked->kind < IPC_KIND_COUNT)
+		lifecycle_on_unlinked(supervisor->lifecycle, child->index,
+				      (enum ipc_kind)unlinked->kind, unlinked->life);
 }
 
 static void on_refused(struct supervisor *supervisor, struct child *child,
@@ -335,6 +358,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 	supervisor_now(supervisor);
 	switch ((uint32_t)message->number) {
 	case IPC_MESSAGE_ready:
+		/* Said once: who is taken over later cannot change what `status` shows of its sandbox. */
+		if (supervisor_process(supervisor, child)->state != LIFECYCLE_STARTING)
+			return;
 		child->ready = *(const struct ipc_ready *)message->body;
 		lifecycle_on_ready(supervisor->lifecycle, child->index);
 		return;
@@ -356,6 +382,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_unlinked:
 		on_unlinked(supervisor, child, message->body);
+		return;
+	case IPC_MESSAGE_broken_life:
+		on_broken_life(supervisor, child, message->body, message->tail);
 		return;
 	case IPC_MESSAGE_leaf:
 		change_on_leaf(supervisor, message->body, message->tail);
@@ -386,7 +415,10 @@ static void on_closed(void *owner, struct ipc_channel *channel, const char *why)
 	ipc_channel_close(channel);
 	supervisor_now(supervisor);
 	/* Without a channel it is of no use, whether it ends by itself or not. */
-	lifecycle_condemn(supervisor->lifecycle, child->index, why ? why : "closed its channel");
+	if (why)
+		condemn(supervisor, child, why);
+	else
+		lifecycle_condemn(supervisor->lifecycle, child->index, "closed its channel");
 }
 
 static const struct ipc_handlers handlers = { .on_message = on_message, .on_closed = on_closed };
@@ -408,7 +440,7 @@ static void report_end(struct supervisor *supervisor, struct child *child,
 	supervisor_child_name(supervisor, child, &name);
 	if (process->kind == IPC_WORKER)
 		listeners_restore(supervisor);
-	if (process->kind == IPC_WORKER && is_crash(end->signal) && vault)
+	if (process->kind == IPC_WORKER && vault && (is_crash(end->signal) || child->is_taken_over))
 		child_send(vault, IPC_MESSAGE_tickets_spoiled,
 			   &(struct ipc_tickets_spoiled){ process->slot, (uint32_t)end->signal },
 			   SPAN_NONE, NULL, 0);
@@ -466,9 +498,9 @@ void child_spawn(struct supervisor *supervisor, struct child *child)
 	kept_take_counters(supervisor, child);
 	child->plan_sent = child->plan_committed = child->data_sent = child->data_committed = 0;
 	child->ready = (struct ipc_ready){ 0 };
+	child->is_taken_over = false;
 	child->started_wall_ns = (int64_t)os_wall_ns();
 	child->busy_ticks = 0;
-	memset(child->links_given, 0, sizeof(child->links_given));
 	err = child_start(row, process->slot, supervisor->loop, &child->process, &child->channel);
 	if (!err) {
 		child->watch = (struct os_watch){ .on_ready = on_end };
@@ -549,10 +581,11 @@ void child_link(struct supervisor *supervisor, struct child *child, struct child
 				  "no descriptor is left for its channel");
 		return;
 	}
-	child->links_given[other->kind][proc_link_index(other->kind, other->slot)]++;
-	child_send(child, IPC_MESSAGE_link, &(struct ipc_link){ other->kind, other->slot },
-		   SPAN_NONE, &ends[0], 1);
-	child_send(peer, IPC_MESSAGE_link, &(struct ipc_link){ one->kind, one->slot }, SPAN_NONE,
+	child_send(child, IPC_MESSAGE_link_life,
+		   &(struct ipc_link_life){ other->kind, other->slot, other->instance }, SPAN_NONE,
+		   &ends[0], 1);
+	child_send(peer, IPC_MESSAGE_link_life,
+		   &(struct ipc_link_life){ one->kind, one->slot, one->instance }, SPAN_NONE,
 		   &ends[1], 1);
 	os_close(ends[0]);
 	os_close(ends[1]);

@@ -45,8 +45,8 @@ const struct plan_data *plan_find_data(const struct plan *plan, enum ipc_data_ki
 const struct plan_row *plan_next(const struct plan *plan, enum ipc_plan_kind what, size_t *cursor);
 uint64_t plan_files_version(const struct plan *plan); /* of what `files` is made of */
 void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants);
-/* Roots that a compile of the running text did not open again. */
-void plan_take_roots(struct plan *plan, const struct plan *running);
+/* Roots that a compile of the running text did not open again, and their links. -errno: some are missing. */
+int plan_take_roots(struct plan *plan, const struct plan *running) MUST_CHECK;
 /* Which slot of `files` has which root: one for each file system. Once all rows are there; adds a data set. */
 int plan_share_roots(struct plan *plan, uint64_t serial) MUST_CHECK;
 /* No data set and no key file differs. */
@@ -87,9 +87,8 @@ struct child {
 	struct ipc_ready ready;
 	uint64_t plan_sent, plan_committed, data_sent, data_committed; /* change numbers */
 	int64_t started_wall_ns;
-	/* Channels to processes that it asks, by proc_link_index. */
-	uint32_t links_given[IPC_KIND_COUNT][LIFECYCLE_COUNT_MAX];
 	uint64_t busy_ticks; /* of its birth: at which it ran, or waited for a core or a disk */
+	bool is_taken_over;  /* it broke the rules of a channel */
 	int range_fd, ring_fd, ring_event;
 	struct ipc_range *range;
 };

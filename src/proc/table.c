@@ -4,11 +4,13 @@
 /* Groups of system calls are in os/linux/calls.c; "@base" is always in, and in sanitizer builds what they need more.
  * A keyholder has made its secret memory before. */
 static const char *const worker_calls[] = { "@serve", NULL };
-static const char *const keyholder_calls[] = { NULL };
+/* setitimer: who takes messages from workers may be sent a socket whose close waits (os_close_guard). */
+static const char *const keyholder_calls[] = { "setitimer", NULL };
 static const char *const vault_calls[] = { "@write-files", "@memory", "accept4", "uname", NULL };
-static const char *const files_calls[] = { "openat2", "readlinkat", "fstatfs", NULL };
-static const char *const dialer_calls[] = { "@connect", NULL };
-static const char *const log_calls[] = { "newfstatat", "ftruncate", "fallocate", NULL };
+static const char *const files_calls[] = { "openat2", "readlinkat", "fstatfs", "setitimer", NULL };
+static const char *const dialer_calls[] = { "@connect", "setitimer", NULL };
+static const char *const log_calls[] = { "newfstatat", "ftruncate", "fallocate", "setitimer",
+					 NULL };
 static const char *const check_calls[] = { "@read-files", "readlinkat", "@memory", "@sandbox",
 					   NULL };
 static const char *const check_closed_calls[] = { "@memory", NULL };
@@ -115,13 +117,6 @@ const struct proc_row *proc_row_find(enum ipc_kind kind)
 			return &rows[i];
 	}
 	return NULL;
-}
-
-uint32_t proc_link_index(enum ipc_kind kind, uint32_t slot)
-{
-	const struct proc_row *row = proc_row_find(kind);
-
-	return row && !row->per_slot ? slot : 0;
 }
 
 const struct proc_row *proc_row_by_name(struct span name)

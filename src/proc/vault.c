@@ -343,7 +343,7 @@ static void tickets_look(struct vault *vault)
 	crypto_wipe(random, sizeof(random));
 }
 
-/* A worker ended by a crash signal: whoever made it crash may have read its ticket keys. */
+/* A worker crashed, or broke the rules: whoever made it do so may have read its ticket keys. */
 static void on_tickets_spoiled(struct vault *vault)
 {
 	uint8_t random[TLS_TICKET_KEY_RANDOM];

@@ -81,30 +81,10 @@ static int ring_give_up(struct telemetry_ring *ring, uint64_t head)
 	return TELEMETRY_RING_BROKEN;
 }
 
-static void replace_controls(char *bytes, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if ((uint8_t)bytes[i] < 0x20 || bytes[i] == 0x7f)
-			bytes[i] = '?';
-}
-
-/* The line may be anybody's: it shall neither become two lines nor move a terminal's cursor. Hardly any has a control
- * character, so eight bytes are looked at together; a word that may have one (a borrow can mark the byte behind it
- * too) again one by one. */
+/* The line may be anybody's: it shall neither become two lines nor move a terminal's cursor. */
 static struct span make_plain(char *buf, size_t len)
 {
-	const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
-	size_t at = 0;
-
-	for (; len - at >= sizeof(uint64_t); at += sizeof(uint64_t)) {
-		uint64_t word, erase;
-
-		memcpy(&word, buf + at, sizeof(word));
-		erase = word ^ ones * 0x7f;
-		if ((((word - ones * 0x20) & ~word) | ((erase - ones) & ~erase)) & tops)
-			replace_controls(buf + at, sizeof(word));
-	}
-	replace_controls(buf + at, len - at);
+	text_make_plain(buf, len - 1);
 	buf[len - 1] = '\n';
 	return span_of(buf, len);
 }

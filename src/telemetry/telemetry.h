@@ -396,7 +396,7 @@ enum telemetry_ring_outcome {
 int telemetry_ring_write(struct telemetry_ring *ring, enum telemetry_ring_kind kind,
 			 struct span line) MUST_CHECK;
 /* The oldest line, copied to buf, which is TELEMETRY_LINE_MAX long. Whatever stood in the ring, it is one
- * line: a control character in it became `?`, and it ends with a newline. 0, EMPTY, BROKEN. A
+ * line: what a terminal would obey or hide, or is no UTF-8, became `?`, and it ends with a newline. 0, EMPTY, BROKEN. A
  * consumer reads a bounded number of lines a turn: a producer may write as fast as it reads. */
 int telemetry_ring_read(struct telemetry_ring *ring, char *buf, enum telemetry_ring_kind *ret_kind,
 			struct span *ret_line) MUST_CHECK;

@@ -107,7 +107,7 @@ def describe(exchange):
 
 
 class Origin:
-    def __init__(self, behave=describe, tls=None, unix=None, port=0, backlog=128):
+    def __init__(self, behave=describe, tls=None, unix=None, port=0, backlog=128, address='127.0.0.1'):
         self.behave, self.tls, self.unix = behave, tls, unix
         self.requests, self.connection_count, self.lock = [], 0, threading.Lock()
         self.connections = set()
@@ -116,9 +116,9 @@ class Origin:
             self.listener.bind(unix)
             os.chmod(unix, 0o666)
         else:
-            self.listener = socket.socket()
+            self.listener = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET)
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.listener.bind(('127.0.0.1', port))
+            self.listener.bind((address, port))
             self.port = self.listener.getsockname()[1]
         self.listener.listen(backlog)
 

@@ -1,6 +1,7 @@
 """Isolation, shown on the running program: where no key is, and what each process is and holds."""
 import contextlib
 import ctypes
+import errno
 import glob
 import os
 import pwd
@@ -17,7 +18,7 @@ import time
 
 import pytest
 
-from client import Client, get, tls_context
+from client import Client, Closed, get, tls_context
 from gateway import ROOT, SOAK, Gateway, new_folder, program, wait_until
 from origin import Origin
 from keyscan import Key, Scan, scanner, write_pieces
@@ -72,6 +73,7 @@ def others(gateway):
     return {'supervisor': gateway.process.pid, **found}
 
 
+@pytest.mark.soak
 def test_no_key_in_the_memory_of_others(keys, pieces):
     with Gateway(sites(keys)) as gateway:
         shake_hands(gateway, keys)
@@ -92,6 +94,7 @@ def test_no_key_in_the_memory_of_others(keys, pieces):
                 assert keyholder.refused > 64 << 10 and keyholder.read > 1 << 20
 
 
+@pytest.mark.soak
 def test_no_key_in_the_check(keys, pieces):
     """The job that opens the key files: stopped at some instant of each of its lives, and read."""
     with Gateway(sites(keys)) as gateway:
@@ -306,6 +309,21 @@ def test_what_each_process_is_and_holds(folder, uid_of):
             assert [h for h in after[name] if h != 'connection'] == [h for h in held if h != 'connection'], name
 
 
+def test_nobody_reads_what_the_operator_types():
+    """Started in a terminal, its standard error can be read, and is everybody's."""
+    master, slave = os.openpty()
+    with Gateway('listen 127.0.0.1:{port}\nsite localhost { respond 200 "x" }\n',
+                 prefix=['sh', '-c', f'exec "$@" 2<>{os.ttyname(slave)}', 'sh']) as gateway:
+        def mode(pid):
+            assert os.readlink(f'/proc/{pid}/fd/2').startswith('/dev/pts/')
+            with open(f'/proc/{pid}/fdinfo/2', encoding='utf-8') as file:
+                return int(re.search(r'flags:\s+(\d+)', file.read())[1], 8) & os.O_ACCMODE
+        assert mode(gateway.process.pid) == os.O_RDWR
+        assert {name: mode(pid) for name, pid in gateway.roles().items()} == {name: os.O_WRONLY for name in gateway.roles()}
+    os.close(slave)
+    os.close(master)
+
+
 def test_the_check_is_nobody_once_it_parses(keys):
     """Its second sandbox: no user, no capability, no file. It is caught where it parses certificates."""
     if not as_root():
@@ -334,7 +352,8 @@ site localhost {
     proxy 127.0.0.1:%d
 }
 """
-COUNTS = {'flood': 100000000 if SOAK else 1000000, 'break': 2000 if SOAK else 300, 'accuse': 100 if SOAK else 8, 'news': 2}
+COUNTS = {'flood': 100000000 if SOAK else 1000000, 'break': 2000 if SOAK else 300, 'accuse': 100 if SOAK else 8, 'dial': 20000, 'news': 2,
+          'stale': 1}
 
 
 def hostile_program(folder, mode, count):
@@ -361,10 +380,22 @@ def build_root(folder):
 
 
 class Taken(Gateway):
-    """A service whose worker 0 is hostile, and an origin that is not in its plan."""
+    """A service whose worker 0 is hostile."""
 
-    def __init__(self, folder, mode, origin, count=None):
-        super().__init__(HOSTILE_TEXT % origin.port, folder=folder, executable=hostile_program(folder, mode, count or COUNTS[mode]))
+    def __init__(self, folder, mode, origin, count=None, text='', **options):
+        super().__init__(HOSTILE_TEXT % origin.port + text, folder=folder, executable=hostile_program(folder, mode, COUNTS[mode] if count is None else count), **options)
+        self.clients = 0  # connections that the test made
+
+    def order(self, mode, count):
+        """For lives to come."""
+        with open(self.folder + '/bin/hostile', 'w', encoding='utf-8') as file:
+            file.write(f'{mode} {count}\n')
+
+    def end_worker(self, slot):
+        """By a signal that is no crash's."""
+        pid = self.pids(f'worker {slot}')[0]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: self.pids(f'worker {slot}') not in ([], [pid]), 'the next life')
 
     def said(self, pattern):
         return [line for line in list(self.stderr) if re.search(pattern, line)]
@@ -376,6 +407,7 @@ class Taken(Gateway):
         """The other worker, for clients that it gets; a worker that dies takes its own with it."""
         def answered():
             with contextlib.suppress(OSError, Exception):
+                self.clients += 1
                 with Client(self.port, tls_context(), timeout=5) as client:
                     return client.get('/').status == 200
             return False
@@ -391,44 +423,96 @@ def origin():
         yield origin
 
 
-def lingering(gateway):
-    """The supervisor's listening sockets of which connections would inherit that they end by a reset."""
-    libc, found = ctypes.CDLL(None, use_errno=True), 0
-    process = os.pidfd_open(gateway.process.pid)
-    listening = {inode for inode, kind in sockets(gateway.process.pid).items() if kind == 'listener'}
-    for path in glob.glob(f'/proc/{gateway.process.pid}/fd/*'):
-        inode = re.match(r'socket:\[(\d+)\]', os.readlink(path))
-        if inode and inode[1] in listening:
-            number = libc.syscall(438, process, int(os.path.basename(path)), 0)  # pidfd_getfd
-            assert number >= 0, os.strerror(ctypes.get_errno())
-            with socket.socket(fileno=number) as listener:
-                found += struct.unpack('ii', listener.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))[0] != 0
+def lingering(gateway, pid, kind):
+    """How many sockets of that kind the process has, and how many of them have SO_LINGER set."""
+    libc, found = ctypes.CDLL(None, use_errno=True), []
+    process = os.pidfd_open(pid)
+    wanted = {inode for inode, what_it_is in sockets(pid).items() if what_it_is == kind}
+    for path in glob.glob(f'/proc/{pid}/fd/*'):
+        with contextlib.suppress(FileNotFoundError):
+            inode = re.match(r'socket:\[(\d+)\]', os.readlink(path))
+            if inode and inode[1] in wanted:
+                number = libc.syscall(438, process, int(os.path.basename(path)), 0)  # pidfd_getfd
+                assert number >= 0, os.strerror(ctypes.get_errno())
+                with socket.socket(fileno=number) as one:
+                    found.append(struct.unpack('ii', one.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))[0] != 0)
     os.close(process)
-    return found
+    return len(found), sum(found)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='needs root to read other processes')
 def test_what_a_hostile_worker_set_ends_with_it(folder, origin):
-    """It shares the listening sockets with all others."""
+    """It shares the listening sockets with all others: a close of theirs must not wait for a peer that is silent."""
     build_root(folder)
     with Taken(folder, 'flood', origin, 1) as gateway:
-        wait_until(lambda: lingering(gateway), 'its option on a listening socket')
-        with open(folder + '/bin/hostile', 'w', encoding='utf-8') as file:
-            file.write('flood 0\n')
-        pid = gateway.pids('worker 0')[0]
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: gateway.pids('worker 0') not in ([], [pid]), 'the next life')
-        wait_until(lambda: not lingering(gateway), 'the option to be gone')
+        def spoiled():
+            return lingering(gateway, gateway.process.pid, 'listener')[1]
+        wait_until(spoiled, 'its option on a listening socket')
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(Client(gateway.port, tls_context()))
+            connections = [lingering(gateway, pid, 'connection') for pid in gateway.pids('worker')]
+            assert sum(count for count, _ in connections) >= 20 and connections[1][0], connections
+            assert not any(set_ for _, set_ in connections), connections
+        gateway.order('flood', 0)
+        gateway.end_worker(0)
+        wait_until(lambda: not spoiled(), 'the option to be gone')
         gateway.serves()
 
 
-def test_a_hostile_worker_floods(folder, origin):
-    """Well-formed messages with hostile fields, answers that nobody asked for, garbage in the ring: nobody dies of it."""
+@pytest.fixture
+def network():
+    """Root's: a network of this thread and of what it starts, in which every address is there. So what is sent anywhere is
+    counted. False for others, who run in that of the machine."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = os.open('/proc/thread-self/ns/net', os.O_RDONLY)
+    if libc.unshare(0x40000000):  # CLONE_NEWNET
+        os.close(before)
+        yield False
+        return
+    try:
+        subprocess.run(['sh', '-ec', 'ip link set lo up; ip route add local 0.0.0.0/0 dev lo; ip -6 route add local ::/0 dev lo'], check=True)
+        yield True
+    finally:
+        libc.setns(before, 0)
+        os.close(before)
+
+
+def sent():
+    """What this network has seen begin: connections of TCP, datagrams of UDP, both over IPv4 and IPv6."""
+    with open('/proc/thread-self/net/snmp', encoding='utf-8') as file:
+        lines = [line.split() for line in file]
+    found = {(names[0], name): int(value) for names, values in zip(lines[::2], lines[1::2]) for name, value in zip(names[1:], values[1:])}
+    with open('/proc/thread-self/net/snmp6', encoding='utf-8') as file:
+        six = dict(line.split() for line in file)
+    return found['Tcp:', 'ActiveOpens'], found['Udp:', 'OutDatagrams'] + int(six['Udp6OutDatagrams'])
+
+
+def test_what_is_sent_anywhere_is_counted(network):
+    """The control of what follows."""
+    if not network:
+        pytest.skip('needs root to make a network')
+    before = sent()
+    for family, address in ((socket.AF_INET, '192.0.2.7'), (socket.AF_INET6, '2001:db8::7')):
+        with socket.socket(family) as connection:
+            assert connection.connect_ex((address, 9)) == errno.ECONNREFUSED
+        with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
+            datagrams.sendto(b'x', (address, 9))
+    assert sent() == (before[0] + 2, before[1] + 2)
+
+
+@pytest.mark.soak
+def test_a_hostile_worker_floods(network, folder, origin):
+    """Well-formed messages with hostile fields, answers that nobody asked for, garbage in the ring: nobody dies of it,
+    and the dialer connects to nothing but the plan's origin, as often as that sees it."""
     build_root(folder)
+    opened, datagrams = sent()
     with Taken(folder, 'flood', origin) as gateway:
         before = gateway.others()
         gateway.serves()
-        wait_until(lambda: gateway.said('hostile: sent'), 'its messages to be sent', 3600 if SOAK else 120)
+        started = time.monotonic()
+        wait_until(lambda: gateway.said('hostile: sent'), 'its messages to be sent', 24 * 3600 if SOAK else 120)
+        seconds = time.monotonic() - started
         assert int(re.search(r'sent (\d+)', gateway.said('hostile: sent')[0])[1]) >= COUNTS['flood']
         gateway.serves()
         assert gateway.others() == before, gateway.stderr
@@ -436,7 +520,89 @@ def test_a_hostile_worker_floods(folder, origin):
         gateway.reload_well()
         gateway.serves()
 
+        def all_connections_are_of_the_plan():
+            return sent() == (opened + gateway.clients + origin.connection_count, datagrams)
+        if network:
+            wait_until(all_connections_are_of_the_plan, lambda: f'{sent()} to be {opened} and {gateway.clients} of clients and '
+                       f'{origin.connection_count} of the origin; {datagrams}')
+        assert origin.connection_count > COUNTS['flood'] // 10000
+        print(f"{gateway.said('hostile: sent')[0]} in {seconds:.0f} s; {origin.connection_count} connections, all of the plan")
 
+
+@contextlib.contextmanager
+def full_origin():
+    """One that lets nobody in: each connection waits for as long as it may."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(('127.0.0.1', 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_a_hostile_worker_dials_without_end(folder):
+    """Connections that never come to be: it uses up its own share of the dialer's descriptors, and not the others'."""
+    def behave(exchange):
+        exchange.reply(200, b'here', 'Connection: close')
+        return False
+
+    build_root(folder)
+    with full_origin() as full, Origin(behave) as origin, Taken(folder, 'dial', origin, text=f'site full.localhost {{ proxy 127.0.0.1:{full} }}\n',
+                                                                prefix=['prlimit', '--nofile=400']) as gateway:
+        before = gateway.others()
+        wait_until(lambda: gateway.said('hostile: sent'), 'its messages to be sent')
+        for _ in range(20):
+            gateway.serves()
+        assert gateway.others() == before and not gateway.said('is ended|was ended'), gateway.stderr
+        held = len(glob.glob(f"/proc/{gateway.pid('dialer')}/fd/*"))
+        assert 40 < held < 300, held
+
+
+def shake_hands_with(gateway, context, session=None):
+    """Whether it was resumed, and the ticket that came."""
+    def answered():
+        with contextlib.suppress(OSError, ssl.SSLError, Closed):
+            with Client(gateway.port, context, session=session, timeout=5) as client:
+                client.get('/')
+                return client.socket.session_reused, client.socket.session
+        return None
+    return wait_until(answered, 'a handshake')
+
+
+def test_what_a_hostile_worker_knew_of_tickets_ends_with_it(folder, origin):
+    """Who breaks the rules was taken over, and had the ticket keys."""
+    build_root(folder)
+    context = tls_context()
+    with Taken(folder, 'break', origin, 0) as gateway:
+        def resumes(ticket):
+            return shake_hands_with(gateway, context, ticket)[0]
+        ticket = shake_hands_with(gateway, context)[1]
+        assert resumes(ticket)
+        gateway.end_worker(0)  # the control: an operator's kill costs nobody a ticket
+        gateway.serves()
+        assert resumes(ticket)
+        gateway.order('break', 50)
+        gateway.end_worker(0)
+        wait_until(lambda: gateway.said(r'worker 0 \(pid \d+\) is ended: '), lambda: f'it to be ended: {gateway.stderr}')
+        gateway.order('break', 0)
+        wait_until(lambda: not resumes(ticket), 'new ticket keys')
+        assert resumes(shake_hands_with(gateway, context)[1])
+
+
+def test_a_late_report_ends_no_successor(folder, origin):
+    """`files` tells of a worker that is gone; the next one of that slot broke nothing."""
+    build_root(folder)
+    with Taken(folder, 'stale', origin) as gateway:
+        gateway.end_worker(1)
+        before = gateway.roles()
+        wait_until(lambda: gateway.said('files 0 reports that the rules were broken by worker 1'), lambda: f'it to be heard: {gateway.stderr}')
+        gateway.serves()
+        assert gateway.roles() == before and not gateway.said('is ended'), gateway.stderr
+
+
+@pytest.mark.soak
 def test_a_hostile_worker_breaks_the_form(folder, origin):
     """What has no form ends who sent it: reported by whom it was sent to, killed by the supervisor."""
     build_root(folder)
@@ -448,6 +614,7 @@ def test_a_hostile_worker_breaks_the_form(folder, origin):
         assert not gateway.said('GOT'), gateway.stderr
 
 
+@pytest.mark.soak
 def test_a_hostile_worker_accuses_others(folder, origin):
     """`broken` ends who broke the rules, so it is what a liar would send: vault, keyholders and the other worker live on."""
     build_root(folder)
@@ -469,3 +636,12 @@ def test_what_a_hostile_files_tells_is_one_line(folder, origin):
         gateway.serves()
         assert not gateway.said('^portcullis: all is well'), gateway.stderr
         assert not any(c in line for line in gateway.stderr for c in '\033\u009b\u202e'), gateway.stderr
+
+
+def test_a_hostile_files_that_tells_without_end_is_ended(folder, origin):
+    build_root(folder)
+    with Taken(folder, 'news', origin, 100000) as gateway:
+        wait_until(lambda: gateway.said(r'files \(pid \d+\) is ended: too many messages a second'), lambda: f'it to be ended: {gateway.stderr[-5:]}')
+        gateway.order('news', 0)
+        gateway.serves()
+        assert len(gateway.said('it was')) < 2000, len(gateway.stderr)

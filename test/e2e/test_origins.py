@@ -60,6 +60,11 @@ def test_an_origin_that_is_not_who_it_should_be(store, name, verify, end):
         assert not origin.requests and gateway.record('/secret')['request_id'] in response.text
 
 
+def test_an_origin_at_an_ipv6_address():
+    with Origin(address='::1') as origin, Gateway('listen 127.0.0.1:{port} plain serve\nsite localhost { proxy [::1]:%d }\n' % origin.port) as gateway:
+        assert get(gateway.port, '/six').status == 200
+
+
 def test_no_tls_at_all(store):
     """An origin that answers the hello with words."""
     class Talker(Origin):

@@ -20,17 +20,21 @@
 extern const struct proc_kind proc_honest_worker, proc_honest_files;
 
 enum { PER_TURN = 512, ODD_KINDS = 3, MESSAGE_MAX = 40000 };
-/* well-formed; lies about others; out of form; not a worker, but `files`, with what it has to tell */
-enum { FLOOD, ACCUSE, BREAK, NEWS, MODE_COUNT };
-static const char *const modes[MODE_COUNT] = { "flood", "accuse", "break", "news" };
+/* well-formed; lies about others; out of form; connections without end. Not a worker, but `files`: with what it has to
+ * tell; with a report of a worker that is gone. */
+enum { FLOOD, ACCUSE, BREAK, DIAL, NEWS, STALE, MODE_COUNT };
+static const char *const modes[MODE_COUNT] = {
+	"flood", "accuse", "break", "dial", "news", "stale"
+};
 
 static struct {
 	bool is_on, is_told;
 	int mode;
-	uint64_t count, sent, seed;
+	uint64_t count, sent, seed, told_ns;
 	int odd[ODD_KINDS]; /* descriptors of kinds that nobody asks for */
 	struct telemetry_ring *ring;
-	uint64_t root, origin;
+	uint64_t root, origin, life;
+	const struct snapshot *snapshot;
 	uint8_t handle[32];
 } hostile;
 
@@ -155,10 +159,26 @@ static void to_files(struct ipc_channel *channel)
 	send_as(channel, IPC_MESSAGE_open, &open, span_of(buf, len), 0);
 }
 
+/* Numbers of the plan that are no origin's, and such as stand beside one. */
+static uint64_t any_origin(void)
+{
+	const struct snapshot *snapshot = hostile.snapshot;
+	const uint64_t near[] = { hostile.origin + 1,
+				  hostile.origin - 1,
+				  hostile.root,
+				  hostile.origin ^ UINT64_C(1) << any() % 64,
+				  snapshot->certificate_count ? snapshot->certificates[0].id : 0,
+				  any() % 16 };
+
+	if (any() % 64 == 0)
+		return hostile.origin;
+	return any() % 4 ? any() : near[any() % ARRAY_LEN(near)];
+}
+
 static void to_dialer(struct ipc_channel *channel)
 {
 	struct ipc_dial dial = { .question = question(),
-				 .origin = any() % 64 ? any() : hostile.origin,
+				 .origin = any_origin(),
 				 .timeout_ms = (uint32_t)any() };
 	struct ipc_cancel cancel = { question() };
 
@@ -198,15 +218,20 @@ static void to_log(void)
 	hostile.sent++;
 }
 
-/* What no change asked for: answers that nobody waits for. */
+/* What no change asked for: answers that nobody waits for; fewer of them a second than are allowed, however
+ * late they are read. */
 static void to_supervisor(struct ipc_channel *channel)
 {
+	enum { GAP_MS = 100 };
 	struct ipc_prepared prepared = { any() % 2 ? any() % 16 : any() };
 	struct ipc_committed committed = { any() % 2 ? any() % 16 : any() };
 	struct ipc_refused refused = { .change = any() | 1U << 20, .line = (uint32_t)any() };
 	char buf[64];
 
-	switch (any() % 16) {
+	if (os_now_ns() < hostile.told_ns + GAP_MS * OS_MS)
+		return;
+	hostile.told_ns = os_now_ns();
+	switch (any() % 4) {
 	case 0:
 		send_as(channel, IPC_MESSAGE_refused, &refused, noise(buf, sizeof(buf)), 0);
 		break;
@@ -214,10 +239,8 @@ static void to_supervisor(struct ipc_channel *channel)
 	case 2:
 		send_as(channel, IPC_MESSAGE_prepared, &prepared, SPAN_NONE, 0);
 		break;
-	case 3:
-		send_as(channel, IPC_MESSAGE_committed, &committed, SPAN_NONE, 0);
-		break;
 	default:
+		send_as(channel, IPC_MESSAGE_committed, &committed, SPAN_NONE, 0);
 		break;
 	}
 }
@@ -240,17 +263,41 @@ static void flood(struct proc_self *self)
 	}
 }
 
+/* Connections to every origin of the plan, each for as long as it may take. */
+static void dial(struct proc_self *self)
+{
+	struct ipc_channel *dialer = proc_link(self, IPC_DIALER, 0);
+
+	for (int i = 0; dialer && i < PER_TURN && hostile.sent < hostile.count; i++) {
+		struct ipc_dial body = {
+			.question = question(),
+			.origin = hostile.snapshot->origins[any() % hostile.snapshot->origin_count]
+					  .id,
+			.timeout_ms = UINT32_MAX
+		};
+
+		send_as(dialer, IPC_MESSAGE_dial, &body, SPAN_NONE, 0);
+	}
+}
+
 /* ---- Lies, and what has no form ---------------------------------------------------------------------------- */
 
 static void accuse(struct proc_self *self)
 {
 	static const uint32_t kinds[] = { IPC_VAULT,      IPC_KEYHOLDER, IPC_LOG,     IPC_WORKER,
 					  IPC_SUPERVISOR, IPC_CHECK,     IPC_COMMAND, 1000 };
-	struct ipc_broken broken = { .kind = kinds[hostile.sent % ARRAY_LEN(kinds)] };
+	const struct span why = SPAN("\033[2Jit was\nportcullis: all is well");
+	struct ipc_broken_life life = { .kind = kinds[any() % ARRAY_LEN(kinds)] };
+	struct ipc_channel *peer =
+		life.kind < IPC_KIND_COUNT ? proc_link(self, (enum ipc_kind)life.kind, 0) : NULL;
+	struct ipc_broken broken = { .kind = life.kind };
 
-	broken.slot = broken.kind == IPC_WORKER; /* its neighbour */
-	send_as(proc_supervisor(self), IPC_MESSAGE_broken, &broken,
-		SPAN("\033[2Jit was\nportcullis: all is well"), 0);
+	broken.slot = life.slot = life.kind == IPC_WORKER; /* its neighbour */
+	life.life = peer ? peer->peer_life : any() % 32;
+	if (any() % 8)
+		send_as(proc_supervisor(self), IPC_MESSAGE_broken_life, &life, why, 0);
+	else
+		send_as(proc_supervisor(self), IPC_MESSAGE_broken, &broken, why, 0);
 }
 
 static void break_form(struct proc_self *self)
@@ -274,17 +321,17 @@ static void break_form(struct proc_self *self)
 	send_raw(channel, buf, len ? len : 1, (int)(any() % 12));
 }
 
-/* The one option that the filter leaves: what is accepted from these sockets would end by a reset. */
+/* The one option that the filter leaves: whoever closes what is accepted from these sockets would wait for its peer. */
 static void spoil_listeners(void)
 {
-	struct linger none = { .l_onoff = 1 };
+	struct linger long_wait = { .l_onoff = 1, .l_linger = 1000 };
 	socklen_t len = sizeof(int);
 
 	for (int fd = 3; fd < 256; fd++) {
 		int listens = 0;
 
 		if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens)
-			(void)!setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+			(void)!setsockopt(fd, SOL_SOCKET, SO_LINGER, &long_wait, sizeof(long_wait));
 	}
 }
 
@@ -392,6 +439,7 @@ static void on_commit(void *state, struct proc_self *self, uint64_t change)
 	if (!hostile.is_on && hostile.count)
 		spoil_listeners();
 	hostile.is_on = true;
+	hostile.snapshot = snapshot;
 	if (snapshot->root_count)
 		hostile.root = snapshot->roots[0].id;
 	if (snapshot->origin_count)
@@ -408,13 +456,15 @@ static void on_turn(void *state, struct proc_self *self)
 	int len;
 
 	proc_honest_worker.turn(state, self);
-	if (!hostile.is_on || hostile.mode == NEWS)
+	if (!hostile.is_on || hostile.mode >= NEWS)
 		return;
 	if (hostile.sent < hostile.count) {
 		if (hostile.mode == ACCUSE)
 			accuse(self);
 		else if (hostile.mode == BREAK)
 			break_form(self);
+		else if (hostile.mode == DIAL)
+			dial(self);
 		else
 			flood(self);
 		os_loop_wake_again(proc_loop(self));
@@ -517,9 +567,23 @@ static void on_files_second(void *state, struct proc_self *self)
 	struct ipc_root_news news = { .what = IPC_ROOT_FORBIDDEN };
 
 	proc_honest_files.second(state, self);
-	if (hostile.mode == NEWS && hostile.sent < hostile.count)
+	for (int i = 0; hostile.mode == NEWS && hostile.sent < hostile.count && i < PER_TURN; i++)
 		send_as(proc_supervisor(self), IPC_MESSAGE_root_news, &news,
 			SPAN("\033[2J\302\2332Jit was\342\200\256\nportcullis: all is well"), 0);
+}
+
+/* What it has to say of a worker's first life it says when the second one is there. */
+static void on_files_linked(void *state, struct proc_self *self, struct ipc_channel *channel)
+{
+	struct ipc_broken_life broken = { .kind = IPC_WORKER, .slot = 1 };
+
+	(void)state;
+	if (hostile.mode != STALE || channel->peer != IPC_WORKER || channel->peer_slot != 1)
+		return;
+	broken.life = hostile.life;
+	if (hostile.life)
+		send_as(proc_supervisor(self), IPC_MESSAGE_broken_life, &broken, SPAN("it was"), 0);
+	hostile.life = channel->peer_life;
 }
 
 const struct proc_kind proc_files = {
@@ -528,6 +592,7 @@ const struct proc_kind proc_files = {
 	.grant = on_files_grant,
 	.sandboxed = on_files_sandboxed,
 	.message = on_files_message,
+	.linked = on_files_linked,
 	.prepare = on_files_prepare,
 	.second = on_files_second,
 };

@@ -1,15 +1,30 @@
-/* What each row of the process table may call beyond libraries' refusals, a line each: ROW CALL. For unused_calls. */
+/* What each row of the process table may call beyond libraries' refusals, for unused_calls. A line each: ROW, the call's
+ * name and number, and for each argument that a condition wants to have a value ARGUMENT=VALUE. */
+#include <seccomp.h>
 #include <stdio.h>
 
 #include "os/linux/internal.h"
 #include "proc/proc.h"
 
+static void print_call(const char *row, const struct os_call *call)
+{
+	int number = seccomp_syscall_resolve_name(call->name);
+
+	/* Not a call of this machine. */
+	if (number < 0 || call->rule == OS_CALL_EPERM)
+		return;
+	printf("%s %s %d", row, call->name, number);
+	if (call->rule == OS_CALL_IF_EQUAL || call->rule == OS_CALL_IF_BOTH)
+		printf(" %u=%u", call->argument, (unsigned)call->value);
+	if (call->rule == OS_CALL_IF_BOTH)
+		printf(" %u=%u", call->second, (unsigned)call->second_value);
+	printf("\n");
+}
+
 static void print_group(const char *row, const struct os_call_group *group)
 {
-	for (size_t i = 0; group && i < group->count; i++) {
-		if (group->calls[i].rule != OS_CALL_EPERM)
-			printf("%s %s\n", row, group->calls[i].name);
-	}
+	for (size_t i = 0; group && i < group->count; i++)
+		print_call(row, &group->calls[i]);
 }
 
 static void print_calls(const char *row, const char *const *calls)
@@ -19,7 +34,8 @@ static void print_calls(const char *row, const char *const *calls)
 		if (calls[i][0] == '@')
 			print_group(row, os_call_group_find(calls[i]));
 		else
-			printf("%s %s\n", row, calls[i]);
+			print_call(row,
+				   &(struct os_call){ .name = calls[i], .rule = OS_CALL_ALLOW });
 	}
 }
 

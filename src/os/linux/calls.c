@@ -21,7 +21,8 @@
 	}
 #define IF_BOTH(name, argument, value, second, second_value) \
 	{ \
-#name, OS_CALL_IF_BOTH, argument, (uint64_t)(value), second, (uint64_t)(second_value) \
+#name, OS_CALL_IF_BOTH, argument, (uint64_t)(value), second, \
+			(uint64_t)(second_value) \
 	}
 #define IF_NO_BITS(name, argument, bits) \
 	{ \
@@ -49,7 +50,7 @@ static const struct os_call base_calls[] = {
 	ALLOW(getsockopt), ALLOW(getsockname), ALLOW(getpeername),
 	/* Of fcntl nothing that arranges for signals to others (F_SETOWN), leases, or makes a shared descriptor
 	 * wait (F_SETFL). */
-	IF_EQUAL(fcntl, 1, F_GETFL), IF_EQUAL(fcntl, 1, F_GETFD), IF_EQUAL(fcntl, 1, F_DUPFD_CLOEXEC),
+	IF_EQUAL(fcntl, 1, F_GETFL), IF_EQUAL(fcntl, 1, F_DUPFD_CLOEXEC),
 	IF_EQUAL(fcntl, 1, F_OFD_GETLK), IF_EQUAL(fcntl, 1, F_GET_SEALS),
 	/* the loop; the second names are those of machines without the first */
 	ALLOW(epoll_wait), ALLOW(epoll_pwait), ALLOW(epoll_ctl), ALLOW(poll), ALLOW(ppoll),
@@ -94,7 +95,7 @@ static const struct os_call connect_calls[] = {
 };
 
 static const struct os_call read_files_calls[] = {
-	IF_NO_BITS(openat, 2, O_ACCMODE | O_CREAT | O_TRUNC), ALLOW(openat2), ALLOW(newfstatat), ALLOW(getdents64),
+	IF_NO_BITS(openat, 2, O_ACCMODE | O_CREAT | O_TRUNC), ALLOW(newfstatat),
 };
 
 static const struct os_call write_files_calls[] = {

@@ -10,11 +10,29 @@
 
 static int program_fd = -ENOENT;
 
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+/* For os_close_guard(). What the starter did with the signal is undone. */
+static int alarm_start(void)
+{
+	const struct sigaction action = { .sa_handler = on_alarm };
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGALRM);
+	if (sigaction(SIGALRM, &action, NULL) < 0 || sigprocmask(SIG_UNBLOCK, &set, NULL) < 0)
+		return -errno;
+	return 0;
+}
+
 int os_start(void)
 {
 	int fd;
 
-	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || alarm_start() < 0)
 		return -errno;
 	/* A descriptor 1 that a listener got by accident would have logs written into it. */
 	do

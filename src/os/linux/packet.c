@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -20,6 +21,15 @@ union control {
 	struct cmsghdr header;
 	char bytes[CMSG_SPACE(OS_PACKET_DESCRIPTORS_MAX * sizeof(int))];
 };
+
+/* A signal ends the wait; SIGALRM has a handler (os_start). Again and again, since it may come before the wait begins. */
+void os_close_guard(bool is_on)
+{
+	const struct timeval tick = { .tv_usec = is_on ? 1000 : 0 };
+	const struct itimerval timer = { tick, tick };
+
+	(void)!setitimer(ITIMER_REAL, &timer, NULL);
+}
 
 int os_packet_pair(int ret_fds[2])
 {

@@ -170,6 +170,38 @@ static void test_json_is_plain(void **state)
 	}
 }
 
+/* The same texts: what is made plain needs no escape any more, and what needed none stays as it was. */
+static void test_text_made_plain(void **state)
+{
+	char text[4], plain[4], buf[64];
+	unsigned changed = 0, kept = 0;
+
+	(void)state;
+	for (unsigned value = 0; value < 0x40000; value++) {
+		size_t len = value < 0x10000 ? 2 : value < 0x20000 ? 3 : 4;
+		struct writer before = writer_of(buf, sizeof(buf)), after;
+		bool was_plain;
+
+		text[0] = (char)(len == 2 ? value >> 8 : len == 3 ? 0xe2 : 0xf0);
+		text[1] = (char)(len == 2 ? value : value >> 8);
+		text[2] = (char)value;
+		text[3] = (char)0x85;
+		if (memchr(text, '"', len) || memchr(text, '\\', len))
+			continue;
+		memcpy(plain, text, len);
+		text_make_plain(plain, len);
+		write_json(&before, span_of(text, len));
+		was_plain = span_find_byte(writer_done(&before), '\\') == writer_done(&before).len;
+		after = writer_of(buf, sizeof(buf));
+		write_json(&after, span_of(plain, len));
+		assert_int_equal(writer_done(&after).len, len + 2);
+		assert_int_equal(was_plain, memcmp(text, plain, len) == 0);
+		changed += !was_plain;
+		kept += was_plain;
+	}
+	assert_true(changed > 10000 && kept > 10000);
+}
+
 /* Each byte at each place of a longer text, which is read eight bytes at a time: as if it stood alone. */
 static void json_with(char byte, size_t at, size_t len)
 {
@@ -241,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_format_edges),
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_json_is_plain),
+		cmocka_unit_test(test_text_made_plain),
 		cmocka_unit_test(test_json_in_long_texts),
 		cmocka_unit_test(test_numbers),
 	};

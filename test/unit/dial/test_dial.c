@@ -302,6 +302,75 @@ static void test_next_address_after_250_ms(void **state)
 	os_close(open);
 }
 
+static size_t count_descriptors(void)
+{
+	size_t count = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		count += os_descriptor_is_open(fd);
+	return count;
+}
+
+/* Two addresses of three hang. Each attempt has a socket; how many more, all of them together, is bounded: then the next
+ * address takes the place of the one before, and all arrive all the same. */
+static void test_room_for_further_addresses(void **state)
+{
+	enum { ATTEMPTS = 5, FILLERS = 8 };
+	static const size_t rooms[] = { 0, 2, SIZE_MAX }, most[] = { 5, 7, 15 };
+	struct fixture *fixture = *state;
+	struct os_address address = { .family = OS_FAMILY_V4, .ip = { 127, 0, 0, 2 } };
+	int listeners[3], fillers[FILLERS];
+
+	assert_int_equal(os_listen(&address, 0, 0, &listeners[0]), 0);
+	assert_int_equal(os_socket_local(listeners[0], &address), 0);
+	for (int i = 1; i < 3; i++) {
+		address.ip[3]++;
+		assert_int_equal(os_listen(&address, 0, i == 1 ? 0 : 64, &listeners[i]), 0);
+	}
+	for (int i = 0; i < FILLERS; i++) {
+		address.ip[3] = (uint8_t)(2 + i % 2);
+		assert_int_equal(os_connect(&address, &fillers[i]), 0);
+	}
+	turns(fixture, 20);
+	assert_int_equal(
+		dial_set_hosts(fixture->dial, SPAN("127.0.0.2 slow.test\n127.0.0.3 slow.test\n"
+						   "127.0.0.4 slow.test\n")),
+		0);
+	set_origin(fixture, "slow.test", address.port);
+	for (size_t i = 0; i < ARRAY_LEN(rooms); i++) {
+		struct outcome outcomes[ATTEMPTS] = { 0 };
+		struct dial_attempt *attempt;
+		size_t before, seen = 0;
+		bool is_over = false;
+
+		dial_set_room(fixture->dial, rooms[i]);
+		before = count_descriptors();
+		for (int k = 0; k < ATTEMPTS; k++)
+			assert_int_equal(
+				dial_start(fixture->dial, 1, 5000, on_done, &outcomes[k], &attempt),
+				0);
+		while (!is_over) {
+			size_t now = count_descriptors() - before;
+
+			seen = now > seen ? now : seen;
+			assert_int_equal(os_loop_turn(fixture->loop, 5, NULL, NULL), 0);
+			is_over = true;
+			for (int k = 0; k < ATTEMPTS; k++)
+				is_over = is_over && outcomes[k].is_done;
+		}
+		assert_int_equal(seen, most[i]);
+		assert_int_equal(count_descriptors(), before);
+		for (int k = 0; k < ATTEMPTS; k++) {
+			assert_int_equal(outcomes[k].status, 0);
+			assert_int_equal(outcomes[k].peer.ip[3], 4);
+		}
+	}
+	for (int i = 0; i < FILLERS; i++)
+		os_close(fillers[i]);
+	for (int i = 0; i < 3; i++)
+		os_close(listeners[i]);
+}
+
 static void test_answers_are_kept(void **state)
 {
 	struct fixture *fixture = *state;
@@ -527,6 +596,7 @@ int main(void)
 		TEST(test_unix),
 		TEST(test_timeout),
 		TEST(test_next_address_after_250_ms),
+		TEST(test_room_for_further_addresses),
 		TEST(test_answers_are_kept),
 		TEST(test_last_good_answer_is_kept),
 		TEST(test_failures_pause),

@@ -7,6 +7,9 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "ipc/ipc.h"
 #include "ipc/table_internal.h"
@@ -431,6 +434,86 @@ static void test_close_in_handler(void **state)
 	two_close(&two);
 }
 
+/* A connection whose last close waits a minute for a peer that does not read. */
+static int endless_close(int *ret_peer)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct linger minute = { .l_onoff = 1, .l_linger = 60 };
+	socklen_t len = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM, 0), ours = socket(AF_INET, SOCK_STREAM, 0);
+	static char bytes[65536];
+
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, len), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &len), 0);
+	assert_int_equal(connect(ours, (struct sockaddr *)&address, len), 0);
+	*ret_peer = accept(listener, NULL, NULL);
+	assert_true(*ret_peer >= 0);
+	close(listener);
+	while (send(ours, bytes, sizeof(bytes), MSG_DONTWAIT) > 0) {}
+	assert_int_equal(setsockopt(ours, SOL_SOCKET, SO_LINGER, &minute, sizeof(minute)), 0);
+	return ours;
+}
+
+/* More than os_packet_send() would. */
+static void send_many(int fd, const void *bytes, size_t len, int descriptor, size_t count)
+{
+	enum { COUNT_MAX = 32 };
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(COUNT_MAX * sizeof(int))] = { 0 };
+	struct iovec part = { (void *)(uintptr_t)bytes, len };
+	struct msghdr message = { .msg_iov = &part,
+				  .msg_iovlen = 1,
+				  .msg_control = control,
+				  .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
+	struct cmsghdr *header = (void *)control;
+
+	assert_true(count <= COUNT_MAX);
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(count * sizeof(int));
+	for (size_t i = 0; i < count; i++)
+		memcpy(CMSG_DATA(header) + i * sizeof(int), &descriptor, sizeof(int));
+	assert_true(sendmsg(fd, &message, 0) > 0);
+}
+
+/* What a worker sends is closed in good time, however it is set: what a message may not have, what is left of one that
+ * is right, what there is no room for, and what still waits when the channel is closed. */
+static void test_a_close_does_not_wait(void **state)
+{
+	static const struct {
+		enum ipc_number number;
+		size_t count;
+		bool is_received;
+	} ways[] = { { IPC_MESSAGE_open, 1, true },
+		     { IPC_MESSAGE_warm, 1, true },
+		     { IPC_MESSAGE_warm, 20, true },
+		     { IPC_MESSAGE_warm, 1, false } };
+	uint64_t start_ns = os_now_ns();
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+		struct ipc_header header = { ways[i].number, 0 };
+		char bytes[128] = { 0 };
+		struct pair pair;
+		int peer, socket;
+
+		pair_open(&pair, IPC_FILES, IPC_WORKER);
+		memcpy(bytes, &header, sizeof(header));
+		socket = endless_close(&peer);
+		send_many(pair.raw, bytes, sizeof(header) + ipc_message_size(ways[i].number),
+			  socket, ways[i].count);
+		close(socket);
+		if (ways[i].is_received)
+			turns(&pair);
+		assert_int_equal(pair.end.messages, i == 1);
+		ipc_channel_close(&pair.end.channel);
+		close(peer);
+		pair_close(&pair);
+	}
+	assert_true(os_now_ns() - start_ns < 30 * OS_SECOND);
+}
+
 static void test_rate(void **state)
 {
 	struct ipc_header header = { IPC_MESSAGE_broken, 0 };
@@ -446,6 +529,25 @@ static void test_rate(void **state)
 	assert_true(pair.end.messages >= 10 && pair.end.messages <= 20);
 	assert_string_equal(pair.end.why, "too many messages a second");
 	pair_close(&pair);
+}
+
+/* What a process that may be taken over says to the supervisor, or makes `files` say, has a rate: a flood ends it. */
+static void test_all_that_the_supervisor_hears_has_a_rate(void **state)
+{
+	const uint32_t exposed = IPC_TO_WORKER | IPC_TO_FILES | IPC_TO_DIALER | IPC_TO_LOG;
+	unsigned seen = 0;
+
+	(void)state;
+	for (uint32_t number = 0; number <= IPC_NUMBER_MAX; number++) {
+		const struct ipc_row *row = ipc_row_find(number);
+
+		if (!row || !(row->receivers & IPC_TO_SUPERVISOR) || !(row->senders & exposed))
+			continue;
+		seen++;
+		if (!row->per_second)
+			fail_msg("%s has none", row->name);
+	}
+	assert_true(seen >= 8);
 }
 
 static void test_wait(void **state)
@@ -497,7 +599,9 @@ int main(void)
 		cmocka_unit_test(test_full_with_descriptors),
 		cmocka_unit_test(test_peer_gone),
 		cmocka_unit_test(test_close_in_handler),
+		cmocka_unit_test(test_a_close_does_not_wait),
 		cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_all_that_the_supervisor_hears_has_a_rate),
 		cmocka_unit_test(test_wait),
 		cmocka_unit_test(test_table),
 	};

@@ -25,7 +25,7 @@
  * answer must be death by SIGSYS or a plain no. */
 
 static const char *const no_calls[] = { NULL };
-static const char *const read_calls[] = { "@read-files", NULL };
+static const char *const read_calls[] = { "@read-files", "openat2", NULL };
 static const char *const write_calls[] = { "@read-files", "@write-files", NULL };
 static const char *const network_calls[] = { "socket", "connect", "bind", "listen", NULL };
 

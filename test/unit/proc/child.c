@@ -82,12 +82,13 @@ void child_end(struct child *child)
 void child_link(struct child *child, enum ipc_kind kind, uint32_t slot,
 		struct ipc_channel *ret_channel)
 {
-	struct ipc_link link = { .kind = kind, .slot = slot };
+	struct ipc_link_life link = { .kind = kind, .slot = slot, .life = CHILD_LIFE + slot };
 	int ends[2];
 
 	assert_int_equal(os_packet_pair(ends), 0);
 	assert_int_equal(
-		ipc_send(&child->supervisor, IPC_MESSAGE_link, &link, SPAN_NONE, &ends[1], 1), 0);
+		ipc_send(&child->supervisor, IPC_MESSAGE_link_life, &link, SPAN_NONE, &ends[1], 1),
+		0);
 	os_close(ends[1]);
 	assert_int_equal(ipc_channel_open(ret_channel, NULL, ends[0], kind, child->supervisor.peer),
 			 0);

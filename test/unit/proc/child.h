@@ -11,7 +11,8 @@
 
 #include "proc/proc.h"
 
-enum { WAIT_MS = 20000, QUIET_MS = 150 };
+/* CHILD_LIFE + slot is the life of each peer. */
+enum { WAIT_MS = 20000, QUIET_MS = 150, CHILD_LIFE = 40 };
 
 struct child {
 	int pid;

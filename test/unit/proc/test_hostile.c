@@ -47,8 +47,9 @@ static unsigned count_broken(struct child *child, enum ipc_kind kind)
 	unsigned count = 0;
 
 	while (ipc_wait(&child->supervisor, 0, &message) == 0) {
-		assert_int_equal(message.number, IPC_MESSAGE_broken);
-		assert_int_equal(((const struct ipc_broken *)message.body)->kind, kind);
+		assert_int_equal(message.number, IPC_MESSAGE_broken_life);
+		assert_int_equal(((const struct ipc_broken_life *)message.body)->kind, kind);
+		assert_int_equal(((const struct ipc_broken_life *)message.body)->life, CHILD_LIFE);
 		count++;
 		ipc_message_done(&message);
 	}

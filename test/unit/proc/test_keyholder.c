@@ -132,8 +132,8 @@ static void expect_broken(struct scene *s)
 {
 	struct ipc_message message;
 
-	expect(&s->child.supervisor, IPC_MESSAGE_broken, &message);
-	assert_int_equal(((const struct ipc_broken *)message.body)->kind, IPC_WORKER);
+	expect(&s->child.supervisor, IPC_MESSAGE_broken_life, &message);
+	assert_int_equal(((const struct ipc_broken_life *)message.body)->kind, IPC_WORKER);
 	ipc_message_done(&message);
 }
 
@@ -427,7 +427,7 @@ static void drain_answers(struct scene *s, unsigned *ok, unsigned *refused)
 		return;
 	relink(s);
 	while (ipc_wait(&s->child.supervisor, 0, &message) == 0) {
-		assert_int_equal(message.number, IPC_MESSAGE_broken);
+		assert_int_equal(message.number, IPC_MESSAGE_broken_life);
 		ipc_message_done(&message);
 	}
 }

@@ -415,6 +415,40 @@ static void test_rotation(void **state)
 	free(seen);
 }
 
+/* One that hangs answers late: more questions would wait for it than a second may have, and end the log. */
+static void test_a_slow_supervisor_is_asked_once(void **state)
+{
+	struct proc_self *self = *state;
+	struct ipc_message message;
+	char path[128], to[128];
+	unsigned asked = 0;
+
+	set_file(self, ACCESS, "access");
+	set_target(self, EVENTS, SNAPSHOT_LOG_OFF, -1);
+	snprintf(path, sizeof(path), "%s/access", self->folder);
+	snprintf(to, sizeof(to), "%s/access.1", self->folder);
+	assert_int_equal(rename(path, to), 0);
+	for (int i = 0; i < 30; i++) {
+		os_clock_move((int64_t)OS_SECOND, (int64_t)OS_SECOND);
+		turns(self, 1);
+		proc_log.second(self->state, self);
+		turns(self, 1);
+	}
+	while (ipc_wait(&self->supervisor, 0, &message) == 0) {
+		assert_int_equal(message.number, IPC_MESSAGE_log_reopen);
+		ipc_message_done(&message);
+		asked++;
+	}
+	assert_int_equal(asked, 1);
+	/* Answered without a file: it is asked for again. */
+	set_target(self, ACCESS, SNAPSHOT_LOG_FILE, -1);
+	os_clock_move((int64_t)OS_SECOND, (int64_t)OS_SECOND);
+	turns(self, 1);
+	proc_log.second(self->state, self);
+	turns(self, 1);
+	assert_true(answer_reopen(self));
+}
+
 /* A reader that is slow, and one that is there again: whole lines, each once, in order; what did not fit is
  * counted; nothing waits, and the other target goes on. */
 static void test_slow_pipe(void **state)
@@ -561,6 +595,7 @@ int main(void)
 		TEST(test_lines_that_follow_each_other),
 		TEST(test_a_burst),
 		TEST(test_rotation),
+		TEST(test_a_slow_supervisor_is_asked_once),
 		TEST(test_slow_pipe),
 		TEST(test_disk_full),
 		TEST(test_begun_line),

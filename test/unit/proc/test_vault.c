@@ -331,13 +331,13 @@ static void test_garbage_ends_the_sender(void **state)
 	struct ipc_message message;
 
 	assert_int_equal(write(s->keyholder.watch.fd, "\x2b\0\0\0\1\0\0\0", 8), 8);
-	expect(&s->child.supervisor, IPC_MESSAGE_broken, &message);
-	assert_int_equal(((const struct ipc_broken *)message.body)->kind, IPC_KEYHOLDER);
+	expect(&s->child.supervisor, IPC_MESSAGE_broken_life, &message);
+	assert_int_equal(((const struct ipc_broken_life *)message.body)->kind, IPC_KEYHOLDER);
 	ipc_message_done(&message);
 	ipc_channel_close(&s->keyholder);
 	assert_int_equal(write(s->command.watch.fd, "\x32\0\0\0\0\0\0\0", 8),
 			 8); /* key_file: not a command's */
-	expect(&s->child.supervisor, IPC_MESSAGE_broken, &message);
+	expect(&s->child.supervisor, IPC_MESSAGE_broken_life, &message);
 	ipc_message_done(&message);
 	assert_true(child_is_alive(&s->child));
 	want_leaf(s, 1);

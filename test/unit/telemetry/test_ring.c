@@ -189,6 +189,12 @@ static void test_hostile_line(void **state)
 			}
 		}
 	}
+	/* The other way to move a terminal's cursor, to turn the text around, and what is no text. */
+	assert_int_equal(telemetry_ring_write(ring, TELEMETRY_RING_ACCESS,
+					      SPAN("\303\251 \302\2332J \342\200\256 \377\303\n")),
+			 0);
+	assert_int_equal(telemetry_ring_read(ring, buf, &kind, &line), 0);
+	assert_true(span_equal(line, SPAN("\303\251 ??2J ??? ??\n")));
 	free(ring);
 }
 
