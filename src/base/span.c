@@ -12,6 +12,9 @@ bool span_equal_nocase(struct span a, struct span b)
 {
 	if (a.len != b.len)
 		return false;
+	/* Most senders write a name as we do. */
+	if (bytes_equal(a.ptr, b.ptr, a.len))
+		return true;
 	for (size_t i = 0; i < a.len; i++)
 		if (ascii_lower(a.ptr[i]) != ascii_lower(b.ptr[i]))
 			return false;

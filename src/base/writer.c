@@ -8,10 +8,11 @@ static const char hex_digits[] = "0123456789abcdef";
 
 void write_u64(struct writer *writer, uint64_t value)
 {
+	enum { DIGITS_MAX = 20 };
 	size_t count = 1;
 	char *room;
 
-	for (uint64_t rest = value; rest >= 10; rest /= 10)
+	for (uint64_t limit = 10; count < DIGITS_MAX && value >= limit; limit *= 10)
 		count++;
 	room = write_room(writer, count);
 	while (room && count-- > 0) {
@@ -216,6 +217,12 @@ static size_t plain_len(struct span text)
 		if (unplain(bytes))
 			break;
 	}
+	/* The end that fills no word, with what stands before it. */
+	if (text.len >= sizeof(bytes) && text.len - len < sizeof(bytes)) {
+		memcpy(&bytes, text.ptr + text.len - sizeof(bytes), sizeof(bytes));
+		if (!unplain(bytes))
+			return text.len;
+	}
 	while (len < text.len && is_plain(text.ptr[len]))
 		len++;
 	return len;
@@ -224,7 +231,18 @@ static size_t plain_len(struct span text)
 void write_json(struct writer *writer, struct span text)
 {
 	char *before = writer->at;
+	size_t plain = plain_len(text);
 
+	if (plain == text.len) {
+		char *room = write_room(writer, plain + 2);
+
+		if (!room)
+			return;
+		room[0] = room[plain + 1] = '"';
+		if (plain)
+			memcpy(room + 1, text.ptr, plain);
+		return;
+	}
 	write_byte(writer, '"');
 	while (text.len && writer->ok) {
 		size_t len = plain_len(text);

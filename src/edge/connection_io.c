@@ -126,13 +126,14 @@ static int connection_decrypt(struct connection *connection, size_t len)
 
 	connection_wire_begin(connection, &wire);
 	wire.in = span_of(edge->wire_in, len);
-	while (outcome == 0 && edge->input_end < EDGE_PLAIN_SIZE) {
+	do {
 		size_t got = 0;
 
 		outcome = tls_session_read(connection->tls, &wire, edge->plain + edge->input_end,
 					   EDGE_PLAIN_SIZE - edge->input_end, &got);
 		edge->input_end += got;
-	}
+	} while (outcome == 0 && edge->input_end < EDGE_PLAIN_SIZE &&
+		 (wire.in.len || tls_session_has_pending(connection->tls)));
 	connection_wire_end(connection, &wire);
 	if (outcome == TLS_CLOSED) {
 		connection->saw_eof = connection->saw_close_notify = true;

@@ -66,10 +66,12 @@ static void h1_input_ended(struct connection *connection)
 static bool h1_exchange_ready(struct connection *connection)
 {
 	enum telemetry_limit limit;
+	bool is_roomy;
 
 	if (connection->exchange)
 		return true;
-	if (edge_memory_has_room(connection->edge, EDGE_MEMORY_REFUSAL))
+	is_roomy = edge_memory_has_room(connection->edge, EDGE_MEMORY_EXCHANGE);
+	if (is_roomy || edge_memory_has_room(connection->edge, EDGE_MEMORY_REFUSAL))
 		connection->exchange = exchange_new(connection);
 	else
 		telemetry_count_limit(connection->edge->counters, TELEMETRY_LIMIT_WORKER_MEMORY);
@@ -79,7 +81,7 @@ static bool h1_exchange_ready(struct connection *connection)
 	}
 	if (connection->edge->exchange_count > connection->edge->exchanges_max)
 		limit = TELEMETRY_LIMIT_EXCHANGES;
-	else if (!edge_memory_has_room(connection->edge, EDGE_MEMORY_EXCHANGE))
+	else if (!is_roomy)
 		limit = TELEMETRY_LIMIT_WORKER_MEMORY;
 	else
 		return true;

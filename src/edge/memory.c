@@ -31,27 +31,30 @@ uint64_t edge_memory_used(const struct edge *edge)
 	       (uint64_t)(busy + idle) * ORIGIN_BYTES;
 }
 
-static uint64_t room_below(const struct edge *edge, uint64_t mark)
+static uint64_t room_below(uint64_t used, uint64_t mark)
 {
-	uint64_t used = edge_memory_used(edge);
-
 	return used < mark ? mark - used : 0;
+}
+
+static bool has_room(uint64_t used, uint64_t max, enum edge_memory_use use)
+{
+	switch (use) {
+	case EDGE_MEMORY_CONNECTION:
+		return room_below(used, max - max / 8) >
+		       sizeof(struct connection) + TLS_HANDSHAKE_BYTES;
+	case EDGE_MEMORY_EXCHANGE:
+		/* Also where the budget is so small that the last part of it is less than a refusal. */
+		return room_below(used, max - max / 16) > 0 &&
+		       has_room(used, max, EDGE_MEMORY_REFUSAL);
+	case EDGE_MEMORY_REFUSAL:
+		return room_below(used, max) >= sizeof(struct exchange) + REFUSAL_BYTES;
+	}
+	return true;
 }
 
 bool edge_memory_has_room(const struct edge *edge, enum edge_memory_use use)
 {
-	uint64_t max = edge->memory_max;
-
-	switch (use) {
-	case EDGE_MEMORY_CONNECTION:
-		return room_below(edge, max - max / 8) >
-		       sizeof(struct connection) + TLS_HANDSHAKE_BYTES;
-	case EDGE_MEMORY_EXCHANGE:
-		return room_below(edge, max - max / 16) > 0;
-	case EDGE_MEMORY_REFUSAL:
-		return room_below(edge, max) >= sizeof(struct exchange) + REFUSAL_BYTES;
-	}
-	return true;
+	return has_room(edge_memory_used(edge), edge->memory_max, use);
 }
 
 void edge_memory_charge(struct exchange *exchange)
@@ -62,9 +65,9 @@ void edge_memory_charge(struct exchange *exchange)
 	exchange->charged = bytes;
 }
 
-void edge_memory_bound(struct edge *edge, struct exchange *exchange)
+static void bound(struct edge *edge, struct exchange *exchange, uint64_t used)
 {
-	uint64_t room = room_below(edge, edge->memory_max);
+	uint64_t room = room_below(used, edge->memory_max);
 	uint64_t bodies = edge->memory_max / 2 / sizeof(struct block);
 	uint64_t blocks;
 
@@ -82,6 +85,11 @@ void edge_memory_bound(struct edge *edge, struct exchange *exchange)
 	blocks = edge->blocks.used + edge->blocks.kept + room / sizeof(struct block);
 	blocks = blocks < bodies ? blocks : bodies;
 	edge->blocks.max = blocks < edge->blocks_max ? (uint32_t)blocks : edge->blocks_max;
+}
+
+void edge_memory_bound(struct edge *edge, struct exchange *exchange)
+{
+	bound(edge, exchange, edge_memory_used(edge));
 }
 
 /* Whoever means it is done with a head in a few round trips. */
@@ -104,9 +112,10 @@ static void refuse_oldest_head(struct edge *edge)
 void edge_memory_turn(struct edge *edge)
 {
 	bool was_short = edge->is_short;
+	uint64_t used = edge_memory_used(edge);
 
-	edge_memory_bound(edge, NULL);
-	edge->is_short = !edge_memory_has_room(edge, EDGE_MEMORY_CONNECTION);
+	bound(edge, NULL, used);
+	edge->is_short = !has_room(used, edge->memory_max, EDGE_MEMORY_CONNECTION);
 	if (!edge->is_short && !was_short)
 		return;
 	if (edge->is_short) {

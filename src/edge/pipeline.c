@@ -103,9 +103,9 @@ void exchange_pumps_run(struct exchange *exchange)
 
 	if (pump_is_open(&exchange->request_pump)) {
 		outcome = pump_run(&exchange->request_pump, &budget);
-		if (request_is_too_long(exchange)) {
+		if (request_is_too_long(exchange))
 			outcome = PUMP_END;
-		} else if (outcome == PUMP_YIELD) {
+		if (outcome == PUMP_YIELD) {
 			exchange->wants_turn = true;
 		} else if (outcome != PUMP_WAIT && outcome != PUMP_END) {
 			pump_close(&exchange->request_pump);
@@ -140,6 +140,13 @@ static enum exchange_verdict take_interrupt(struct exchange *exchange)
 	if (exchange_stages[exchange->stage].leave)
 		exchange_stages[exchange->stage].leave(exchange);
 	return verdict;
+}
+
+/* Most stages run before anything moves, or has a client to watch. */
+static bool has_moving_parts(const struct exchange *exchange)
+{
+	return exchange->has_fetch || pump_is_open(&exchange->request_pump) ||
+	       pump_is_open(&exchange->response_pump);
 }
 
 /* True while the exchange goes on in this call. */
@@ -179,7 +186,8 @@ void exchange_run(struct exchange *exchange)
 	do {
 		exchange->wants_turn = false;
 		exchange->trail |= 1u << exchange->stage;
-		exchange_pumps_run(exchange);
+		if (has_moving_parts(exchange))
+			exchange_pumps_run(exchange);
 		if (exchange->interrupt != EXCHANGE_NEXT)
 			verdict = take_interrupt(exchange);
 		else

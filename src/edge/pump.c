@@ -158,11 +158,6 @@ void pump_set_sink(struct pump *pump, const struct pump_sink *sink, void *owner)
 	pump->sink_owner = owner;
 }
 
-bool pump_is_open(const struct pump *pump)
-{
-	return pump->mode != PUMP_CLOSED;
-}
-
 void pump_close(struct pump *pump)
 {
 	if (pump->mode == PUMP_CLOSED)

@@ -94,5 +94,8 @@ void pump_set_sink(struct pump *pump, const struct pump_sink *sink, void *owner)
  * PUMP_SOURCE_BROKEN, PUMP_SINK_BROKEN, PUMP_REFUSED, PUMP_YIELD, PUMP_NO_MEMORY. */
 int pump_run(struct pump *pump, size_t *budget) MUST_CHECK;
 /* True while bytes may still be read from the source. */
-bool pump_is_open(const struct pump *pump);
+static inline bool pump_is_open(const struct pump *pump)
+{
+	return pump->mode != PUMP_CLOSED;
+}
 void pump_close(struct pump *pump); /* harmless on a closed one */

@@ -59,6 +59,7 @@ enum {
 	X(10, listener_gone, IPC_TO_SUPERVISOR, IPC_TO_WORKER, 0, 0, 0) \
 	X(11, notice,       IPC_TO_VAULT, IPC_TO_SUPERVISOR, 2048, 0, 0) \
 	X(12, root_news,    IPC_TO_FILES, IPC_TO_SUPERVISOR, 4096, 0, 0) \
+	X(13, unlinked,     IPC_TO_CHILD, IPC_TO_SUPERVISOR, 0, 0, 100) \
 	/* Change: data sets first, then prepare to all, then commit to all or nothing. */ \
 	X(20, data,         IPC_TO_SUPERVISOR | IPC_TO_CHECK, IPC_TO_SUPERVISOR | IPC_TO_MEMBER, 0, 1, 0) \
 	X(21, prepare,      IPC_TO_SUPERVISOR, IPC_TO_MEMBER, 0, 1, 0) \
@@ -179,6 +180,11 @@ struct ipc_drain {
 };
 struct ipc_broken { /* a peer of the sender broke the rules: kill it. tail: why */
 	uint32_t kind, slot;
+};
+
+struct ipc_unlinked { /* the channel over which the sender asks this one has ended, by nobody's fault */
+	uint32_t kind, slot;
+	uint32_t link, reserved; /* which one: how many `link` of that kind the sender had got */
 };
 
 struct ipc_notice { /* tail: what an operator should hear although nothing is asked of him; one or more lines */

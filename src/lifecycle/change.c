@@ -38,6 +38,14 @@ static void finish(struct lifecycle *lifecycle, enum lifecycle_what what, const 
 							     .why = why });
 }
 
+/* The vault has heard of a change before its `prepare`: it must forget the keys that came with it. */
+static bool knows_change(const struct lifecycle *lifecycle, const struct lifecycle_process *process)
+{
+	return process->prepare_sent == lifecycle->change ||
+	       (process->kind == IPC_VAULT && lifecycle_has_next(lifecycle) &&
+		lifecycle->next_wants.needs_gather);
+}
+
 static void change_fail(struct lifecycle *lifecycle, const char *why, bool is_overdue)
 {
 	if (lifecycle->phase == LIFECYCLE_COMPILING)
@@ -47,9 +55,10 @@ static void change_fail(struct lifecycle *lifecycle, const char *why, bool is_ov
 							  .is_overdue = is_overdue });
 	LIFECYCLE_EACH(lifecycle, process)
 	{
-		if (!lifecycle_is_alive(process) || process->prepare_sent != lifecycle->change)
+		if (!lifecycle_is_alive(process) || !knows_change(lifecycle, process))
 			continue;
-		process->prepare_sent = process->prepared = process->commit_sent;
+		if (process->prepare_sent == lifecycle->change)
+			process->prepare_sent = process->prepared = process->commit_sent;
 		if (process->state == LIFECYCLE_READY)
 			tell(lifecycle, process, LIFECYCLE_ABANDON, lifecycle->change);
 	}

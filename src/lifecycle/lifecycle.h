@@ -20,7 +20,7 @@ struct lifecycle_rule {
 	bool per_slot;  /* one per slot, else as many as the plan wants, at most count_max */
 	bool is_member; /* prepare and commit are sent to it */
 	/* Kinds that it asks, as bits of IPC_TO_*; of a per-slot kind the one of its own slot. A new life of
-	 * either end gets a new channel. */
+	 * either end gets a new channel, and so do two that live on when theirs has ended. */
 	uint32_t links;
 	uint32_t count_max; /* 0: one */
 	/* What it waits for may never come (a disk): a change does not wait for one that hangs or is away. It gets what
@@ -30,6 +30,8 @@ struct lifecycle_rule {
 
 enum {
 	LIFECYCLE_HANG_MS = 2000,
+	/* Where a channel's end was a death, that is known by then. */
+	LIFECYCLE_RELINK_MS = 100,
 	LIFECYCLE_START_MS = 10000, /* from its birth to `ready`, however busy it is */
 	LIFECYCLE_COMPILE_MS = 30000,
 	LIFECYCLE_GATHER_MS = 60000, /* the vault's part: keys and internal certificates */
@@ -62,9 +64,11 @@ struct lifecycle_process {
 	uint64_t instance; /* of this life, never 0 while it lives */
 	uint64_t version;  /* of what its sandbox was made of (lifecycle_wants) */
 	uint64_t prepare_sent, prepared, commit_sent, committed; /* numbers of changes */
-	/* Instances at the other ends; of a kind with slots the one of its own slot. */
+	/* Instances at the other ends; of a kind with slots the one of its own slot. Where that channel has
+	 * ended between two that live, the complement: it is made anew at relink_at_ns. */
 	uint64_t linked[IPC_KIND_COUNT][LIFECYCLE_COUNT_MAX];
-	uint64_t since_ns; /* when this state began */
+	uint64_t relink_at_ns; /* 0: none has ended */
+	uint64_t since_ns;     /* when this state began */
 	uint64_t ready_at_ns, retry_at_ns, deadline_ns;
 	uint64_t heartbeat, silent_ns;
 	uint64_t restarts;
@@ -148,15 +152,17 @@ void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request reques
 void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok,
 			   const struct lifecycle_wants *wants);
 void lifecycle_on_gathered(struct lifecycle *lifecycle, bool ok);
-void lifecycle_on_ready(struct lifecycle *lifecycle, uint32_t process);
-void lifecycle_on_exited(struct lifecycle *lifecycle,
-			 uint32_t process); /* or could not be started */
-void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t process, uint64_t counter);
-void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
-void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
-void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
+void lifecycle_on_ready(struct lifecycle *lifecycle, uint32_t index);
+void lifecycle_on_exited(struct lifecycle *lifecycle, uint32_t index); /* or could not be started */
+void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t index, uint64_t counter);
+void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
+void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
+void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
+/* The channel over which it asks that one has ended. */
+void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t index, enum ipc_kind kind,
+			   uint32_t slot);
 /* It broke the rules of a channel. */
-void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t process, const char *why);
+void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t index, const char *why);
 /* Drain and end; a second call, or drain_ms 0, ends at once. */
 void lifecycle_stop(struct lifecycle *lifecycle, uint32_t drain_ms);
 

@@ -197,15 +197,36 @@ static void link_kind(struct lifecycle *lifecycle, struct lifecycle_process *pro
 	for (uint32_t i = 0; i < count; i++) {
 		struct lifecycle_process *peer =
 			peer_of(lifecycle, kind, per_slot ? process->slot : i);
+		uint64_t *linked = &process->linked[kind][i];
 
-		if (!peer || process->linked[kind][i] == peer->instance)
+		if (!peer || *linked == peer->instance)
 			continue;
-		process->linked[kind][i] = peer->instance;
+		if (*linked == ~peer->instance && process->relink_at_ns > lifecycle->now_ns)
+			continue;
+		*linked = peer->instance;
 		lifecycle_emit(lifecycle, (struct lifecycle_action){
 						  .what = LIFECYCLE_LINK,
 						  .process = lifecycle_index(lifecycle, process),
 						  .peer = lifecycle_index(lifecycle, peer) });
 	}
+}
+
+void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t index, enum ipc_kind kind,
+			   uint32_t slot)
+{
+	struct lifecycle_process *process = lifecycle_row(lifecycle, index);
+	uint64_t *linked;
+
+	if (lifecycle->rules[kind].per_slot)
+		slot = 0;
+	if (slot >= LIFECYCLE_COUNT_MAX)
+		return;
+	linked = &process->linked[kind][slot];
+	/* One that was never linked has nothing to lose, and what is lost is not lost again. */
+	if (!*linked || *linked >> 63)
+		return;
+	*linked = ~*linked;
+	process->relink_at_ns = lifecycle->now_ns + LIFECYCLE_RELINK_MS * LIFECYCLE_MS;
 }
 
 void lifecycle_settle_links(struct lifecycle *lifecycle)
@@ -218,6 +239,8 @@ void lifecycle_settle_links(struct lifecycle *lifecycle)
 			if (lifecycle->rules[process->kind].links & 1U << kind)
 				link_kind(lifecycle, process, (enum ipc_kind)kind);
 		}
+		if (process->relink_at_ns <= lifecycle->now_ns)
+			process->relink_at_ns = 0;
 	}
 }
 

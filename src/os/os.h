@@ -56,7 +56,8 @@ enum os_ready {
 enum os_watch_mode {
 	OS_WATCH_EDGE, /* both directions, told once per change: bits gather in `ready` */
 	/* As EDGE, but of room to write only while os_watch_want_room() asks for it. For packet
-	 * sockets, which would tell of room each time that the peer takes a packet. */
+	 * sockets, which would tell of room each time that the peer takes a packet, and events, which would when
+	 * they are taken. */
 	OS_WATCH_EDGE_READ,
 	OS_WATCH_LEVEL_READ, /* told every turn while readable: listeners */
 };

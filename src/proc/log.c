@@ -1,8 +1,10 @@
 /* The log process: lines come through one ring per process in shared memory, and from the supervisor as
  * messages; they go to the access log and to the events, with as few writes as there are.
  *
- * A writer's line wakes it by the ring's event. Then it lingers: for a few milliseconds nobody needs to wake
- * it, and what came meanwhile leaves in one write. Only when nothing came it goes to sleep again. */
+ * A line that comes alone wakes it by the ring's event and is written at once. Where lines follow each other it
+ * looks by itself, LINGER_MS after the last look, and what came meanwhile leaves in one write: a line waits for so
+ * long at most, and wakes nobody unless it is the one that fills a part of its ring. Only when nothing came it goes
+ * to sleep again. */
 #include "proc/proc.h"
 
 #include <stdio.h>
@@ -16,9 +18,11 @@ enum {
 	TARGET_COUNT,
 	LINES_PER_TURN = 512, /* of one ring: a writer may write as fast as it is read */
 	FINAL_TURNS = 64,     /* of a ring (1 MiB) whose writer has ended */
-	LINGER_MS = 5,
-	RETRY_MS = 20, /* of a full disk, of a pipe whose reader is slow */
-	LOOK_MS = 100, /* between two looks at a file's name */
+	LINGER_MS = 50,
+	DENSE_MS = 2 * LINGER_MS, /* lines that follow each other within this are worth lingering */
+	RETRY_MS = 20,            /* of a full disk, of a pipe whose reader is slow */
+	RETRY_BUSY_MS = 5, /* while lines come: a pipe holds no more than some hundred of them */
+	LOOK_MS = 100,     /* between two looks at a file's name */
 	REOPEN_MS = 250,
 	REPORT_SECONDS = 10,
 	STANDARD_OUTPUT = 1,
@@ -46,6 +50,7 @@ struct log_process {
 	struct os_timer timer;
 	char *line;
 	bool is_woken;
+	uint64_t read_ns;                   /* when it last found a line */
 	struct os_watch room[TARGET_COUNT]; /* of a daemon whose queue is full */
 	uint64_t lost[LOST_COUNT];          /* not reported yet */
 	uint32_t quiet_seconds;             /* until they are reported again */
@@ -73,9 +78,9 @@ static void on_event(struct os_watch *watch, unsigned now)
 	struct log_ring *ring = CONTAINER_OF(watch, struct log_ring, watch);
 
 	(void)now;
-	(void)os_event_take(watch->fd);
 	watch->ready = 0;
-	ring->log->is_woken = true;
+	if (os_event_take(watch->fd))
+		ring->log->is_woken = true;
 }
 
 /* Up to LINES_PER_TURN lines, while both targets have room: which one the next line is for is seen when it
@@ -117,7 +122,7 @@ static void ring_free(struct log_ring *ring)
 static int ring_watch(struct log_process *log, struct log_ring *ring)
 {
 	int event = ring->watch.fd;
-	int failed = os_watch_add(proc_loop(log->self), &ring->watch, event, OS_WATCH_EDGE);
+	int failed = os_watch_add(proc_loop(log->self), &ring->watch, event, OS_WATCH_EDGE_READ);
 
 	ring->watch.fd = event;
 	log->is_woken = true; /* it may hold what was written before we were */
@@ -250,15 +255,36 @@ static size_t read_rings(struct log_process *log, uint64_t now_ns)
 	return count;
 }
 
-static bool go_to_sleep(struct log_process *log)
+/* False: one of them has lines already. */
+static bool wait_on_rings(struct log_process *log, bool (*wait)(struct telemetry_ring *ring))
 {
-	bool may_sleep = true;
-
 	LIST_EACH(&log->rings, node) {
-		if (!telemetry_ring_sleep(LIST_ITEM(node, struct log_ring, link)->memory))
-			may_sleep = false;
+		if (!wait(LIST_ITEM(node, struct log_ring, link)->memory))
+			return false;
 	}
-	return may_sleep;
+	return true;
+}
+
+static void turn_again(struct log_process *log)
+{
+	log->is_woken = true;
+	os_loop_wake_again(proc_loop(log->self));
+}
+
+static void wait_for_lines(struct log_process *log, size_t count, uint64_t now_ns)
+{
+	bool is_dense = count && now_ns < log->read_ns + DENSE_MS * OS_MS;
+
+	if (count)
+		log->read_ns = now_ns;
+	if (!is_dense && wait_on_rings(log, telemetry_ring_sleep)) {
+		os_timer_stop(&log->timer);
+		return;
+	}
+	if (wait_on_rings(log, telemetry_ring_rest))
+		os_timer_set(proc_loop(log->self), &log->timer, now_ns + LINGER_MS * OS_MS);
+	else
+		turn_again(log);
 }
 
 static void on_turn(void *state, struct proc_self *self)
@@ -279,15 +305,13 @@ static void on_turn(void *state, struct proc_self *self)
 	}
 	if (!is_set)
 		return; /* log_file wakes us */
-	if (count || (!is_stuck && !go_to_sleep(log)))
-		os_timer_set(proc_loop(self), &log->timer, now_ns + LINGER_MS * OS_MS);
-	else if (is_stuck)
-		os_timer_set(proc_loop(self), &log->timer, now_ns + RETRY_MS * OS_MS);
-	/* More than one turn's worth waits. */
-	if (!is_stuck && count >= LINES_PER_TURN) {
-		log->is_woken = true;
-		os_loop_wake_again(proc_loop(self));
-	}
+	if (is_stuck)
+		os_timer_set(proc_loop(self), &log->timer,
+			     now_ns + (count ? RETRY_BUSY_MS : RETRY_MS) * OS_MS);
+	else if (count >= LINES_PER_TURN)
+		turn_again(log); /* more than one turn's worth waits */
+	else
+		wait_for_lines(log, count, now_ns);
 }
 
 static void on_linger(struct os_timer *timer)

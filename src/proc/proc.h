@@ -128,6 +128,8 @@ struct proc_row {
 };
 
 const struct proc_row *proc_row_find(enum ipc_kind kind); /* NULL: has no process of its own */
+/* Where a process counts its channels to that one: of a kind with slots it has one at a time. May be as big as slot. */
+uint32_t proc_link_index(enum ipc_kind kind, uint32_t slot);
 const struct proc_row *proc_row_by_name(struct span name);
 /* The sandbox of a row's process, its paths left to the caller: the first, or with `is_closed` a job's second.
  * `limits` is the place that its limits are put in. */

@@ -278,6 +278,20 @@ static void on_broken(struct supervisor *supervisor, struct child *child,
 				  "accused a process that it asks, or does not know");
 }
 
+/* An old channel's end may be told after the next one was given. */
+static void on_unlinked(struct supervisor *supervisor, struct child *child,
+			const struct ipc_unlinked *unlinked)
+{
+	enum ipc_kind kind = (enum ipc_kind)unlinked->kind;
+	uint32_t index;
+
+	if (unlinked->kind >= IPC_KIND_COUNT)
+		return;
+	index = proc_link_index(kind, unlinked->slot);
+	if (index < LIFECYCLE_COUNT_MAX && unlinked->link == child->links_given[kind][index])
+		lifecycle_on_unlinked(supervisor->lifecycle, child->index, kind, unlinked->slot);
+}
+
 static void on_refused(struct supervisor *supervisor, struct child *child,
 		       const struct ipc_refused *refused, struct span why)
 {
@@ -339,6 +353,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_broken:
 		on_broken(supervisor, child, message->body, message->tail);
+		return;
+	case IPC_MESSAGE_unlinked:
+		on_unlinked(supervisor, child, message->body);
 		return;
 	case IPC_MESSAGE_leaf:
 		change_on_leaf(supervisor, message->body, message->tail);
@@ -451,6 +468,7 @@ void child_spawn(struct supervisor *supervisor, struct child *child)
 	child->ready = (struct ipc_ready){ 0 };
 	child->started_wall_ns = (int64_t)os_wall_ns();
 	child->busy_ticks = 0;
+	memset(child->links_given, 0, sizeof(child->links_given));
 	err = child_start(row, process->slot, supervisor->loop, &child->process, &child->channel);
 	if (!err) {
 		child->watch = (struct os_watch){ .on_ready = on_end };
@@ -531,6 +549,7 @@ void child_link(struct supervisor *supervisor, struct child *child, struct child
 				  "no descriptor is left for its channel");
 		return;
 	}
+	child->links_given[other->kind][proc_link_index(other->kind, other->slot)]++;
 	child_send(child, IPC_MESSAGE_link, &(struct ipc_link){ other->kind, other->slot },
 		   SPAN_NONE, &ends[0], 1);
 	child_send(peer, IPC_MESSAGE_link, &(struct ipc_link){ one->kind, one->slot }, SPAN_NONE,

@@ -87,6 +87,8 @@ struct child {
 	struct ipc_ready ready;
 	uint64_t plan_sent, plan_committed, data_sent, data_committed; /* change numbers */
 	int64_t started_wall_ns;
+	/* Channels to processes that it asks, by proc_link_index. */
+	uint32_t links_given[IPC_KIND_COUNT][LIFECYCLE_COUNT_MAX];
 	uint64_t busy_ticks; /* of its birth: at which it ran, or waited for a core or a disk */
 	int range_fd, ring_fd, ring_event;
 	struct ipc_range *range;

@@ -117,6 +117,13 @@ const struct proc_row *proc_row_find(enum ipc_kind kind)
 	return NULL;
 }
 
+uint32_t proc_link_index(enum ipc_kind kind, uint32_t slot)
+{
+	const struct proc_row *row = proc_row_find(kind);
+
+	return row && !row->per_slot ? slot : 0;
+}
+
 const struct proc_row *proc_row_by_name(struct span name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

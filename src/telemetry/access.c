@@ -21,12 +21,52 @@ static void write_end(struct writer *out, const struct telemetry_access *access)
 	char text[TEXT_SHORT];
 	struct writer end = writer_of(text, sizeof(text));
 
-	write_str(&end, telemetry_ends[access->end].word);
-	if (access->end_detail.len) {
-		write_byte(&end, ':');
-		write_span(&end, span_first(access->end_detail, 128));
+	if (!access->end_detail.len) {
+		record_text(out, span_str(telemetry_ends[access->end].word), TEXT_SHORT);
+		return;
 	}
+	write_str(&end, telemetry_ends[access->end].word);
+	write_byte(&end, ':');
+	write_span(&end, span_first(access->end_detail, 128));
 	record_text(out, writer_done(&end), TEXT_SHORT);
+}
+
+/* A member that is not the first, its key a literal: one copy of known length, for each request. */
+#define KEY(out, key) write_span(out, SPAN(",\"" key "\":"))
+#define TEXT(out, key, text, out_max) \
+	do { \
+		KEY(out, key); \
+		record_text(out, text, out_max); \
+	} while (0)
+#define OPTIONAL(out, key, text, out_max) \
+	do { \
+		if ((text).len) \
+			TEXT(out, key, text, out_max); \
+	} while (0)
+#define NUMBER(out, key, number) \
+	do { \
+		KEY(out, key); \
+		write_u64(out, number); \
+	} while (0)
+
+static void write_parties(struct writer *out, const struct telemetry_access *access)
+{
+	if (access->upstream.len) {
+		TEXT(out, "upstream", access->upstream, TEXT_SHORT);
+		KEY(out, "upstream_ms");
+		record_milliseconds(out, access->upstream_ns);
+	}
+	if (access->tls_version.len) {
+		TEXT(out, "tls_version", access->tls_version, TEXT_SHORT);
+		TEXT(out, "tls_group", access->tls_group, TEXT_SHORT);
+		TEXT(out, "tls_cipher", access->tls_cipher, TEXT_SHORT);
+		KEY(out, "tls_resumed");
+		write_str(out, access->tls_resumed ? "true" : "false");
+	}
+	OPTIONAL(out, "ja4", access->ja4, TEXT_SHORT);
+	OPTIONAL(out, "user_agent", access->user_agent, TEXT_AGENT);
+	OPTIONAL(out, "referer", access->referer, TEXT_REFERER);
+	OPTIONAL(out, "rules", access->rules, TEXT_RULES);
 }
 
 void telemetry_write_access_json(struct writer *out, const struct telemetry_access *access)
@@ -34,47 +74,38 @@ void telemetry_write_access_json(struct writer *out, const struct telemetry_acce
 	struct record_line line = record_line_begin(out);
 
 	MUST(access->end < TELEMETRY_END_COUNT);
-	record_key(&line, "time");
-	write_byte(out, '"');
+	write_span(out, SPAN("{\"time\":\""));
 	telemetry_write_time(out, access->wall_ns);
 	write_byte(out, '"');
-	record_member(&line, "client", access->client, TEXT_SHORT);
-	record_number(&line, "client_port", access->client_port);
-	record_member(&line, "method", access->method, TEXT_SHORT);
-	record_member(&line, "host", access->host, TEXT_HOST);
-	record_member(&line, "path", access->path, TEXT_PATH);
-	record_optional(&line, "query", access->query, TEXT_QUERY);
-	record_member(&line, "protocol", access->protocol, TEXT_SHORT);
-	record_number(&line, "status", access->status);
-	record_number(&line, "bytes_in", access->bytes_in);
-	record_number(&line, "bytes_out", access->bytes_out);
-	record_milliseconds(&line, "duration_ms", access->duration_ns);
-	if (access->upstream.len) {
-		record_member(&line, "upstream", access->upstream, TEXT_SHORT);
-		record_milliseconds(&line, "upstream_ms", access->upstream_ns);
-	}
-	if (access->tls_version.len) {
-		record_member(&line, "tls_version", access->tls_version, TEXT_SHORT);
-		record_member(&line, "tls_group", access->tls_group, TEXT_SHORT);
-		record_member(&line, "tls_cipher", access->tls_cipher, TEXT_SHORT);
-		record_key(&line, "tls_resumed");
-		write_str(out, access->tls_resumed ? "true" : "false");
-	}
-	record_optional(&line, "ja4", access->ja4, TEXT_SHORT);
-	record_optional(&line, "user_agent", access->user_agent, TEXT_AGENT);
-	record_optional(&line, "referer", access->referer, TEXT_REFERER);
-	record_optional(&line, "rules", access->rules, TEXT_RULES);
-	record_key(&line, "request_id");
+	TEXT(out, "client", access->client, TEXT_SHORT);
+	NUMBER(out, "client_port", access->client_port);
+	TEXT(out, "method", access->method, TEXT_SHORT);
+	TEXT(out, "host", access->host, TEXT_HOST);
+	TEXT(out, "path", access->path, TEXT_PATH);
+	OPTIONAL(out, "query", access->query, TEXT_QUERY);
+	TEXT(out, "protocol", access->protocol, TEXT_SHORT);
+	NUMBER(out, "status", access->status);
+	NUMBER(out, "bytes_in", access->bytes_in);
+	NUMBER(out, "bytes_out", access->bytes_out);
+	KEY(out, "duration_ms");
+	record_milliseconds(out, access->duration_ns);
+	write_parties(out, access);
+	KEY(out, "request_id");
 	write_byte(out, '"');
 	write_hex_u64(out, access->request_id_high, 16);
 	write_hex_u64(out, access->request_id_low, 16);
 	write_byte(out, '"');
-	record_number(&line, "worker", access->worker);
-	record_key(&line, "end");
+	NUMBER(out, "worker", access->worker);
+	KEY(out, "end");
 	write_end(out, access);
 	write_byte(out, '}');
 	record_line_end(&line);
 }
+
+#undef KEY
+#undef TEXT
+#undef OPTIONAL
+#undef NUMBER
 
 /* ---- Combined ----------------------------------------------------------------------------------------- */
 

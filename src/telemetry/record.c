@@ -25,38 +25,27 @@ struct record_date record_date_of(uint64_t wall_ns)
 	};
 }
 
-static void write_padded(struct writer *out, uint32_t value, int digits)
+static inline void put_digits(char *at, uint32_t value, int digits)
 {
-	char text[8];
-
 	for (int i = digits; i > 0; i--) {
-		text[i - 1] = (char)('0' + value % 10);
+		at[i - 1] = (char)('0' + value % 10);
 		value /= 10;
 	}
-	write_span(out, span_of(text, (size_t)digits));
 }
 
 void telemetry_write_time(struct writer *out, uint64_t wall_ns)
 {
 	struct record_date date = record_date_of(wall_ns);
-	char text[32];
-	struct writer time = writer_of(text, sizeof(text));
+	char text[] = "0000-00-00T00:00:00.000000Z";
 
-	write_padded(&time, date.year, 4);
-	write_byte(&time, '-');
-	write_padded(&time, date.month, 2);
-	write_byte(&time, '-');
-	write_padded(&time, date.day, 2);
-	write_byte(&time, 'T');
-	write_padded(&time, date.hour, 2);
-	write_byte(&time, ':');
-	write_padded(&time, date.minute, 2);
-	write_byte(&time, ':');
-	write_padded(&time, date.second, 2);
-	write_byte(&time, '.');
-	write_padded(&time, date.microsecond, 6);
-	write_byte(&time, 'Z');
-	write_span(out, writer_done(&time));
+	put_digits(text, date.year, 4);
+	put_digits(text + 5, date.month, 2);
+	put_digits(text + 8, date.day, 2);
+	put_digits(text + 11, date.hour, 2);
+	put_digits(text + 14, date.minute, 2);
+	put_digits(text + 17, date.second, 2);
+	put_digits(text + 20, date.microsecond, 6);
+	write_span(out, span_of(text, sizeof(text) - 1));
 }
 
 struct record_line record_line_begin(struct writer *out)
@@ -85,6 +74,11 @@ void record_text(struct writer *out, struct span text, size_t out_max)
 {
 	struct writer part = *out;
 
+	/* It fits even if each byte is escaped, as most do. */
+	if (text.len * 6 + 2 <= out_max) {
+		write_json(out, text);
+		return;
+	}
 	if ((size_t)(out->end - out->at) > out_max)
 		part.end = out->at + out_max;
 	text = cut_text(text, out_max - 2);
@@ -125,12 +119,12 @@ void record_number(struct record_line *line, const char *key, uint64_t number)
 	write_u64(line->out, number);
 }
 
-void record_milliseconds(struct record_line *line, const char *key, uint64_t duration_ns)
+void record_milliseconds(struct writer *out, uint64_t duration_ns)
 {
 	uint64_t us = duration_ns / 1000;
+	char text[] = ".000";
 
-	record_key(line, key);
-	write_u64(line->out, us / 1000);
-	write_byte(line->out, '.');
-	write_padded(line->out, (uint32_t)(us % 1000), 3);
+	put_digits(text + 1, (uint32_t)(us % 1000), 3);
+	write_u64(out, us / 1000);
+	write_span(out, span_of(text, sizeof(text) - 1));
 }

@@ -25,4 +25,4 @@ void record_member(struct record_line *line, const char *key, struct span text, 
 void record_optional(struct record_line *line, const char *key, struct span text, size_t out_max);
 void record_number(struct record_line *line, const char *key, uint64_t number);
 /* Milliseconds with three decimals. */
-void record_milliseconds(struct record_line *line, const char *key, uint64_t duration_ns);
+void record_milliseconds(struct writer *out, uint64_t duration_ns);

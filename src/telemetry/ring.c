@@ -9,6 +9,7 @@ enum {
 	WORD_MAGIC = 0x7063, /* catches a consumer that lost its place */
 	RING_MASK = TELEMETRY_RING_BYTES - 1,
 };
+enum { AWAKE, SLEEPS, RESTS }; /* telemetry_ring.sleeps */
 _Static_assert((TELEMETRY_RING_BYTES & RING_MASK) == 0 &&
 		       TELEMETRY_LINE_MAX < TELEMETRY_RING_BYTES / 4,
 	       "positions are masked");
@@ -53,6 +54,7 @@ int telemetry_ring_write(struct telemetry_ring *ring, enum telemetry_ring_kind k
 	uint64_t head = __atomic_load_n(&ring->head, __ATOMIC_RELAXED) & ~UINT64_C(7);
 	uint64_t used = head - __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
 	uint64_t size = WORD_SIZE + padded(line.len);
+	uint32_t sleeps;
 
 	MUST(line.len && line.len <= TELEMETRY_LINE_MAX);
 	/* A tail that makes no sense counts as full: the consumer empties the ring when it looks. */
@@ -65,9 +67,10 @@ int telemetry_ring_write(struct telemetry_ring *ring, enum telemetry_ring_kind k
 	/* The store of head and the load of `sleeps` must not change places, here as in
 	 * telemetry_ring_sleep(): one of the two sides sees the other's. */
 	__atomic_store_n(&ring->head, head + size, __ATOMIC_SEQ_CST);
-	if (!__atomic_load_n(&ring->sleeps, __ATOMIC_SEQ_CST))
+	sleeps = __atomic_load_n(&ring->sleeps, __ATOMIC_SEQ_CST);
+	if (!sleeps || (sleeps == RESTS && used + size < TELEMETRY_RING_WAKE_BYTES))
 		return 0;
-	__atomic_store_n(&ring->sleeps, 0, __ATOMIC_RELAXED);
+	telemetry_ring_awake(ring);
 	return TELEMETRY_RING_WAKE;
 }
 
@@ -78,12 +81,30 @@ static int ring_give_up(struct telemetry_ring *ring, uint64_t head)
 	return TELEMETRY_RING_BROKEN;
 }
 
-/* The line may be anybody's: it shall neither become two lines nor move a terminal's cursor. */
-static struct span make_plain(char *buf, size_t len)
+static void replace_controls(char *bytes, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
-		if ((uint8_t)buf[i] < 0x20 || buf[i] == 0x7f)
-			buf[i] = '?';
+		if ((uint8_t)bytes[i] < 0x20 || bytes[i] == 0x7f)
+			bytes[i] = '?';
+}
+
+/* The line may be anybody's: it shall neither become two lines nor move a terminal's cursor. Hardly any has a control
+ * character, so eight bytes are looked at together; a word that may have one (a borrow can mark the byte behind it
+ * too) again one by one. */
+static struct span make_plain(char *buf, size_t len)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
+	size_t at = 0;
+
+	for (; len - at >= sizeof(uint64_t); at += sizeof(uint64_t)) {
+		uint64_t word, erase;
+
+		memcpy(&word, buf + at, sizeof(word));
+		erase = word ^ ones * 0x7f;
+		if ((((word - ones * 0x20) & ~word) | ((erase - ones) & ~erase)) & tops)
+			replace_controls(buf + at, sizeof(word));
+	}
+	replace_controls(buf + at, len - at);
 	buf[len - 1] = '\n';
 	return span_of(buf, len);
 }
@@ -123,8 +144,20 @@ bool telemetry_ring_is_empty(const struct telemetry_ring *ring)
 
 bool telemetry_ring_sleep(struct telemetry_ring *ring)
 {
-	__atomic_store_n(&ring->sleeps, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&ring->sleeps, SLEEPS, __ATOMIC_SEQ_CST);
 	if (telemetry_ring_is_empty(ring))
+		return true;
+	telemetry_ring_awake(ring);
+	return false;
+}
+
+bool telemetry_ring_rest(struct telemetry_ring *ring)
+{
+	uint64_t head;
+
+	__atomic_store_n(&ring->sleeps, RESTS, __ATOMIC_SEQ_CST);
+	head = __atomic_load_n(&ring->head, __ATOMIC_SEQ_CST) & ~UINT64_C(7);
+	if (head - __atomic_load_n(&ring->tail, __ATOMIC_RELAXED) < TELEMETRY_RING_WAKE_BYTES)
 		return true;
 	telemetry_ring_awake(ring);
 	return false;
@@ -132,5 +165,5 @@ bool telemetry_ring_sleep(struct telemetry_ring *ring)
 
 void telemetry_ring_awake(struct telemetry_ring *ring)
 {
-	__atomic_store_n(&ring->sleeps, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&ring->sleeps, AWAKE, __ATOMIC_RELAXED);
 }

@@ -364,7 +364,11 @@ void telemetry_write_event(struct writer *out, const struct telemetry_event *eve
  * blocks: without room a line is dropped and counted. Neither side trusts a byte that the other can write:
  * positions are masked, lengths checked and copied before use, and a ring that makes no sense is emptied. */
 
-enum { TELEMETRY_RING_BYTES = 1 << 20 };
+enum {
+	TELEMETRY_RING_BYTES = 1 << 20,
+	/* So much waits at most without a wake: three times as much may come until the consumer runs. */
+	TELEMETRY_RING_WAKE_BYTES = TELEMETRY_RING_BYTES / 4,
+};
 
 struct telemetry_ring {
 	/* The producer's line. Positions count all bytes ever written; the low bits are the place. */
@@ -372,7 +376,7 @@ struct telemetry_ring {
 	uint64_t dropped; /* lines */
 	/* The consumer's. */
 	_Alignas(64) uint64_t tail;
-	uint32_t sleeps;
+	uint32_t sleeps; /* what it waits for: 0 nothing, 1 a line, 2 TELEMETRY_RING_WAKE_BYTES */
 	uint32_t broken; /* how often it was emptied because it made no sense */
 	uint64_t
 		reported; /* of `dropped`: what a consumer has told somebody; the next one continues */
@@ -382,7 +386,7 @@ struct telemetry_ring {
 enum telemetry_ring_kind { TELEMETRY_RING_ACCESS = 1, TELEMETRY_RING_EVENT = 2 };
 
 enum telemetry_ring_outcome {
-	TELEMETRY_RING_WAKE = 1, /* written, and the consumer sleeps: wake it */
+	TELEMETRY_RING_WAKE = 1, /* written, and the consumer waits for it: wake it */
 	TELEMETRY_RING_FULL,     /* dropped and counted */
 	TELEMETRY_RING_EMPTY,    /* nothing to read */
 	TELEMETRY_RING_BROKEN,   /* made no sense; it is empty now */
@@ -400,4 +404,7 @@ bool telemetry_ring_is_empty(const struct telemetry_ring *ring);
 /* The consumer wants to wait. True: it may, and the next write says WAKE, once. False: lines came
  * meanwhile, read on. A hostile producer need not wake anybody: look at least once a second. */
 bool telemetry_ring_sleep(struct telemetry_ring *ring) MUST_CHECK;
+/* It wants to wait and comes back by itself, soon: a wake for each line would cost more than the line. True: it
+ * may, and the write that fills TELEMETRY_RING_WAKE_BYTES says WAKE, once. False: so much is there already. */
+bool telemetry_ring_rest(struct telemetry_ring *ring) MUST_CHECK;
 void telemetry_ring_awake(struct telemetry_ring *ring); /* woken by something else */

@@ -270,6 +270,24 @@ static int outcome_of(struct tls_session *session, int value)
 	return TLS_FAILED;
 }
 
+static void read_facts(const SSL *ssl, struct tls_session_facts *ret_facts)
+{
+	const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+	const char *group = SSL_get_group_name(SSL_get_group_id(ssl));
+	const uint8_t *alpn;
+	unsigned alpn_len;
+
+	SSL_get0_alpn_selected(ssl, &alpn, &alpn_len);
+	*ret_facts = (struct tls_session_facts){
+		.version = SSL_get_version(ssl),
+		.cipher = cipher ? SSL_CIPHER_standard_name(cipher) : "",
+		.group = group ? group : "",
+		.alpn = span_of(alpn, alpn_len),
+		.is_resumed = SSL_session_reused(ssl),
+		.is_tls13 = SSL_version(ssl) == TLS1_3_VERSION,
+	};
+}
+
 int tls_session_handshake(struct tls_session *session, struct tls_wire *wire)
 {
 	int outcome = 0;
@@ -281,10 +299,12 @@ int tls_session_handshake(struct tls_session *session, struct tls_wire *wire)
 		return 0;
 	session->wire = wire;
 	done = SSL_do_handshake(session->ssl);
-	if (done == 1)
+	if (done == 1) {
 		handshake_free(session);
-	else
+		read_facts(session->ssl, &session->facts);
+	} else {
 		outcome = outcome_of(session, done);
+	}
 	session->wire = NULL;
 	return outcome;
 }
@@ -308,6 +328,10 @@ int tls_session_read(struct tls_session *session, struct tls_wire *wire, char *b
 		if (got > 0) {
 			*ret_len += (size_t)got;
 			session->quiet_messages = 0;
+			/* Asked again the library would only say, at some cost, that it wants more. */
+			if (!session->wire->in.len && !session->is_flooded &&
+			    !SSL_pending(session->ssl))
+				break;
 		} else if (*ret_len > 0) {
 			/* What came first is told first. The library says the same again next
 			 * time. */
@@ -372,7 +396,8 @@ int tls_session_write(struct tls_session *session, struct tls_wire *wire, struct
 	if (record_max == 0 || record_max > RECORD_PLAIN_MAX)
 		record_max = RECORD_PLAIN_MAX;
 	session->wire = wire;
-	outcome = flush(session);
+	/* With bytes to seal the library sends by itself what waits. */
+	outcome = session->sealed_len || !bytes.len ? flush(session) : 0;
 	while (outcome == 0 && *ret_taken < bytes.len) {
 		size_t len = record_len(session, bytes.len - *ret_taken, record_max);
 		int done = len ? SSL_write(session->ssl, bytes.ptr + *ret_taken, (int)len) : 0;
@@ -421,19 +446,8 @@ int tls_session_close(struct tls_session *session, struct tls_wire *wire)
 
 void tls_session_get_facts(const struct tls_session *session, struct tls_session_facts *ret_facts)
 {
-	const SSL *ssl = session->ssl;
-	const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
-	const char *group = SSL_get_group_name(SSL_get_group_id(ssl));
-	const uint8_t *alpn;
-	unsigned alpn_len;
-
-	SSL_get0_alpn_selected(ssl, &alpn, &alpn_len);
-	*ret_facts = (struct tls_session_facts){
-		.version = SSL_get_version(ssl),
-		.cipher = cipher ? SSL_CIPHER_standard_name(cipher) : "",
-		.group = group ? group : "",
-		.alpn = span_of(alpn, alpn_len),
-		.is_resumed = SSL_session_reused(ssl),
-		.is_tls13 = SSL_version(ssl) == TLS1_3_VERSION,
-	};
+	if (session->handshake)
+		read_facts(session->ssl, ret_facts);
+	else
+		*ret_facts = session->facts;
 }

@@ -71,6 +71,8 @@ struct tls_session {
 	bool is_client, is_closed, is_failed, is_flooded, has_closed;
 	int16_t alert_sent, alert_received; /* -1: none */
 	struct tls_failure failure;
+	struct tls_session_facts
+		facts; /* once the handshake is done: asked for with each request */
 };
 
 /* policy.c */

@@ -51,7 +51,6 @@ void upstream_dial_wanted(const struct upstream_connection *connection, uint64_t
 
 static void peer_text(struct upstream_connection *connection)
 {
-	struct upstream_fetch *fetch = connection->fetch;
 	struct os_address address;
 	char text[OS_ADDRESS_TEXT_MAX];
 	struct writer writer = writer_of(text, sizeof(text));
@@ -60,9 +59,9 @@ static void peer_text(struct upstream_connection *connection)
 	if (os_socket_peer(connection->fd, &address))
 		return;
 	os_address_write(&address, &writer);
-	done = span_first(writer_done(&writer), sizeof(fetch->address_text) - 1);
-	memcpy(fetch->address_text, done.ptr, done.len);
-	fetch->address_text[done.len] = '\0';
+	done = span_first(writer_done(&writer), sizeof(connection->address_text) - 1);
+	memcpy(connection->address_text, done.ptr, done.len);
+	connection->address_text[done.len] = '\0';
 }
 
 /* The timer of the phase before is the first thing that the new one sets, or stops. */
@@ -74,7 +73,9 @@ void upstream_connection_begin(struct upstream_connection *connection)
 
 	connection->phase = UPSTREAM_PHASE_BUSY;
 	os_timer_stop(&connection->timer);
-	peer_text(connection);
+	if (!connection->is_reused)
+		peer_text(connection);
+	memcpy(fetch->address_text, connection->address_text, sizeof(fetch->address_text));
 	fetch->connect_us = connection->is_reused ? 0 : connection->connect_us;
 	if (fetch->request->has_body) {
 		/* Head and first bytes leave in one piece where the owner has some in this turn. */

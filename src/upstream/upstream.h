@@ -100,6 +100,8 @@ enum upstream_state {
 	UPSTREAM_FAILED, /* `failure` says why */
 };
 
+enum { UPSTREAM_ADDRESS_TEXT = 64 };
+
 struct upstream_failure {
 	uint32_t end;       /* enum of telemetry's end words: origin-refused, origin-closed, … */
 	struct span detail; /* for the log ("expired"); in the owner's arena or a literal */
@@ -121,7 +123,8 @@ struct upstream_fetch {
 	uint32_t connect_us;
 	uint64_t first_byte_ns;  /* when the final head's first byte came, 0 before */
 	uint64_t sent, received; /* body bytes */
-	char address_text[64];   /* of the connected peer, NUL-terminated, for the log */
+	char address_text
+		[UPSTREAM_ADDRESS_TEXT]; /* of the connected peer, NUL-terminated, for the log */
 	/* ---- upstream's own ---- */
 	struct upstream_connection *connection;
 	struct upstream *upstream;

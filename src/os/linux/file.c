@@ -210,7 +210,7 @@ static int read_rest(int fd, bool is_file, char *buf, size_t size, size_t *used)
 
 int os_file_read_fd(int fd, size_t cap, struct arena *arena, struct span *ret_text)
 {
-	struct os_file_info info;
+	struct os_file_info info = { 0 };
 	size_t size, used = 0;
 	char *buf = NULL;
 	int error = os_file_info(fd, &info);

@@ -73,6 +73,7 @@ void sim_file_unref(struct sim_file *file)
 void sim_file_wake(struct sim_file *file)
 {
 	file->wakes++;
+	sim.wakes++;
 }
 
 void sim_file_fail(struct sim_file *file, int error)

@@ -171,31 +171,35 @@ static void test_json_is_plain(void **state)
 }
 
 /* Each byte at each place of a longer text, which is read eight bytes at a time: as if it stood alone. */
+static void json_with(char byte, size_t at, size_t len)
+{
+	static const char letters[] = "aaaaaaaaaaaaaaaaaaaaaaaa";
+	char text[24], buf[256], one[16], wanted[256];
+	struct writer alone = writer_of(one, sizeof(one)),
+		      whole = writer_of(wanted, sizeof(wanted));
+	struct span escaped;
+
+	write_json(&alone, span_of(&byte, 1));
+	escaped = writer_done(&alone);
+	write_byte(&whole, '"');
+	write_span(&whole, span_of(letters, at));
+	write_span(&whole, span_of(escaped.ptr + 1, escaped.len - 2));
+	write_span(&whole, span_of(letters, len - 1 - at));
+	write_str(&whole, "\"");
+	memset(text, 'a', sizeof(text));
+	text[at] = byte;
+	alone = writer_of(buf, sizeof(buf));
+	write_json(&alone, span_of(text, len));
+	assert_true(span_equal(writer_done(&alone), writer_done(&whole)));
+}
+
 static void test_json_in_long_texts(void **state)
 {
-	char text[24], buf[256], one[16], wanted[256];
-
 	(void)state;
 	for (unsigned value = 0; value < 256; value++) {
-		char byte = (char)value;
-		struct writer alone = writer_of(one, sizeof(one)), whole;
-		struct span escaped;
-
-		write_json(&alone, span_of(&byte, 1));
-		escaped = writer_done(&alone);
-		for (size_t at = 0; at < sizeof(text); at++) {
-			memset(text, 'a', sizeof(text));
-			text[at] = byte;
-			whole = writer_of(wanted, sizeof(wanted));
-			write_byte(&whole, '"');
-			write_span(&whole, span_first(span_of("aaaaaaaaaaaaaaaaaaaaaaaa", 24), at));
-			write_span(&whole, span_of(escaped.ptr + 1, escaped.len - 2));
-			write_span(&whole,
-				   span_first(span_of("aaaaaaaaaaaaaaaaaaaaaaaa", 24), 23 - at));
-			write_str(&whole, "\"");
-			alone = writer_of(buf, sizeof(buf));
-			write_json(&alone, span_of(text, sizeof(text)));
-			assert_true(span_equal(writer_done(&alone), writer_done(&whole)));
+		for (size_t len = 7; len <= 24; len++) {
+			for (size_t at = 0; at < len; at++)
+				json_with((char)value, at, len);
 		}
 	}
 }

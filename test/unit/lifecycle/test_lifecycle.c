@@ -48,8 +48,8 @@ static const char *const whats[] = {
 /* ---- Scripts --------------------------------------------------------------------------------------- */
 
 /* Events: `change file|data`, `compiled worker,files:2*2,…[!]` (version 2, two of them; ! wants the vault's part), `broken` (the compile
- * failed), `gathered`, `ready P`, `exited P`, `prepared P N`, `committed P N`, `refused P N`, `beat P`,
- * `wait MS`, `stop MS`. P is kind and slot (`worker1`), a draining one `worker1-`, the newer of two `files0*`. Expectations stand in
+ * failed), `gathered`, `not-gathered`, `ready P`, `exited P`, `prepared P N`, `committed P N`, `refused P N`, `beat P`,
+ * `unlinked P Q`, `wait MS`, `stop MS`. P is kind and slot (`worker1`), a draining one `worker1-`, the newer of two `files0*`. Expectations stand in
  * order behind `>`, blank between. */
 struct step {
 	const char *event, *expected;
@@ -88,6 +88,23 @@ static uint32_t process_index(const struct world *world, const char *name)
 	if (found == UINT32_MAX)
 		fail_msg("no process %s", name);
 	return found;
+}
+
+static void unlink_from(struct world *world, uint32_t index, const char *name)
+{
+	const struct lifecycle_process *other =
+		lifecycle_process_at(world->life, process_index(world, name));
+
+	lifecycle_on_unlinked(world->life, index, other->kind, other->slot);
+}
+
+static enum ipc_kind kind_of(const char *name)
+{
+	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++)
+		if (strcmp(name, ipc_kind_name((enum ipc_kind)kind)) == 0)
+			return (enum ipc_kind)kind;
+	fail_msg("no kind %s", name);
+	return IPC_KIND_COUNT;
 }
 
 static void gather_actions(struct world *world, char *out, size_t size)
@@ -165,6 +182,8 @@ static void event(struct world *world, const char *line)
 		parse_wants(rest, &wants), lifecycle_on_compiled(world->life, true, &wants);
 	else if (!strcmp(line, "broken"))
 		lifecycle_on_compiled(world->life, false, NULL);
+	else if (!strcmp(line, "not-gathered"))
+		lifecycle_on_gathered(world->life, false);
 	else if (!strcmp(line, "gathered"))
 		lifecycle_on_gathered(world->life, true);
 	else if (!strncmp(line, "ready", 5))
@@ -177,6 +196,8 @@ static void event(struct world *world, const char *line)
 		lifecycle_on_committed(world->life, process_index(world, rest), number);
 	else if (!strncmp(line, "refused", 7))
 		lifecycle_on_refused(world->life, process_index(world, rest), number);
+	else if (!strncmp(line, "unlinked", 8))
+		unlink_from(world, process_index(world, rest), strchr(rest, ' ') + 1);
 	else if (!strncmp(line, "beat", 4))
 		lifecycle_on_heartbeat(world->life, process_index(world, rest), ++world->beat);
 	else if (!strncmp(line, "stop", 4))
@@ -242,6 +263,22 @@ static void test_start_broken(void **state)
 	run(1, steps);
 }
 
+/* What the vault was given for a change that fails before its `prepare` it must forget. */
+static void test_not_gathered(void **state)
+{
+	static const struct step steps[] = {
+		{ "change file", "compile:1" },
+		{ "compiled worker,vault!", "spawn:worker0 spawn:vault0" },
+		{ "ready worker0", "welcome:worker0" },
+		{ "ready vault0", "welcome:vault0 gather:vault0:1" },
+		{ "not-gathered", "abandon:vault0:1 failed:1 drain:worker0 drain:vault0" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	run(1, steps);
+}
+
 /* Everything that a text with TLS and files wants; the vault has its say before anybody prepares. */
 static void test_start_with_helpers(void **state)
 {
@@ -272,6 +309,21 @@ static void test_start_with_helpers(void **state)
 		{ "exited vault0", "" },
 		{ "wait 100", "spawn:vault0" },
 		{ "ready vault0", "welcome:vault0 link:keyholder0:vault0 prepare:vault0:1" },
+		{ "prepared vault0 1", "commit:vault0:1" },
+		{ "committed vault0 1", "" },
+		/* A channel may end while both live. */
+		{ "unlinked worker0 keyholder0", "" },
+		{ "wait 50", "" },
+		{ "wait 50", "link:worker0:keyholder0" },
+		{ "wait 200", "" },
+		/* The end was a death, which is told a moment later: one new channel, not two. */
+		{ "unlinked worker0 keyholder0", "" },
+		{ "exited keyholder0", "" },
+		{ "wait 50", "" },
+		{ "wait 50", "spawn:keyholder0" },
+		{ "ready keyholder0", "welcome:keyholder0 link:worker0:keyholder0 "
+				      "link:keyholder0:vault0 prepare:keyholder0:1" },
+		{ "wait 200", "" },
 		{ NULL, NULL },
 	};
 
@@ -310,6 +362,12 @@ static void test_several_of_a_kind(void **state)
 		{ "ready files1", "welcome:files1 link:worker0:files1 prepare:files1:1" },
 		{ "prepared files1 1", "commit:files1:1" },
 		{ "committed files1 1", "" },
+		/* One of its channels ends, twice over: that one is made anew. */
+		{ "unlinked worker0 files1", "" },
+		{ "unlinked worker0 files1", "" },
+		{ "wait 50", "" },
+		{ "wait 50", "link:worker0:files1" },
+		{ "wait 200", "" },
 		{ "exited worker0", "spawn:worker0" },
 		{ "ready worker0", "welcome:worker0 link:worker0:files0 link:worker0:files1 "
 				   "prepare:worker0:1" },
@@ -817,6 +875,7 @@ int main(void)
 		cmocka_unit_test(test_several_of_a_kind),
 		cmocka_unit_test(test_one_that_hangs_for_good),
 		cmocka_unit_test(test_a_new_one_that_hangs),
+		cmocka_unit_test(test_not_gathered),
 		cmocka_unit_test(test_restart_and_adopt),
 		cmocka_unit_test(test_hang),
 		cmocka_unit_test(test_back_off),

@@ -80,6 +80,17 @@ static void turns(struct proc_self *self, uint32_t duration_ms)
 	} while (os_now_ns() < until_ns);
 }
 
+/* Until it sleeps: everything was read, and nothing came for a while. */
+static void settle(struct proc_self *self)
+{
+	uint64_t until_ns = os_now_ns() + 30 * OS_SECOND;
+
+	do {
+		turns(self, 0);
+		assert_true(os_now_ns() < until_ns);
+	} while (self->ring->sleeps != 1);
+}
+
 static void deliver(struct proc_self *self, enum ipc_number number, const void *body,
 		    struct span tail, int first, int second)
 {
@@ -247,31 +258,95 @@ static void test_each_to_its_target(void **state)
 	set_file(self, EVENTS, "events");
 	put(self, TELEMETRY_RING_EVENT, "event\n");
 	put(self, TELEMETRY_RING_ACCESS, "sec\033ond\n");
-	turns(self, 20);
+	settle(self);
 	deliver(self, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } },
 		SPAN("of the\nsupervisor\n"), -1, -1);
 	deliver(self, IPC_MESSAGE_log_event, &(struct ipc_log_event){ { 0 } }, SPAN("bare"), -1,
 		-1);
-	turns(self, 20);
+	settle(self);
 	assert_true(span_equal(content(self, &arena, "access"), SPAN("first\nsec?ond\n")));
 	assert_true(span_equal(content(self, &arena, "events"),
 			       SPAN("event\nof the?supervisor\nbare\n")));
 	/* Asleep: it must be woken, and is. */
-	turns(self, 50);
 	assert_int_equal(telemetry_ring_write(self->ring, TELEMETRY_RING_ACCESS, SPAN("third\n")),
 			 TELEMETRY_RING_WAKE);
 	os_event_signal(self->event);
-	turns(self, 20);
+	settle(self);
 	assert_true(span_ends_with(content(self, &arena, "access"), SPAN("third\n")));
 	/* A writer that wakes nobody is looked at each second. */
-	turns(self, 50);
 	assert_int_equal(telemetry_ring_write(self->ring, TELEMETRY_RING_ACCESS, SPAN("quiet\n")),
 			 TELEMETRY_RING_WAKE);
-	turns(self, 50);
+	turns(self, 150);
 	assert_true(span_ends_with(content(self, &arena, "access"), SPAN("third\n")));
 	proc_log.second(self->state, self);
-	turns(self, 20);
+	settle(self);
 	assert_true(span_ends_with(content(self, &arena, "access"), SPAN("quiet\n")));
+	arena_fini(&arena);
+}
+
+/* A line that comes alone is written at once. Of lines that follow each other each is written soon too, though
+ * nothing follows the last one, but neither do they wake the log one by one nor does it look all the time. */
+static void test_lines_that_follow_each_other(void **state)
+{
+	enum { LINES = 300 };
+	struct proc_self *self = *state;
+	uint64_t begun_ns, most, read, until_ns, wakes = 0, reads = 0;
+	uint8_t seen[LINES] = { 0 };
+	struct arena arena;
+
+	arena_init(&arena, 0);
+	set_file(self, ACCESS, "access");
+	set_file(self, EVENTS, "events");
+	settle(self);
+	begun_ns = os_now_ns();
+	for (unsigned i = 0; i < LINES; i++) {
+		wakes += self->ring->sleeps == 1;
+		put_number(self, TELEMETRY_RING_ACCESS, i);
+		read = self->ring->tail;
+		turns(self, 1);
+		reads += self->ring->tail != read;
+		if (i == 0)
+			assert_int_equal(
+				count_numbers(content(self, &arena, "access"), seen, LINES), 1);
+	}
+	/* Twice within the time that it lingers, after a moment in which we did not run. */
+	most = 4 + (os_now_ns() - begun_ns) / (25 * OS_MS);
+	assert_true(wakes <= most && reads <= most);
+	until_ns = os_now_ns() + 30 * OS_SECOND;
+	while (!telemetry_ring_is_empty(self->ring) && os_now_ns() < until_ns)
+		turns(self, 1);
+	memset(seen, 0, sizeof(seen));
+	assert_int_equal(count_numbers(content(self, &arena, "access"), seen, LINES), LINES);
+	arena_fini(&arena);
+}
+
+/* More than a writer may let wait comes at once: one wake, and none is lost. */
+static void test_a_burst(void **state)
+{
+	enum { LINES = 12000 };
+	struct proc_self *self = *state;
+	uint8_t *seen = calloc(LINES, 1);
+	uint64_t until_ns;
+	unsigned next = 0;
+	struct arena arena;
+
+	arena_init(&arena, 0);
+	set_file(self, ACCESS, "access");
+	set_file(self, EVENTS, "events");
+	settle(self);
+	/* Two turns with a line each: it lingers. */
+	for (until_ns = os_now_ns() + 30 * OS_SECOND; self->ring->sleeps != 2; turns(self, 1)) {
+		assert_true(put_number(self, TELEMETRY_RING_ACCESS, next++));
+		assert_true(os_now_ns() < until_ns);
+	}
+	while (self->ring->sleeps == 2)
+		assert_true(put_number(self, TELEMETRY_RING_ACCESS, next++));
+	assert_true(next * 80 > TELEMETRY_RING_WAKE_BYTES && next < LINES / 2);
+	/* Woken: what waited is read in turns that follow at once. */
+	for (unsigned i = 0; i < 16 && !telemetry_ring_is_empty(self->ring); i++)
+		assert_int_equal(os_loop_turn(self->loop, 0, on_turn, self), 0);
+	assert_int_equal(count_numbers(content(self, &arena, "access"), seen, LINES), next);
+	free(seen);
 	arena_fini(&arena);
 }
 
@@ -320,7 +395,7 @@ static void test_rotation(void **state)
 			}
 		}
 	}
-	turns(self, 100);
+	settle(self);
 	total += count_numbers(content(self, &arena, "access"), seen, LINES);
 	total += count_numbers(content(self, &arena, "access.1"), seen, LINES);
 	total += count_numbers(content(self, &arena, "access.2"), seen, LINES);
@@ -455,18 +530,18 @@ static void test_broken_ring_and_new_ring(void **state)
 	arena_init(&arena, 0);
 	set_file(self, ACCESS, "access");
 	set_file(self, EVENTS, "events");
-	turns(self, 20);
+	settle(self);
 	self->ring->head = 12345678;
 	os_event_signal(self->event);
-	turns(self, 50);
+	settle(self);
 	assert_int_equal(self->ring->broken, 1);
 	put(self, TELEMETRY_RING_ACCESS, "after\n");
-	turns(self, 20);
+	settle(self);
 	/* The writer is born again on the same ring. */
 	put(self, TELEMETRY_RING_ACCESS, "before birth\n");
 	deliver(self, IPC_MESSAGE_grant, &grant, SPAN_NONE, dup(self->ring_fd), dup(self->event));
 	put(self, TELEMETRY_RING_ACCESS, "after birth\n");
-	turns(self, 20);
+	settle(self);
 	assert_true(span_equal(content(self, &arena, "access"),
 			       SPAN("after\nbefore birth\nafter birth\n")));
 	/* A worker's last lines, and nobody wakes the log for them. */
@@ -482,9 +557,14 @@ static void test_broken_ring_and_new_ring(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_each_to_its_target), TEST(test_rotation),
-		TEST(test_slow_pipe),          TEST(test_disk_full),
-		TEST(test_begun_line),         TEST(test_broken_ring_and_new_ring),
+		TEST(test_each_to_its_target),
+		TEST(test_lines_that_follow_each_other),
+		TEST(test_a_burst),
+		TEST(test_rotation),
+		TEST(test_slow_pipe),
+		TEST(test_disk_full),
+		TEST(test_begun_line),
+		TEST(test_broken_ring_and_new_ring),
 	};
 
 	if (os_start())

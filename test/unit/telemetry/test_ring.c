@@ -125,6 +125,39 @@ static void test_sleep(void **state)
 	free(ring);
 }
 
+/* Who rests is woken by the line that fills the part, by no other, and once. */
+static void test_rest(void **state)
+{
+	struct telemetry_ring *ring = ring_new();
+	enum telemetry_ring_kind kind;
+	struct span line;
+	uint64_t written = 1, read = 0;
+
+	(void)state;
+	assert_true(telemetry_ring_rest(ring));
+	while (telemetry_ring_write(ring, TELEMETRY_RING_ACCESS, SPAN("0123456\n")) == 0)
+		written++;
+	assert_int_equal(written, TELEMETRY_RING_WAKE_BYTES / 16);
+	assert_int_equal(ring->dropped, 0);
+	assert_int_equal(telemetry_ring_write(ring, TELEMETRY_RING_ACCESS, SPAN("0123456\n")), 0);
+	assert_false(telemetry_ring_rest(ring));
+	assert_int_equal(telemetry_ring_write(ring, TELEMETRY_RING_ACCESS, SPAN("0123456\n")), 0);
+	while (telemetry_ring_read(ring, buf, &kind, &line) == 0)
+		read++;
+	assert_int_equal(read, written + 2);
+	/* A line that it has not read yet is no reason to go on. */
+	assert_int_equal(telemetry_ring_write(ring, TELEMETRY_RING_ACCESS, SPAN("0123456\n")), 0);
+	assert_true(telemetry_ring_rest(ring));
+	assert_int_equal(telemetry_ring_write(ring, TELEMETRY_RING_ACCESS, SPAN("0123456\n")), 0);
+	assert_false(telemetry_ring_sleep(ring));
+	assert_true(telemetry_ring_rest(ring));
+	telemetry_ring_awake(ring);
+	while (telemetry_ring_write(ring, TELEMETRY_RING_ACCESS, SPAN("0123456\n")) == 0)
+		;
+	assert_int_equal(ring->dropped, 1);
+	free(ring);
+}
+
 /* A line is what its producer made of it; it stays one line. */
 static void test_hostile_line(void **state)
 {
@@ -137,6 +170,25 @@ static void test_hostile_line(void **state)
 			 0);
 	assert_int_equal(telemetry_ring_read(ring, buf, &kind, &line), 0);
 	assert_true(span_equal(line, SPAN("a?b?[2J?\n")));
+	/* Wherever in a line of whatever length it stands, every byte is one of the two. */
+	for (size_t len = 1; len <= 24; len++) {
+		for (size_t at = 0; at + 1 < len; at++) {
+			for (int c = 0; c < 256; c++) {
+				char text[24];
+
+				memset(text, c % 2 ? 0x80 : ' ', len);
+				text[at] = (char)c;
+				text[len - 1] = '\n';
+				assert_int_equal(telemetry_ring_write(ring, TELEMETRY_RING_ACCESS,
+								      span_of(text, len)),
+						 0);
+				assert_int_equal(telemetry_ring_read(ring, buf, &kind, &line), 0);
+				if (c < 0x20 || c == 0x7f)
+					text[at] = '?';
+				assert_true(span_equal(line, span_of(text, len)));
+			}
+		}
+	}
 	free(ring);
 }
 
@@ -226,7 +278,7 @@ int main(void)
 		cmocka_unit_test(test_empty),         cmocka_unit_test(test_wraps),
 		cmocka_unit_test(test_full),          cmocka_unit_test(test_sleep),
 		cmocka_unit_test(test_hostile_line),  cmocka_unit_test(test_hostile_positions),
-		cmocka_unit_test(test_hostile_noise),
+		cmocka_unit_test(test_hostile_noise), cmocka_unit_test(test_rest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
