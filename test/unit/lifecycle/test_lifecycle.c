@@ -98,15 +98,6 @@ static void unlink_from(struct world *world, uint32_t index, const char *name)
 	lifecycle_on_unlinked(world->life, index, other->kind, other->slot);
 }
 
-static enum ipc_kind kind_of(const char *name)
-{
-	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++)
-		if (strcmp(name, ipc_kind_name((enum ipc_kind)kind)) == 0)
-			return (enum ipc_kind)kind;
-	fail_msg("no kind %s", name);
-	return IPC_KIND_COUNT;
-}
-
 static void gather_actions(struct world *world, char *out, size_t size)
 {
 	struct lifecycle_action action;
