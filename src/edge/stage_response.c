@@ -34,10 +34,12 @@ static bool response_carries_body(const struct exchange *exchange)
 				       http_status_has_body(exchange->response.status, method));
 }
 
-/* A body that no handler wanted is read and dropped as far as it is here; the rest costs the connection. */
+/* A body that no handler wanted is read and dropped as far as it is here; the rest costs the connection. As much as the
+ * limit is what a turn reads of a connection, so nothing has to wait for the next one. */
 static void request_discard(struct exchange *exchange)
 {
-	size_t budget = EDGE_TURN_BYTES;
+	const struct connection *connection = exchange->connection;
+	size_t max = (size_t)telemetry_limits[TELEMETRY_LIMIT_DISCARD].value, budget = max;
 	int outcome;
 
 	if (!pump_is_open(&exchange->request_pump) || exchange->source == RESPONSE_FETCH ||
@@ -47,8 +49,12 @@ static void request_discard(struct exchange *exchange)
 	outcome = pump_run(&exchange->request_pump, &budget);
 	if (outcome != PUMP_END && outcome != PUMP_WAIT && outcome != PUMP_YIELD)
 		pump_close(&exchange->request_pump);
-	if (outcome != PUMP_END)
-		exchange->is_last = true;
+	if (outcome == PUMP_END)
+		return;
+	exchange->is_last = true;
+	/* Else the rest has not come, and is not waited for. */
+	if (connection->turn == exchange->edge->turn && connection->turn_bytes >= max)
+		telemetry_count_limit(exchange->edge->counters, TELEMETRY_LIMIT_DISCARD);
 }
 
 /* Behind the 101 both pumps are endless; what the client sent behind its request is the tunnel's first. */

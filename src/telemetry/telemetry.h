@@ -60,7 +60,7 @@
 	X(CHUNK_OVERHEAD, "chunk-overhead", SIZE, 64, KB, 400, "framing of a chunked body, once it is 10 times what it carries") \
 	X(TRAILERS, "trailers", SIZE, 32, KB, 431, "trailers of a request") \
 	X(PIPELINED, "pipelined", COUNT, 16, , 0, "requests of one connection that one turn begins; the next ones wait for the next turn, as bytes") \
-	X(DISCARD, "discard", SIZE, 64, KB, 0, "of a body that nobody wants any more, read before the connection ends") \
+	X(DISCARD, "discard", SIZE, 64, KB, 0, "of a request whose body nobody wants, head and all, read for the sake of the connection; over it that ends") \
 	X(LINGER, "linger", TIME, 2, s, 0, "how long a connection is read after our end of it was sent") \
 	X(CONTINUE, "continue", TIME, 1, s, 0, "how long an origin may let a client wait for 100 (Continue)") \
 	X(HANDSHAKE_SIZE, "handshake-size", SIZE, 48, KB, 0, "a client's bytes of one TLS handshake") \

@@ -490,16 +490,21 @@ static void test_discard(void **state)
 
 	worker_reload(worker, "site localhost default { respond 200 \"hello\" }");
 	for (int over = -1; over <= 1; over++) {
+		uint64_t before = counted(worker, TELEMETRY_LIMIT_DISCARD);
 		int fd = worker_connect(worker);
+		size_t head;
 		char *answer;
 
 		request_len = 0;
-		/* What does not come with the head is never waited for. */
-		make_body(over > 0 ? 8 * value : value / 4);
-		(void)!os_write(fd, request, request_len);
+		make_body(10000);
+		head = request_len - 10000;
+		request_len = 0;
+		make_body((size_t)((ssize_t)(value - head) + over));
+		assert_int_equal(os_write(fd, request, request_len), (ssize_t)value + over);
 		answer = worker_talk(worker, fd, "", 0, 20);
 		assert_non_null(strstr(answer, "HTTP/1.1 200 "));
 		assert_int_equal(strstr(answer, "Connection: close") != NULL, over > 0);
+		assert_int_equal(counted(worker, TELEMETRY_LIMIT_DISCARD) - before, over > 0);
 		check_end(worker, "\"end\":\"ok\"");
 		assert_int_equal(os_socket_linger_none(fd), 0);
 		os_close(fd);
