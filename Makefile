@@ -25,7 +25,7 @@ run: build ## serve over https://localhost, or with UPSTREAM=127.0.0.1:3000 in f
 
 test: deps-test build asan build-fuzz/configured ## everything that proves it; ends with a count
 	@ninja -C build-fuzz
-	@ninja -C build benchmarks
+	@ninja -C build benchmarks sim-seeds
 	@$(PYTHON) test/run.py
 
 asan: deps build-asan/configured ## the build of the tests: sanitizers on, time can be moved
@@ -36,6 +36,8 @@ fuzz: deps-test build-fuzz/configured ## fuzz every parser, SECONDS=60 for each,
 	@$(PYTHON) test/run.py fuzz $(if $(RUNS),--runs $(RUNS),--seconds $(SECONDS))
 
 soak: deps-test build asan ## the long tests at full size, MINUTES=30
+	@ninja -C build sim-seeds
+	PORTCULLIS_SOAK=1 $(PYTHON) test/run.py seeds
 	PORTCULLIS_SOAK=1 $(PYTHON) test/run.py unit unit-sim
 	PORTCULLIS_SOAK=1 PORTCULLIS_SOAK_MINUTES=$(MINUTES) $(PYTHON) test/run.py e2e -m soak
 

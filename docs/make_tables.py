@@ -55,7 +55,6 @@ def markdown(head, rows):
 # What no process counts: where it is told instead.
 NOT_COUNTED = {
     'inspection': 'nothing to count yet', 'inspection-response': 'nothing to count yet',
-    'check-time': 'the command says so', 'heartbeat': '`restarts` in `status`, an event',
 }
 
 

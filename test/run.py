@@ -2,11 +2,13 @@
 """Runs the tests and counts them.
 
     test/run.py                     everything; ends with "N passed, N failed, N skipped"
-    test/run.py GROUP [ARGUMENT...] one of house, unit, e2e, conformance, fuzz, cost
+    test/run.py GROUP [ARGUMENT...] one of house, unit, seeds, e2e, conformance, fuzz, cost
 
-Arguments: names for house and unit (a part of the program's name), pytest's own for e2e (-k, -m, files),
---seconds N or --runs N for each target of fuzz. What has to be built is built by the Makefile. A skip must give a
+Arguments: names for house and unit (a part of the program's name), FIRST and COUNT for seeds, pytest's own for
+e2e (-k, -m, files), --seconds N or --runs N for each target of fuzz. What an end-to-end test measured (`figures: …`) is
+printed. What has to be built is built by the Makefile. A skip must give a
 reason that test/skips.txt knows."""
+import collections
 import concurrent.futures
 import fnmatch
 import glob
@@ -23,8 +25,10 @@ BUILD, FUZZ = 'build-asan', 'build-fuzz'
 PYTHON = '/usr/bin/python3'
 JOBS = 2
 UNIT_SECONDS, FILE_SECONDS = 300, 1800
+SEEDS, SEEDS_PIECE = 1000, 500
 if os.environ.get('PORTCULLIS_SOAK'):
-    UNIT_SECONDS = 24 * 3600
+    UNIT_SECONDS = FILE_SECONDS = 24 * 3600
+    SEEDS = 100 * 1000
 # `make test` gives each fuzz target an equal slice of this wall time, 30 s at most: with 17 targets and two at
 # a time about 25 s each, so that the group stays below 4 minutes.
 FUZZ_WALL_SECONDS, FUZZ_TARGET_SECONDS, FUZZ_LEAST_EXECUTIONS = 215, 30, 100
@@ -118,6 +122,33 @@ def unit(arguments):
     return result
 
 
+# ---- Seeds of the simulated system: the mass, on the objects of the program that serves --------------------
+
+def seeds(arguments):
+    """Each piece is a process; what they counted is summed. A seed that fails stands with its script in what its
+    piece said."""
+    program = os.path.join(ROOT, 'build/sim-seeds')
+    first, count = (int(a) for a in arguments) if arguments else (1, SEEDS)
+    if not os.access(program, os.X_OK):
+        return Result(failed=[('seeds', 'no build/sim-seeds: run `ninja -C build sim-seeds`')])
+    totals = collections.Counter()
+
+    def one(start):
+        length = min(SEEDS_PIECE, first + count - start)
+        code, said = run([program, str(start), str(length)], UNIT_SECONDS)
+        result = read_tap(f'seeds {start} to {start + length - 1}', code, said)
+        summary = re.search(r'^# from \d+: (.*)', said, flags=re.M)
+        for number, what in re.findall(r'(\d+) ([^,\n]+)', summary[1] if summary else ''):
+            totals[what] += int(number)
+        return result
+
+    started = time.monotonic()
+    result = side_by_side(one, range(first, first + count, SEEDS_PIECE))
+    print('seeds: ' + ', '.join(f'{number} {what}' for what, number in totals.items()) +
+          f', {time.monotonic() - started:.0f} s', flush=True)
+    return result
+
+
 # ---- pytest: end to end --------------------------------------------------------------------------------
 
 def e2e(arguments):
@@ -128,7 +159,8 @@ def e2e(arguments):
     def one(file):
         with tempfile.TemporaryDirectory(prefix='portcullis-test-') as folder:
             report = os.path.join(folder, 'report.xml')
-            command = [PYTHON, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '--junitxml', report, file, *options]
+            command = [PYTHON, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-o', 'junit_logging=system-out',
+                       '--junitxml', report, file, *options]
             code, said = run(command, FILE_SECONDS, PYTHONDONTWRITEBYTECODE='1')
             return read_junit(os.path.basename(file), report, code, said)
 
@@ -153,6 +185,8 @@ def read_junit(name, report, code, said):
             result.skipped.append((title, skip.get('message', '')))
         else:
             result.passed += 1
+            for line in re.findall(r'^figures: (.*)', case.findtext('system-out') or '', flags=re.M):
+                print(f'{title}: {line}', flush=True)
     if code and not result.failed:
         result.failed.append((f'e2e: {name}: ended with {code}', tail(said)))
     return result
@@ -237,7 +271,7 @@ def cost(_):
     return Result(int(counts[1]), skipped=[(name, skipped[1])] if skipped else [])
 
 
-GROUPS = {'house': house, 'unit': unit, 'e2e': e2e, 'conformance': conformance, 'fuzz': fuzz, 'cost': cost}
+GROUPS = {'house': house, 'unit': unit, 'seeds': seeds, 'e2e': e2e, 'conformance': conformance, 'fuzz': fuzz, 'cost': cost}
 
 
 def is_known_reason(reason):

@@ -137,7 +137,7 @@ static void print_text(const struct ipc_status_row *row, const struct ipc_range 
 	struct writer out = writer_of(text, sizeof(text));
 
 	write_format(&out, "%-10s", ipc_kind_name((enum ipc_kind)row->kind));
-	if (row->kind == IPC_WORKER || row->kind == IPC_KEYHOLDER)
+	if (row->kind == IPC_WORKER || row->kind == IPC_KEYHOLDER || row->slot)
 		write_format(&out, " %-3u", row->slot);
 	else
 		write_str(&out, "    ");

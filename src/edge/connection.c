@@ -282,7 +282,8 @@ static enum deadline_kind exchange_deadline(const struct connection *connection,
 		return DEADLINE_TUNNEL;
 	}
 	if (exchange->question || list_is_linked(&exchange->waiting)) {
-		*ret_ns = exchange->asked_ns + 30 * OS_SECOND;
+		*ret_ns =
+			exchange->asked_ns + telemetry_limits[TELEMETRY_LIMIT_DOCUMENT_WAIT].value;
 		return DEADLINE_QUESTION;
 	}
 	if (exchange->body_waiting_ns) {
@@ -328,10 +329,11 @@ static void deadline_count(const struct connection *connection, enum deadline_ki
 		[DEADLINE_SEND] = TELEMETRY_LIMIT_SEND_GAP,
 		[DEADLINE_TUNNEL] = TELEMETRY_LIMIT_TUNNEL,
 		[DEADLINE_LINGER] = TELEMETRY_LIMIT_LINGER,
+		[DEADLINE_QUESTION] = TELEMETRY_LIMIT_DOCUMENT_WAIT,
 	};
 	struct telemetry_counters *counters = connection->edge->counters;
 
-	if (kind == DEADLINE_NONE || kind == DEADLINE_QUESTION)
+	if (kind == DEADLINE_NONE)
 		return;
 	/* A tunnel's two sides have the same limit: who was first counted it. */
 	if (kind == DEADLINE_TUNNEL && connection->exchange->end != TELEMETRY_END_OK)
@@ -375,7 +377,10 @@ static void on_due(struct os_timer *timer)
 		exchange_interrupt(exchange, 0, TELEMETRY_END_TUNNEL_TIMEOUT);
 		break;
 	case DEADLINE_QUESTION:
-		exchange_interrupt(exchange, 503, TELEMETRY_END_NO_ROOM);
+		exchange_set_end(exchange, TELEMETRY_END_LIMIT,
+				 telemetry_limit_name(TELEMETRY_LIMIT_DOCUMENT_WAIT));
+		exchange_interrupt(exchange, telemetry_limits[TELEMETRY_LIMIT_DOCUMENT_WAIT].status,
+				   TELEMETRY_END_LIMIT);
 		break;
 	case DEADLINE_IDLE:
 		connection_finish(connection, false);

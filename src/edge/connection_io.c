@@ -45,11 +45,25 @@ void edge_input_release(struct edge *edge)
 	input_save(edge);
 }
 
+/* A read asks for no more than the request's body has room for: what is read beyond it would wait a second time, in
+ * blocks of the connection. A block at least, as much as a record carries. */
+static size_t receive_max(const struct connection *connection)
+{
+	const struct exchange *exchange = connection->exchange;
+	size_t waiting = exchange ? exchange->request_pump.queue.len : 0;
+
+	if (!waiting || exchange->request_pump.mode == PUMP_HOLD)
+		return EDGE_WIRE_SIZE;
+	if (waiting + BLOCK_SIZE >= PUMP_PASS_BLOCKS * BLOCK_SIZE)
+		return BLOCK_SIZE;
+	return PUMP_PASS_BLOCKS * BLOCK_SIZE - waiting;
+}
+
 /* Bytes of the socket into wire_in, behind ciphertext that had to wait. 0, or enum connection_read. */
 int connection_receive(struct connection *connection, size_t *ret_len)
 {
 	struct edge *edge = connection->edge;
-	size_t len = 0;
+	size_t len = 0, size;
 	ssize_t got;
 
 	if (connection->is_pending_cipher) {
@@ -65,7 +79,9 @@ int connection_receive(struct connection *connection, size_t *ret_len)
 	*ret_len = len;
 	if (!(connection->watch.ready & OS_READABLE))
 		return len ? 0 : CONNECTION_WAIT;
-	got = os_read(connection->watch.fd, edge->wire_in + len, EDGE_WIRE_SIZE - len);
+	/* Before the handshake there is no exchange, later no ciphertext that had to wait. */
+	size = len ? EDGE_WIRE_SIZE - len : receive_max(connection);
+	got = os_read(connection->watch.fd, edge->wire_in + len, size);
 	if (got == -EAGAIN) {
 		connection->watch.ready &= ~(unsigned)OS_READABLE;
 		return len ? 0 : CONNECTION_WAIT;
@@ -76,8 +92,7 @@ int connection_receive(struct connection *connection, size_t *ret_len)
 		return len ? 0 : CONNECTION_TRUNCATED;
 	}
 	/* A short read drained the socket; what comes later is told by the next edge. */
-	if ((size_t)got < EDGE_WIRE_SIZE - len &&
-	    !(connection->watch.ready & (OS_PEER_SHUT | OS_HANGUP)))
+	if ((size_t)got < size && !(connection->watch.ready & (OS_PEER_SHUT | OS_HANGUP)))
 		connection->watch.ready &= ~(unsigned)OS_READABLE;
 	connection->bytes_in += (size_t)got;
 	if (connection->turn != edge->turn)

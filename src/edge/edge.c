@@ -170,6 +170,8 @@ void edge_free(struct edge *edge)
 	map_drop(&edge->staged_client_policies, drop_policy);
 	heap_free(edge->current);
 	heap_free(edge->staged);
+	heap_free(edge->root_slots);
+	heap_free(edge->staged_root_slots);
 	slab_fini(&edge->connection_slab);
 	block_pool_fini(&edge->blocks);
 	heap_free(edge->wire_in);
@@ -396,6 +398,8 @@ int edge_data(struct edge *edge, enum ipc_data_kind kind, uint64_t id, struct sp
 		return stage_chain(edge, id, text);
 	case IPC_DATA_ROOTS:
 		return stage_roots(edge, id, text);
+	case IPC_DATA_ROOT_SLOTS:
+		return root_slots_stage(edge, text);
 	case IPC_DATA_HOSTS:
 	case IPC_DATA_RESOLVER:
 	case IPC_DATA_TEXT:
@@ -561,6 +565,7 @@ void edge_commit(struct edge *edge)
 	map_move(&edge->credentials, &edge->staged_credentials, drop_credential);
 	map_move(&edge->client_policies, &edge->staged_client_policies, drop_policy);
 	map_move(&edge->policies, &edge->staged_policies, drop_policy);
+	root_slots_take(edge);
 	if (!edge->staged)
 		return;
 	if (edge->current)
@@ -581,6 +586,7 @@ void edge_abandon(struct edge *edge)
 	map_drop(&edge->staged_credentials, drop_credential);
 	map_drop(&edge->staged_client_policies, drop_policy);
 	map_drop(&edge->staged_policies, drop_policy);
+	heap_free(TAKE(edge->staged_root_slots));
 	if (edge->staged)
 		edge_snapshot_unref(edge, TAKE(edge->staged));
 }

@@ -39,10 +39,11 @@ void edge_free(struct edge *edge);
 
 /* The log's ring and the event that wakes its reader; both stay mapped and open until edge_free. */
 void edge_set_log(struct edge *edge, struct telemetry_ring *ring, int event_fd);
-/* A channel to this slot's keyholder, to `files` or the dialer, which its owner keeps open until edge_unlink
- * or the next edge_link of that kind. What was asked on the one before is asked again, once. */
+/* A channel to this slot's keyholder, to one of `files` (by channel->peer_slot) or the dialer, which its owner keeps
+ * open until edge_unlink or the next edge_link of that kind and slot. What was asked on the one before is asked
+ * again, once. */
 void edge_link(struct edge *edge, enum ipc_kind kind, struct ipc_channel *channel);
-void edge_unlink(struct edge *edge, enum ipc_kind kind);
+void edge_unlink(struct edge *edge, enum ipc_kind kind, uint32_t slot); /* slot: of `files` */
 void edge_message(struct edge *edge, struct ipc_channel *channel, struct ipc_message *message);
 
 /* ---- Listeners: every worker has all slots' sockets and accepts from its own and from adopted ones. ---- */
@@ -53,8 +54,8 @@ void edge_adopt(struct edge *edge, uint32_t slot, bool on);
 
 /* ---- Change ------------------------------------------------------------------------------------------ */
 
-/* A data set that waits for commit: a chain (PEM, leaf first; id of the certificate) or roots (PEM; id of the ca, 0:
- * the system's). Other kinds are ignored. The text is copied as far as needed. 0, -ENOMEM, -EBADMSG. */
+/* A data set that waits for commit: a chain (PEM, leaf first; id of the certificate), roots (PEM; id of the ca, 0:
+ * the system's) or which of `files` has which document root. Other kinds are ignored. The text is copied as far as needed. 0, -ENOMEM, -EBADMSG. */
 int edge_data(struct edge *edge, enum ipc_data_kind kind, uint64_t id, struct span text) MUST_CHECK;
 /* Everything that can fail happens here. snapshot NULL: only data sets change. 0 or -errno. */
 int edge_prepare(struct edge *edge, const struct snapshot *snapshot) MUST_CHECK;

@@ -36,18 +36,21 @@ struct edge_question_kind {
 	int (*ask)(struct edge *edge, struct edge_question *question);
 	/* The answer; message NULL: there will be none. The question is closed already. */
 	void (*answer)(struct edge *edge, void *owner, struct ipc_message *message);
+	/* Which of several processes of that kind; NULL: the first. */
+	uint32_t (*slot)(const struct edge *edge, const void *owner);
 };
 struct edge_question {
 	const struct edge_question_kind *kind; /* NULL: free */
 	void *owner;
 	uint32_t index, serial;
 	uint32_t asked; /* how often */
+	uint32_t slot;
 	uint32_t next_free;
 };
 /* 0 and a question, or -ENOMEM/-EAGAIN: there will be no answer. */
 int question_ask(struct edge *edge, const struct edge_question_kind *kind, void *owner,
 		 uint64_t *ret_question) MUST_CHECK;
-void question_cancel(struct edge *edge, uint64_t question); /* 0 is fine */
+void question_cancel(struct edge *edge, uint64_t id); /* 0 is fine */
 void question_fini(struct edge *edge);
 
 /* ---- Snapshots in use --------------------------------------------------------------------------------- */
@@ -247,7 +250,10 @@ struct exchange {
 	enum response_source source;
 	struct span text; /* RESPONSE_TEXT: what is left of it */
 	struct files_document *document;
-	uint64_t document_at, document_left, warm_until;
+	uint64_t document_root, document_at, document_left, warm_until;
+	struct block_queue
+		piece; /* of a distant document: what came of it, its first document_given are used */
+	size_t document_given;
 	uint64_t question, asked_ns; /* asked_ns: also while it waits for another's question */
 	struct upstream_fetch fetch;
 	struct upstream_request fetch_request;
@@ -296,6 +302,9 @@ void exchange_pumps_run(struct exchange *exchange);
 void exchange_wake_at(struct exchange *exchange, uint64_t deadline_ns);
 void exchanges_free_finished(struct edge *edge);
 void documents_wanted_fini(struct edge *edge);
+uint32_t edge_root_slot(const struct edge *edge, uint64_t root);
+int root_slots_stage(struct edge *edge, struct span bytes) MUST_CHECK;
+void root_slots_take(struct edge *edge); /* with the commit */
 /* Our name in Via (RFC 9110, 7.6.3): what a request bears that has passed this gateway. */
 struct span edge_pseudonym(const struct edge *edge, char buf[EDGE_PSEUDONYM_SIZE]);
 void record_write(struct exchange *exchange);
@@ -367,7 +376,11 @@ struct edge {
 
 	struct edge_question *questions;
 	uint32_t question_capacity, question_free, question_open;
-	struct ipc_channel *keyholder, *files, *dialer; /* NULL while there is none */
+	/* NULL while there is none. */
+	struct ipc_channel *keyholder, *files[IPC_FILES_MAX], *dialer;
+	/* The roots that are not in slot 0 of `files`; what the change under way brings. */
+	struct ipc_root_slot *root_slots, *staged_root_slots;
+	size_t root_slot_count, staged_root_slot_count;
 
 	struct files_cache *cache;
 	struct upstream *upstream;

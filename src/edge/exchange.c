@@ -65,6 +65,7 @@ static void exchange_release(struct exchange *exchange)
 	exchange->question = 0;
 	files_document_unref(exchange->document);
 	exchange->document = NULL;
+	block_queue_clear(&exchange->piece, &edge->blocks);
 	if (exchange->snapshot)
 		edge_snapshot_unref(edge, TAKE(exchange->snapshot));
 }

@@ -198,7 +198,8 @@ static void sign_answer(struct edge *edge, void *owner, struct ipc_message *mess
 	connection_activate(connection);
 }
 
-static const struct edge_question_kind sign_question = { IPC_KEYHOLDER, sign_ask, sign_answer };
+static const struct edge_question_kind sign_question = { IPC_KEYHOLDER, sign_ask, sign_answer,
+							 NULL };
 
 const char *connection_tls_reason(struct connection *connection, enum tls_reason reason)
 {

@@ -2,15 +2,17 @@
  * {index, serial}; cancelling or answering raises the serial, so a late answer finds nobody. */
 #include "edge/edge_internal.h"
 
+#include <string.h>
+
 enum { QUESTION_NONE = UINT32_MAX };
 
-static struct ipc_channel **question_channel(struct edge *edge, enum ipc_kind peer)
+static struct ipc_channel **question_channel(struct edge *edge, enum ipc_kind peer, uint32_t slot)
 {
 	switch (peer) {
 	case IPC_KEYHOLDER:
 		return &edge->keyholder;
 	case IPC_FILES:
-		return &edge->files;
+		return &edge->files[slot < IPC_FILES_MAX ? slot : 0];
 	case IPC_DIALER:
 		return &edge->dialer;
 	case IPC_SUPERVISOR:
@@ -85,7 +87,7 @@ static struct edge_question *question_take(struct edge *edge)
 /* Without a channel the question waits for one: its process is being started again. */
 static int question_send(struct edge *edge, struct edge_question *question)
 {
-	struct ipc_channel *channel = *question_channel(edge, question->kind->peer);
+	struct ipc_channel *channel = *question_channel(edge, question->kind->peer, question->slot);
 
 	if (!channel || !ipc_channel_is_open(channel))
 		return 0;
@@ -104,6 +106,7 @@ int question_ask(struct edge *edge, const struct edge_question_kind *kind, void 
 	question->kind = kind;
 	question->owner = owner;
 	question->asked = 0;
+	question->slot = kind->slot ? kind->slot(edge, owner) : 0;
 	*ret_question = (uint64_t)question->serial << 32 | ((uint64_t)question->index + 1);
 	failed = question_send(edge, question);
 	if (failed) {
@@ -123,7 +126,7 @@ void question_cancel(struct edge *edge, uint64_t handle)
 
 	if (!question)
 		return;
-	channel = *question_channel(edge, question->kind->peer);
+	channel = *question_channel(edge, question->kind->peer, question->slot);
 	if (question->asked && question->kind->peer != IPC_KEYHOLDER && channel &&
 	    ipc_channel_is_open(channel)) {
 		struct ipc_cancel cancel = { .question = question_name(handle) };
@@ -151,22 +154,26 @@ void edge_message(struct edge *edge, struct ipc_channel *channel, struct ipc_mes
 	struct ipc_question name = *(const struct ipc_question *)message->body;
 	struct edge_question *question = question_find(edge, name);
 
-	if (question && question->kind->peer == channel->peer)
+	/* The keyholder's slot is the worker's own. */
+	if (question && question->kind->peer == channel->peer &&
+	    (channel->peer != IPC_FILES || question->slot == channel->peer_slot))
 		question_finish(edge, question, message);
 }
 
-void edge_unlink(struct edge *edge, enum ipc_kind kind)
+void edge_unlink(struct edge *edge, enum ipc_kind kind, uint32_t slot)
 {
-	*question_channel(edge, kind) = NULL;
+	*question_channel(edge, kind, slot) = NULL;
 }
 
 void edge_link(struct edge *edge, enum ipc_kind kind, struct ipc_channel *channel)
 {
-	*question_channel(edge, kind) = channel;
+	uint32_t slot = kind == IPC_FILES ? channel->peer_slot : 0;
+
+	*question_channel(edge, kind, slot) = channel;
 	for (uint32_t i = 0; i < edge->question_capacity; i++) {
 		struct edge_question *question = &edge->questions[i];
 
-		if (!question->kind || question->kind->peer != kind)
+		if (!question->kind || question->kind->peer != kind || question->slot != slot)
 			continue;
 		/* Asked again once: a question that ends its helper twice is answered `failed`. */
 		if (question->asked)
@@ -174,6 +181,42 @@ void edge_link(struct edge *edge, enum ipc_kind kind, struct ipc_channel *channe
 		if (question->asked >= 2 || question_send(edge, question))
 			question_finish(edge, question, NULL);
 	}
+}
+
+/* ---- Which of `files` has which root ------------------------------------------------------------------------ */
+
+/* Who is not named is in slot 0. */
+int root_slots_stage(struct edge *edge, struct span bytes)
+{
+	size_t count = bytes.len / sizeof(*edge->root_slots);
+	struct ipc_root_slot *slots = heap_alloc((count + 1) * sizeof(*slots));
+
+	if (!slots)
+		return -ENOMEM;
+	if (count)
+		memcpy(slots, bytes.ptr, count * sizeof(*slots));
+	heap_free(edge->staged_root_slots);
+	edge->staged_root_slots = slots;
+	edge->staged_root_slot_count = count;
+	return 0;
+}
+
+uint32_t edge_root_slot(const struct edge *edge, uint64_t root)
+{
+	for (size_t i = 0; i < edge->root_slot_count; i++) {
+		if (edge->root_slots[i].root == root)
+			return edge->root_slots[i].slot % IPC_FILES_MAX;
+	}
+	return 0;
+}
+
+void root_slots_take(struct edge *edge)
+{
+	if (!edge->staged_root_slots)
+		return;
+	heap_free(edge->root_slots);
+	edge->root_slots = TAKE(edge->staged_root_slots);
+	edge->root_slot_count = edge->staged_root_slot_count;
 }
 
 void question_fini(struct edge *edge)

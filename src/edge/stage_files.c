@@ -22,7 +22,13 @@ static int open_ask(struct edge *edge, struct edge_question *question)
 				 .root = wanted->root };
 
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_ASKED);
-	return ipc_send(edge->files, IPC_MESSAGE_open, &body, wanted->path, NULL, 0);
+	return ipc_send(edge->files[question->slot], IPC_MESSAGE_open, &body, wanted->path, NULL,
+			0);
+}
+
+static uint32_t open_slot(const struct edge *edge, const void *owner)
+{
+	return edge_root_slot(edge, ((const struct document_wanted *)owner)->root);
 }
 
 static void wanted_free(struct document_wanted *wanted)
@@ -70,7 +76,8 @@ static void open_answer(struct edge *edge, void *owner, struct ipc_message *mess
 	wanted_free(wanted);
 }
 
-static const struct edge_question_kind open_question = { IPC_FILES, open_ask, open_answer };
+static const struct edge_question_kind open_question = { IPC_FILES, open_ask, open_answer,
+							 open_slot };
 
 static int document_ask(struct exchange *exchange)
 {
@@ -132,6 +139,7 @@ static void begin_document(struct exchange *exchange, uint16_t status, uint64_t 
 	exchange->response.content_length = (int64_t)len;
 	exchange->response.has_body = true;
 	exchange->source = RESPONSE_DOCUMENT;
+	exchange->document_root = exchange->route->root->id;
 	exchange->document_at = first;
 	exchange->document_left = len;
 }
@@ -213,6 +221,7 @@ static enum exchange_verdict answer_opened(struct exchange *exchange)
 	case IPC_OPEN_FORBIDDEN:
 		return exchange_answer(exchange, 403, TELEMETRY_END_OK);
 	case IPC_OPEN_FAILED:
+	case IPC_OPEN_DISTANT: /* the cache has made a document of it */
 		break;
 	}
 	return exchange_answer(exchange, 500, TELEMETRY_END_FILES_FAILED);
@@ -279,8 +288,13 @@ static int warm_ask(struct edge *edge, struct edge_question *question)
 				 .len = len };
 
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_COLD);
-	return ipc_send(edge->files, IPC_MESSAGE_warm, &body, SPAN_NONE, &exchange->document->fd,
-			1);
+	return ipc_send(edge->files[question->slot], IPC_MESSAGE_warm, &body, SPAN_NONE,
+			&exchange->document->fd, 1);
+}
+
+static uint32_t document_slot(const struct edge *edge, const void *owner)
+{
+	return edge_root_slot(edge, ((const struct exchange *)owner)->document_root);
 }
 
 static void warm_answer(struct edge *edge, void *owner, struct ipc_message *message)
@@ -296,7 +310,62 @@ static void warm_answer(struct edge *edge, void *owner, struct ipc_message *mess
 	exchange_wake(exchange);
 }
 
-static const struct edge_question_kind warm_question = { IPC_FILES, warm_ask, warm_answer };
+static const struct edge_question_kind warm_question = { IPC_FILES, warm_ask, warm_answer,
+							 document_slot };
+
+/* Of one that is not this machine's alone, `files` reads the bytes themselves. */
+static int read_ask(struct edge *edge, struct edge_question *question)
+{
+	struct exchange *exchange = question->owner;
+	const struct files_document *document = exchange->document;
+	struct ipc_read body = { .question = { question->index, question->serial },
+				 .root = exchange->document_root,
+				 .offset = exchange->document_at,
+				 .size = document->size,
+				 .inode = document->inode,
+				 .device = document->device,
+				 .mtime_ns = document->mtime_ns };
+
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_DOCUMENTS_DISTANT);
+	return ipc_send(edge->files[question->slot], IPC_MESSAGE_read, &body,
+			exchange->request->path.text, NULL, 0);
+}
+
+static void read_answer(struct edge *edge, void *owner, struct ipc_message *message)
+{
+	struct exchange *exchange = owner;
+	bool is_answer = message && message->number == IPC_MESSAGE_bytes;
+	uint32_t status = is_answer ? ((const struct ipc_bytes *)message->body)->status : EIO;
+
+	exchange->question = 0;
+	if (status == ESTALE || (is_answer && !status && !message->tail.len))
+		exchange_set_end(exchange, TELEMETRY_END_FILES_CHANGED, SPAN_NONE);
+	exchange->is_file_failed = !is_answer || status || !message->tail.len ||
+				   !block_queue_add(&exchange->piece, &edge->blocks, message->tail);
+	exchange_wake(exchange);
+}
+
+static const struct edge_question_kind read_question = { IPC_FILES, read_ask, read_answer,
+							 document_slot };
+
+static int distant_read(struct exchange *exchange, size_t room, struct span *ret_bytes)
+{
+	struct edge *edge = exchange->edge;
+
+	block_queue_consume(&exchange->piece, &edge->blocks, exchange->document_given);
+	exchange->document_given = 0;
+	exchange->asked_ns = edge->now_ns;
+	if (!exchange->piece.len)
+		return question_ask(edge, &read_question, exchange, &exchange->question)
+			       ? PUMP_BROKEN
+			       : PUMP_WAIT;
+	*ret_bytes = span_first(block_queue_front(&exchange->piece), room);
+	*ret_bytes = span_first(*ret_bytes, (size_t)exchange->document_left);
+	exchange->document_given = ret_bytes->len;
+	exchange->document_at += ret_bytes->len;
+	exchange->document_left -= ret_bytes->len;
+	return 0;
+}
 
 static int document_read(void *owner, size_t room, struct span *ret_bytes)
 {
@@ -313,6 +382,8 @@ static int document_read(void *owner, size_t room, struct span *ret_bytes)
 		return PUMP_WAIT;
 	if (exchange->is_file_failed)
 		return PUMP_BROKEN;
+	if (exchange->document->is_distant)
+		return distant_read(exchange, room, ret_bytes);
 	if (exchange->document->bytes.ptr) {
 		*ret_bytes = span_first(span_skip(exchange->document->bytes, exchange->document_at),
 					wanted);

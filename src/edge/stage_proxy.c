@@ -297,7 +297,7 @@ static void dial_answer(struct edge *edge, void *owner, struct ipc_message *mess
 	}
 }
 
-static const struct edge_question_kind dial_question = { IPC_DIALER, dial_ask, dial_answer };
+static const struct edge_question_kind dial_question = { IPC_DIALER, dial_ask, dial_answer, NULL };
 
 static int host_dial(void *host, struct upstream_connection *connection, uint64_t origin_id,
 		     uint32_t timeout_ms, uint64_t *ret_question)

@@ -181,6 +181,9 @@ static struct files_document *document_new(const struct ipc_opened *opened, stru
 	document->references = 1;
 	document->status = opened->status <= IPC_OPEN_FAILED ? (enum ipc_open_status)opened->status
 							     : IPC_OPEN_FAILED;
+	document->is_distant = opened->status == IPC_OPEN_DISTANT;
+	if (document->is_distant)
+		document->status = IPC_OPEN_DOCUMENT;
 	document->size = opened->size;
 	document->inode = opened->inode;
 	document->device = opened->device;
@@ -190,7 +193,7 @@ static struct files_document *document_new(const struct ipc_opened *opened, stru
 		memcpy(document + 1, tail.ptr, tail.len);
 	copy = span_of(document + 1, tail.len);
 	document->name = span_first(copy, name_len);
-	if (fd < 0 && document->status == IPC_OPEN_DOCUMENT) {
+	if (fd < 0 && document->status == IPC_OPEN_DOCUMENT && !document->is_distant) {
 		document->bytes = span_skip(copy, name_len);
 		if (document->bytes.len != document->size)
 			document->status = IPC_OPEN_FAILED;

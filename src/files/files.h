@@ -34,6 +34,12 @@ struct files_answer {
  * ends in '/' means the folder's index.html. buf holds FILES_INLINE_MAX bytes. */
 void files_open(struct files_opener *opener, uint64_t root, struct span path, char *buf,
 		struct files_answer *ret_answer);
+/* Up to FILES_INLINE_MAX bytes of a document whose answer was IPC_OPEN_DISTANT, into `buf`. None: it ends there.
+ * -ESTALE: it is another one by now. */
+int files_read(struct files_opener *opener, const struct ipc_read *wanted, struct span path,
+	       char *buf, struct span *ret_bytes) MUST_CHECK;
+/* Once a second: lets go of distant documents that nobody reads any more. */
+void files_opener_look_over(struct files_opener *opener);
 /* Reads the range once so that its pages are there; 0 or -errno. */
 int files_warm(int fd, uint64_t offset, uint64_t len) MUST_CHECK;
 
@@ -46,8 +52,9 @@ struct files_document {
 	uint64_t size, inode, device;
 	int64_t mtime_ns;
 	struct span name;  /* its own copy */
-	struct span bytes; /* its own copy; ptr NULL when it has a descriptor */
+	struct span bytes; /* its own copy; ptr NULL when it has a descriptor, or is distant */
 	int fd;
+	bool is_distant; /* its bytes are asked for with `read` */
 };
 void files_document_ref(struct files_document *document);
 void files_document_unref(struct files_document *document); /* NULL is fine */

@@ -8,12 +8,22 @@ struct files_root {
 	char path[256]; /* for messages, cut */
 };
 
+enum { FILES_PATH_MAX = 4096, PAGE_BYTES = 4096, KEPT_MAX = 8, KEPT_LOOKS = 2 };
+
+/* A distant document that is read now: it is not opened for each piece. */
+struct files_kept {
+	uint64_t root, path; /* hashes */
+	int fd;
+	unsigned looks; /* since it was last read */
+	bool is_used;
+};
+
 struct files_opener {
 	struct files_root *roots;
 	size_t count, capacity;
+	struct files_kept kept[KEPT_MAX];
+	size_t next; /* of kept: to be displaced */
 };
-
-enum { FILES_PATH_MAX = 4096, PAGE_BYTES = 4096 };
 
 int files_opener_new(struct files_opener **ret_opener)
 {
@@ -25,12 +35,21 @@ int files_opener_new(struct files_opener **ret_opener)
 	return 0;
 }
 
+static void kept_drop(struct files_kept *kept)
+{
+	if (kept->is_used)
+		os_close(kept->fd);
+	kept->is_used = false;
+}
+
 void files_opener_free(struct files_opener *opener)
 {
 	if (!opener)
 		return;
 	for (size_t i = 0; i < opener->count; i++)
 		os_close(opener->roots[i].folder);
+	for (size_t i = 0; i < KEPT_MAX; i++)
+		kept_drop(&opener->kept[i]);
 	heap_free(opener->roots);
 	heap_free(opener);
 }
@@ -162,29 +181,50 @@ static void take_bytes(struct files_answer *answer, char *buf)
 	answer->fd = -1;
 }
 
+static bool is_folder(struct span path)
+{
+	return path.len && path.ptr[path.len - 1] == '/';
+}
+
+static int open_document(const struct files_root *root, struct span path,
+			 struct os_file_info *ret_info, int *ret_fd)
+{
+	char name[FILES_PATH_MAX + sizeof("index.html")];
+	struct writer writer = writer_of(name, sizeof(name) - 1);
+
+	if (!path.len || path.ptr[0] != '/' || path.len > FILES_PATH_MAX || has_dot_part(path) ||
+	    memchr(path.ptr, '\0', path.len))
+		return -ENOENT;
+	write_span(&writer, span_skip(path, 1));
+	if (is_folder(path))
+		write_str(&writer, "index.html");
+	name[writer_done(&writer).len] = '\0';
+	return open_regular(root, name, ret_info, ret_fd);
+}
+
+/* What would not fit and is not this machine's is read here, piece by piece: a worker that has a descriptor of a dead
+ * file system hangs when it reads, and even when it closes. */
+static void keep_distant(struct files_answer *answer)
+{
+	if (answer->fd < 0 || os_file_is_local(answer->fd))
+		return;
+	os_close(answer->fd);
+	answer->fd = -1;
+	answer->opened.status = IPC_OPEN_DISTANT;
+}
+
 void files_open(struct files_opener *opener, uint64_t root_id, struct span path, char *buf,
 		struct files_answer *ret_answer)
 {
 	const struct files_root *root = root_find(opener, root_id);
-	bool is_folder = path.len && path.ptr[path.len - 1] == '/';
-	char name[FILES_PATH_MAX + sizeof("index.html")];
-	struct writer writer = writer_of(name, sizeof(name) - 1);
 	struct os_file_info info;
 	int failed;
 
 	*ret_answer = (struct files_answer){ .fd = -1, .opened.status = IPC_OPEN_FAILED };
 	if (!root)
 		return;
-	ret_answer->opened.status = IPC_OPEN_NOT_FOUND;
-	if (!path.len || path.ptr[0] != '/' || path.len > FILES_PATH_MAX || has_dot_part(path) ||
-	    memchr(path.ptr, '\0', path.len))
-		return;
-	write_span(&writer, span_skip(path, 1));
-	if (is_folder)
-		write_str(&writer, "index.html");
-	name[writer_done(&writer).len] = '\0';
-	failed = open_regular(root, name, &info, &ret_answer->fd);
-	if (failed == -EISDIR && !is_folder)
+	failed = open_document(root, path, &info, &ret_answer->fd);
+	if (failed == -EISDIR && !is_folder(path))
 		ret_answer->opened.status = IPC_OPEN_FOLDER_WITHOUT_SLASH;
 	else if (failed)
 		ret_answer->opened.status =
@@ -196,11 +236,79 @@ void files_open(struct files_opener *opener, uint64_t root_id, struct span path,
 	ret_answer->opened.inode = info.inode;
 	ret_answer->opened.device = info.device;
 	ret_answer->opened.mtime_ns = info.mtime_ns;
-	ret_answer->name = is_folder ? SPAN("index.html") : path;
+	ret_answer->name = is_folder(path) ? SPAN("index.html") : path;
 	while (span_find_byte(ret_answer->name, '/') < ret_answer->name.len)
 		ret_answer->name =
 			span_skip(ret_answer->name, span_find_byte(ret_answer->name, '/') + 1);
 	take_bytes(ret_answer, buf);
+	keep_distant(ret_answer);
+}
+
+/* ---- Distant documents ---------------------------------------------------------------------------------- */
+
+static bool is_same(int fd, const struct ipc_read *wanted)
+{
+	struct os_file_info info;
+
+	return os_file_info(fd, &info) == 0 && info.inode == wanted->inode &&
+	       info.device == wanted->device && info.size == wanted->size &&
+	       info.mtime_ns == wanted->mtime_ns;
+}
+
+static int kept_open(struct files_opener *opener, const struct ipc_read *wanted, struct span path,
+		     int *ret_fd)
+{
+	const struct files_root *root = root_find(opener, wanted->root);
+	uint64_t hash = hash_id(path);
+	struct files_kept *kept = &opener->kept[opener->next];
+	struct os_file_info info;
+	int fd, failed;
+
+	for (size_t i = 0; i < KEPT_MAX; i++) {
+		struct files_kept *one = &opener->kept[i];
+
+		if (!one->is_used || one->root != wanted->root || one->path != hash ||
+		    !is_same(one->fd, wanted))
+			continue;
+		one->looks = 0;
+		*ret_fd = one->fd;
+		return 0;
+	}
+	failed = root ? open_document(root, path, &info, &fd) : -ENOENT;
+	if (failed)
+		return failed;
+	kept_drop(kept);
+	*kept = (struct files_kept){
+		.root = wanted->root, .path = hash, .fd = fd, .is_used = true
+	};
+	opener->next = (opener->next + 1) % KEPT_MAX;
+	*ret_fd = fd;
+	return is_same(fd, wanted) ? 0 : -ESTALE;
+}
+
+int files_read(struct files_opener *opener, const struct ipc_read *wanted, struct span path,
+	       char *buf, struct span *ret_bytes)
+{
+	ssize_t got;
+	int fd, failed = kept_open(opener, wanted, path, &fd);
+
+	if (failed)
+		return failed;
+	got = os_pread(fd, buf, FILES_INLINE_MAX, wanted->offset);
+	if (got < 0)
+		return (int)got;
+	*ret_bytes = span_of(buf, (size_t)got);
+	return 0;
+}
+
+void files_opener_look_over(struct files_opener *opener)
+{
+	for (size_t i = 0; i < KEPT_MAX; i++) {
+		struct files_kept *kept = &opener->kept[i];
+
+		if (kept->is_used && kept->looks++ >= KEPT_LOOKS)
+			kept_drop(kept);
+	}
 }
 
 int files_warm(int fd, uint64_t offset, uint64_t len)

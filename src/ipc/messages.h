@@ -59,6 +59,7 @@ enum {
 	X(10, listener_gone, IPC_TO_SUPERVISOR, IPC_TO_WORKER, 0, 0, 0) \
 	X(11, notice,       IPC_TO_VAULT, IPC_TO_SUPERVISOR, 2048, 0, 0) \
 	X(12, root_news,    IPC_TO_FILES, IPC_TO_SUPERVISOR, 4096, 0, 0) \
+	X(13, unlinked,     IPC_TO_CHILD, IPC_TO_SUPERVISOR, 0, 0, 100) \
 	/* Change: data sets first, then prepare to all, then commit to all or nothing. */ \
 	X(20, data,         IPC_TO_SUPERVISOR | IPC_TO_CHECK, IPC_TO_SUPERVISOR | IPC_TO_MEMBER, 0, 1, 0) \
 	X(21, prepare,      IPC_TO_SUPERVISOR, IPC_TO_MEMBER, 0, 1, 0) \
@@ -72,6 +73,7 @@ enum {
 	X(31, plan_row,     IPC_TO_CHECK, IPC_TO_SUPERVISOR | IPC_TO_COMMAND, 8192, 1, 0) \
 	X(32, diagnostic,   IPC_TO_CHECK, IPC_TO_SUPERVISOR | IPC_TO_COMMAND, 16384, 0, 0) \
 	X(33, compiled,     IPC_TO_CHECK, IPC_TO_SUPERVISOR | IPC_TO_COMMAND, 0, 1, 0) \
+	X(34, opening,      IPC_TO_CHECK, IPC_TO_SUPERVISOR | IPC_TO_COMMAND, 4096, 0, 0) \
 	/* Signatures. */ \
 	X(40, sign13,       IPC_TO_WORKER, IPC_TO_KEYHOLDER, 64, 0, 0) \
 	X(41, sign12,       IPC_TO_WORKER, IPC_TO_KEYHOLDER, 512, 0, 0) \
@@ -95,6 +97,8 @@ enum {
 	X(61, opened,       IPC_TO_FILES, IPC_TO_WORKER, 16384 + 256, 1, 0) \
 	X(62, warm,         IPC_TO_WORKER, IPC_TO_FILES, 0, 1, 0) \
 	X(63, warmed,       IPC_TO_FILES, IPC_TO_WORKER, 0, 0, 0) \
+	X(64, read,         IPC_TO_WORKER, IPC_TO_FILES, 8192, 0, 0) \
+	X(65, bytes,        IPC_TO_FILES, IPC_TO_WORKER, 16384, 0, 0) \
 	/* Connections to origins. */ \
 	X(70, dial,         IPC_TO_WORKER, IPC_TO_DIALER, 0, 0, 0) \
 	X(71, dialed,       IPC_TO_DIALER, IPC_TO_WORKER, 0, 1, 0) \
@@ -178,6 +182,11 @@ struct ipc_broken { /* a peer of the sender broke the rules: kill it. tail: why 
 	uint32_t kind, slot;
 };
 
+struct ipc_unlinked { /* the channel over which the sender asks this one has ended, by nobody's fault */
+	uint32_t kind, slot;
+	uint32_t link, reserved; /* which one: how many `link` of that kind the sender had got */
+};
+
 struct ipc_notice { /* tail: what an operator should hear although nothing is asked of him; one or more lines */
 	uint32_t reserved[2];
 };
@@ -197,11 +206,19 @@ enum ipc_data_kind {
 	IPC_DATA_HOSTS,     /* text of the hosts file */
 	IPC_DATA_RESOLVER,  /* text of resolv.conf */
 	IPC_DATA_TEXT, /* the whole text as it was resolved (conf_bundle): check to supervisor, who keeps it */
+	IPC_DATA_ROOT_SLOTS, /* struct ipc_root_slot for each root that is not in slot 0: whom a worker asks */
 };
 struct ipc_data { /* one descriptor: a sealed memfd */
 	uint64_t change, id;
 	uint32_t what, size;
 	uint8_t spki_hash[32]; /* of a chain's leaf: the key's handle */
+};
+enum {
+	IPC_FILES_MAX = 4
+}; /* processes `files`: one for each file system with a root, the last for all that are left */
+struct ipc_root_slot { /* of a data set, no message */
+	uint64_t root;
+	uint32_t slot, reserved;
 };
 struct ipc_prepare { /* one descriptor: the sealed snapshot; none: only data sets change */
 	uint64_t change, address, size;
@@ -243,13 +260,17 @@ enum ipc_plan_listener_flag {
 };
 enum ipc_plan_kind {
 	IPC_PLAN_LISTENER = 1, /* address */
-	IPC_PLAN_ROOT,         /* descriptor O_PATH; tail path */
+	/* descriptor O_PATH; tail path; address: device and inode of the folder. index: the slot of `files`, one for each
+	 * file system; the supervisor says which. */
+	IPC_PLAN_ROOT,
 	IPC_PLAN_CERTIFICATE_FILE, /* descriptor of the key file (none: unreadable); tail "file:line:col\0certpath\0keypath" */
 	IPC_PLAN_CERTIFICATE_INTERNAL, /* tail: names, each NUL-terminated */
 	IPC_PLAN_LOG,    /* index 0 access, 1 events; flags: target; tail "path\0file:line:col" */
 	IPC_PLAN_STATE,  /* tail path */
 	IPC_PLAN_HELPER, /* index: ipc_kind wanted */
-	IPC_PLAN_ROOT_LINK, /* id of the root, descriptor and tail of IPC_GRANT_ROOT_LINK */
+	/* id of the root, descriptor and tail of IPC_GRANT_ROOT_LINK; address and index as a root's, of the folder it
+	 * lies in */
+	IPC_PLAN_ROOT_LINK,
 };
 struct ipc_plan_row {
 	uint64_t id;
@@ -266,6 +287,9 @@ enum ipc_diagnostic_kind {
 };
 struct ipc_diagnostic {          /* tail: text for the operator */
 	uint32_t is_error, line; /* enum ipc_diagnostic_kind */
+};
+struct ipc_opening { /* tail: the path that is opened next: a file system may never answer */
+	uint32_t reserved[2];
 };
 struct ipc_compiled { /* one descriptor: the snapshot's memfd, if it came to one */
 	uint64_t size;
@@ -358,6 +382,8 @@ enum ipc_open_status {
 	IPC_OPEN_NOT_FOUND,
 	IPC_OPEN_FORBIDDEN,
 	IPC_OPEN_FAILED, /* our side: descriptors, a dead file system, an unknown root */
+	/* A document whose bytes have to be asked for (`read`): a descriptor of its file system could make a worker wait. */
+	IPC_OPEN_DISTANT,
 };
 struct ipc_opened { /* tail: name_len bytes of the document's name (for its type), then, up to 16 KiB, its bytes; else one descriptor */
 	struct ipc_question question;
@@ -370,6 +396,16 @@ struct ipc_warm { /* one descriptor: the document */
 	uint64_t offset, len;
 };
 struct ipc_warmed {
+	struct ipc_question question;
+	uint32_t status, reserved; /* 0, or errno */
+};
+/* Of a document that is IPC_OPEN_DISTANT, as it was opened. tail: its path, as in `open` */
+struct ipc_read {
+	struct ipc_question question;
+	uint64_t root, offset, size, inode, device;
+	int64_t mtime_ns;
+};
+struct ipc_bytes { /* tail: up to 16 KiB; none: it is not that document any more, or status says why */
 	struct ipc_question question;
 	uint32_t status, reserved; /* 0, or errno */
 };

@@ -44,8 +44,10 @@ size_t keys_store_count(const struct keys_store *store);  /* keys held */
 size_t keys_store_forget(struct keys_store *store, uint64_t unused_since_ns);
 
 /* The allow-list: once keys_store_restrict() was called only allowed handles sign. A change of the plan:
- * restrict (which clears the list), then allow each; a key that is held stays held. */
+ * restrict (which clears the list), then allow each; a key that is held stays held, until those that are not
+ * allowed are dropped (how many). */
 void keys_store_restrict(struct keys_store *store);
+size_t keys_store_drop_forbidden(struct keys_store *store);
 int keys_store_allow(struct keys_store *store,
 		     const struct keys_handle *handle) MUST_CHECK; /* -ENOMEM */
 void keys_store_disallow(struct keys_store *store, const struct keys_handle *handle);

@@ -167,6 +167,22 @@ void keys_store_restrict(struct keys_store *store)
 	}
 }
 
+size_t keys_store_drop_forbidden(struct keys_store *store)
+{
+	struct keys_entry *entry;
+	size_t cursor = 0, dropped = 0;
+	uint64_t key;
+
+	while ((entry = map_next(&store->entries, &cursor, &key))) {
+		if (entry->is_allowed)
+			continue;
+		dropped += entry->key != NULL;
+		drop_key(store, entry);
+		drop_entry_if_empty(store, entry);
+	}
+	return dropped;
+}
+
 int keys_store_allow(struct keys_store *store, const struct keys_handle *handle)
 {
 	struct keys_entry *entry = make_entry(store, handle);

@@ -38,21 +38,36 @@ static void finish(struct lifecycle *lifecycle, enum lifecycle_what what, const 
 							     .why = why });
 }
 
-void lifecycle_change_fail(struct lifecycle *lifecycle, const char *why)
+/* The vault has heard of a change before its `prepare`: it must forget the keys that came with it. */
+static bool knows_change(const struct lifecycle *lifecycle, const struct lifecycle_process *process)
+{
+	return process->prepare_sent == lifecycle->change ||
+	       (process->kind == IPC_VAULT && lifecycle_has_next(lifecycle) &&
+		lifecycle->next_wants.needs_gather);
+}
+
+static void change_fail(struct lifecycle *lifecycle, const char *why, bool is_overdue)
 {
 	if (lifecycle->phase == LIFECYCLE_COMPILING)
 		lifecycle_emit(lifecycle,
 			       (struct lifecycle_action){ .what = LIFECYCLE_ABORT_COMPILE,
-							  .change = lifecycle->change });
+							  .change = lifecycle->change,
+							  .is_overdue = is_overdue });
 	LIFECYCLE_EACH(lifecycle, process)
 	{
-		if (!lifecycle_is_alive(process) || process->prepare_sent != lifecycle->change)
+		if (!lifecycle_is_alive(process) || !knows_change(lifecycle, process))
 			continue;
-		process->prepare_sent = process->prepared = process->commit_sent;
+		if (process->prepare_sent == lifecycle->change)
+			process->prepare_sent = process->prepared = process->commit_sent;
 		if (process->state == LIFECYCLE_READY)
 			tell(lifecycle, process, LIFECYCLE_ABANDON, lifecycle->change);
 	}
 	finish(lifecycle, LIFECYCLE_CHANGE_FAILED, why);
+}
+
+void lifecycle_change_fail(struct lifecycle *lifecycle, const char *why)
+{
+	change_fail(lifecycle, why, false);
 }
 
 /* ---- Phases ---------------------------------------------------------------------------------------- */
@@ -91,7 +106,8 @@ static bool has_crash_loop(struct lifecycle *lifecycle)
 	{
 		if (process->state == LIFECYCLE_BACK_OFF &&
 		    process->change_failures >= FAILURES_PER_CHANGE &&
-		    lifecycle_wants_process(&lifecycle->next_wants, process))
+		    lifecycle_wants_process(&lifecycle->next_wants, process) &&
+		    !lifecycle_is_excused(lifecycle, process))
 			return true;
 	}
 	return false;
@@ -149,7 +165,8 @@ static bool all_prepared(struct lifecycle *lifecycle)
 	{
 		if (process->state == LIFECYCLE_UNUSED || process->is_retired ||
 		    !lifecycle->rules[process->kind].is_member ||
-		    !lifecycle_wants_process(&lifecycle->next_wants, process))
+		    !lifecycle_wants_process(&lifecycle->next_wants, process) ||
+		    lifecycle_is_excused(lifecycle, process))
 			continue;
 		if (process->state != LIFECYCLE_READY || process->prepared != lifecycle->change)
 			return false;
@@ -179,7 +196,8 @@ static bool commit(struct lifecycle *lifecycle)
 	LIFECYCLE_EACH(lifecycle, process)
 	{
 		if (process->state == LIFECYCLE_UNUSED || process->state == LIFECYCLE_BACK_OFF ||
-		    process->is_retired || !lifecycle->rules[process->kind].is_member)
+		    process->is_retired || !lifecycle->rules[process->kind].is_member ||
+		    lifecycle_is_excused(lifecycle, process))
 			continue;
 		if (process->committed != lifecycle->running)
 			return false;
@@ -203,7 +221,7 @@ static bool is_overdue(struct lifecycle *lifecycle)
 	if (lifecycle->phase == LIFECYCLE_COMMITTING)
 		finish(lifecycle, LIFECYCLE_CHANGE_DONE, NULL);
 	else
-		lifecycle_change_fail(lifecycle, whys[lifecycle->phase]);
+		change_fail(lifecycle, whys[lifecycle->phase], true);
 	return true;
 }
 

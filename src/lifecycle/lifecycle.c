@@ -18,7 +18,7 @@ int lifecycle_new(const struct lifecycle_rule *rules, uint32_t slot_count, uint6
 	lifecycle->slot_count = slot_count;
 	/* Per kind the rows of its slots, and a second set for those that are on their way out. */
 	for (int kind = 0; kind < IPC_KIND_COUNT; kind++)
-		lifecycle->capacity += 2 * (rules[kind].per_slot ? slot_count : 1);
+		lifecycle->capacity += 2 * lifecycle_count_max(lifecycle, (enum ipc_kind)kind);
 	lifecycle->processes = heap_alloc(lifecycle->capacity * sizeof(*lifecycle->processes));
 	lifecycle->adoptions = heap_alloc(slot_count * sizeof(*lifecycle->adoptions));
 	lifecycle->now_ns = now_ns;
@@ -101,6 +101,8 @@ uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle)
 
 		if (process->state != LIFECYCLE_UNUSED && at && at < earliest)
 			earliest = at;
+		if (process->relink_at_ns && process->relink_at_ns < earliest)
+			earliest = process->relink_at_ns;
 	}
 	return earliest;
 }

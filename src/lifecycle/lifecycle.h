@@ -17,15 +17,21 @@
 
 /* What the engine must know of a kind; the process table (proc) has it. */
 struct lifecycle_rule {
-	bool per_slot;  /* one per slot, else one */
+	bool per_slot;  /* one per slot, else as many as the plan wants, at most count_max */
 	bool is_member; /* prepare and commit are sent to it */
 	/* Kinds that it asks, as bits of IPC_TO_*; of a per-slot kind the one of its own slot. A new life of
-	 * either end gets a new channel. */
+	 * either end gets a new channel, and so do two that live on when theirs has ended. */
 	uint32_t links;
+	uint32_t count_max; /* 0: one */
+	/* What it waits for may never come (a disk): a change does not wait for one that hangs or is away. It gets what
+	 * is running in its next life. */
+	bool may_hang;
 };
 
 enum {
 	LIFECYCLE_HANG_MS = 2000,
+	/* Where a channel's end was a death, that is known by then. */
+	LIFECYCLE_RELINK_MS = 100,
 	LIFECYCLE_START_MS = 10000, /* from its birth to `ready`, however busy it is */
 	LIFECYCLE_COMPILE_MS = 30000,
 	LIFECYCLE_GATHER_MS = 60000, /* the vault's part: keys and internal certificates */
@@ -37,6 +43,9 @@ enum {
 	LIFECYCLE_LOOP_FAILURES = 5,
 	LIFECYCLE_HELPER_DRAIN_MS = 3000,
 	LIFECYCLE_RETIRED_DRAIN_MS = 30000,
+	/* A stop waits so long for one that was killed: the kernel ends nobody who waits for a dead disk. */
+	LIFECYCLE_LEAVE_MS = 3000,
+	LIFECYCLE_COUNT_MAX = 8, /* of one kind that has no slots */
 };
 
 enum lifecycle_state {
@@ -55,8 +64,11 @@ struct lifecycle_process {
 	uint64_t instance; /* of this life, never 0 while it lives */
 	uint64_t version;  /* of what its sandbox was made of (lifecycle_wants) */
 	uint64_t prepare_sent, prepared, commit_sent, committed; /* numbers of changes */
-	uint64_t linked[IPC_KIND_COUNT];                         /* instances at the other ends */
-	uint64_t since_ns;                                       /* when this state began */
+	/* Instances at the other ends; of a kind with slots the one of its own slot. Where that channel has
+	 * ended between two that live, the complement: it is made anew at relink_at_ns. */
+	uint64_t linked[IPC_KIND_COUNT][LIFECYCLE_COUNT_MAX];
+	uint64_t relink_at_ns; /* 0: none has ended */
+	uint64_t since_ns;     /* when this state began */
 	uint64_t ready_at_ns, retry_at_ns, deadline_ns;
 	uint64_t heartbeat, silent_ns;
 	uint64_t restarts;
@@ -68,6 +80,7 @@ struct lifecycle_process {
 /* What a plan wants of each kind. */
 struct lifecycle_wants {
 	bool wanted[IPC_KIND_COUNT];
+	uint32_t count[IPC_KIND_COUNT]; /* of a kind without slots; 0: one */
 	/* Another number: a new process beside the old one, which is let go after the commit. */
 	uint64_t version[IPC_KIND_COUNT];
 	bool needs_gather; /* the vault has to look at keys or make certificates before `prepare` */
@@ -116,6 +129,8 @@ struct lifecycle_action {
 	enum lifecycle_request request;
 	uint32_t slot, on, deadline_ms;
 	const char *why; /* a literal */
+	bool is_silent;  /* KILL: it had no heartbeat */
+	bool is_overdue; /* ABORT_COMPILE: and not because the service stops */
 };
 
 struct lifecycle;
@@ -137,15 +152,17 @@ void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request reques
 void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok,
 			   const struct lifecycle_wants *wants);
 void lifecycle_on_gathered(struct lifecycle *lifecycle, bool ok);
-void lifecycle_on_ready(struct lifecycle *lifecycle, uint32_t process);
-void lifecycle_on_exited(struct lifecycle *lifecycle,
-			 uint32_t process); /* or could not be started */
-void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t process, uint64_t counter);
-void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
-void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
-void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
+void lifecycle_on_ready(struct lifecycle *lifecycle, uint32_t index);
+void lifecycle_on_exited(struct lifecycle *lifecycle, uint32_t index); /* or could not be started */
+void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t index, uint64_t counter);
+void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
+void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
+void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
+/* The channel over which it asks that one has ended. */
+void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t index, enum ipc_kind kind,
+			   uint32_t slot);
 /* It broke the rules of a channel. */
-void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t process, const char *why);
+void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t index, const char *why);
 /* Drain and end; a second call, or drain_ms 0, ends at once. */
 void lifecycle_stop(struct lifecycle *lifecycle, uint32_t drain_ms);
 

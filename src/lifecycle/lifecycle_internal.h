@@ -52,6 +52,10 @@ static inline uint32_t lifecycle_index(const struct lifecycle *lifecycle,
 	     process < (lifecycle)->processes + (lifecycle)->capacity; process++)
 
 /* process.c */
+uint32_t lifecycle_count_max(const struct lifecycle *lifecycle, enum ipc_kind kind);
+/* It hangs or is away, and nobody needs to wait for it. */
+bool lifecycle_is_excused(const struct lifecycle *lifecycle,
+			  const struct lifecycle_process *process);
 bool lifecycle_wants_process(const struct lifecycle_wants *wants,
 			     const struct lifecycle_process *process);
 bool lifecycle_has_next(const struct lifecycle *lifecycle); /* next_wants holds */

@@ -2,10 +2,42 @@
 
 #include <string.h>
 
+uint32_t lifecycle_count_max(const struct lifecycle *lifecycle, enum ipc_kind kind)
+{
+	const struct lifecycle_rule *rule = &lifecycle->rules[kind];
+	uint32_t max =
+		rule->count_max < LIFECYCLE_COUNT_MAX ? rule->count_max : LIFECYCLE_COUNT_MAX;
+
+	if (rule->per_slot)
+		return lifecycle->slot_count;
+	return max ? max : 1;
+}
+
+static uint32_t count_of(const struct lifecycle *lifecycle, const struct lifecycle_wants *wants,
+			 enum ipc_kind kind)
+{
+	uint32_t max = lifecycle_count_max(lifecycle, kind), count = wants->count[kind];
+
+	if (lifecycle->rules[kind].per_slot || count > max)
+		return max;
+	return count ? count : 1;
+}
+
+/* A plan that wants others of them, or another number, has another version: the slot needs no look. */
 bool lifecycle_wants_process(const struct lifecycle_wants *wants,
 			     const struct lifecycle_process *process)
 {
 	return wants->wanted[process->kind] && wants->version[process->kind] == process->version;
+}
+
+/* Only one of the running plan: a change that brings a new one shows by it whether it is any good. */
+bool lifecycle_is_excused(const struct lifecycle *lifecycle,
+			  const struct lifecycle_process *process)
+{
+	return lifecycle->rules[process->kind].may_hang &&
+	       lifecycle_wants_process(&lifecycle->wants, process) &&
+	       (process->state == LIFECYCLE_KILLED || process->state == LIFECYCLE_BACK_OFF ||
+		(process->restarts && !process->committed));
 }
 
 bool lifecycle_has_next(const struct lifecycle *lifecycle)
@@ -53,7 +85,7 @@ static void add_missing(struct lifecycle *lifecycle, enum ipc_kind kind, uint32_
 static void add_wanted(struct lifecycle *lifecycle, const struct lifecycle_wants *wants)
 {
 	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
-		uint32_t count = lifecycle->rules[kind].per_slot ? lifecycle->slot_count : 1;
+		uint32_t count = count_of(lifecycle, wants, (enum ipc_kind)kind);
 
 		for (uint32_t slot = 0; wants->wanted[kind] && slot < count; slot++)
 			add_missing(lifecycle, (enum ipc_kind)kind, slot, wants->version[kind]);
@@ -144,11 +176,9 @@ void lifecycle_settle_rows(struct lifecycle *lifecycle)
 
 /* The one to ask: only one that serves what is running. A new `files` beside the old one is not asked
  * before the change that wants it is decided. */
-static struct lifecycle_process *peer_of(struct lifecycle *lifecycle,
-					 const struct lifecycle_process *asker, enum ipc_kind kind)
+static struct lifecycle_process *peer_of(struct lifecycle *lifecycle, enum ipc_kind kind,
+					 uint32_t slot)
 {
-	uint32_t slot = lifecycle->rules[kind].per_slot ? asker->slot : 0;
-
 	LIFECYCLE_EACH(lifecycle, process)
 	{
 		if (process->state == LIFECYCLE_READY && process->kind == kind &&
@@ -158,6 +188,47 @@ static struct lifecycle_process *peer_of(struct lifecycle *lifecycle,
 	return NULL;
 }
 
+static void link_kind(struct lifecycle *lifecycle, struct lifecycle_process *process,
+		      enum ipc_kind kind)
+{
+	bool per_slot = lifecycle->rules[kind].per_slot;
+	uint32_t count = per_slot ? 1 : lifecycle_count_max(lifecycle, kind);
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct lifecycle_process *peer =
+			peer_of(lifecycle, kind, per_slot ? process->slot : i);
+		uint64_t *linked = &process->linked[kind][i];
+
+		if (!peer || *linked == peer->instance)
+			continue;
+		if (*linked == ~peer->instance && process->relink_at_ns > lifecycle->now_ns)
+			continue;
+		*linked = peer->instance;
+		lifecycle_emit(lifecycle, (struct lifecycle_action){
+						  .what = LIFECYCLE_LINK,
+						  .process = lifecycle_index(lifecycle, process),
+						  .peer = lifecycle_index(lifecycle, peer) });
+	}
+}
+
+void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t index, enum ipc_kind kind,
+			   uint32_t slot)
+{
+	struct lifecycle_process *process = lifecycle_row(lifecycle, index);
+	uint64_t *linked;
+
+	if (lifecycle->rules[kind].per_slot)
+		slot = 0;
+	if (slot >= LIFECYCLE_COUNT_MAX)
+		return;
+	linked = &process->linked[kind][slot];
+	/* One that was never linked has nothing to lose, and what is lost is not lost again. */
+	if (!*linked || *linked >> 63)
+		return;
+	*linked = ~*linked;
+	process->relink_at_ns = lifecycle->now_ns + LIFECYCLE_RELINK_MS * LIFECYCLE_MS;
+}
+
 void lifecycle_settle_links(struct lifecycle *lifecycle)
 {
 	LIFECYCLE_EACH(lifecycle, process)
@@ -165,20 +236,11 @@ void lifecycle_settle_links(struct lifecycle *lifecycle)
 		if (process->state != LIFECYCLE_READY)
 			continue;
 		for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
-			struct lifecycle_process *peer;
-
-			if (!(lifecycle->rules[process->kind].links & 1U << kind))
-				continue;
-			peer = peer_of(lifecycle, process, (enum ipc_kind)kind);
-			if (!peer || process->linked[kind] == peer->instance)
-				continue;
-			process->linked[kind] = peer->instance;
-			lifecycle_emit(lifecycle,
-				       (struct lifecycle_action){
-					       .what = LIFECYCLE_LINK,
-					       .process = lifecycle_index(lifecycle, process),
-					       .peer = lifecycle_index(lifecycle, peer) });
+			if (lifecycle->rules[process->kind].links & 1U << kind)
+				link_kind(lifecycle, process, (enum ipc_kind)kind);
 		}
+		if (process->relink_at_ns <= lifecycle->now_ns)
+			process->relink_at_ns = 0;
 	}
 }
 
@@ -247,6 +309,12 @@ void lifecycle_settle_adoptions(struct lifecycle *lifecycle)
 
 /* ---- Life and death -------------------------------------------------------------------------------- */
 
+static void kill_silent(struct lifecycle *lifecycle, struct lifecycle_process *process)
+{
+	lifecycle_kill(lifecycle, process, "no heartbeat for 2 seconds");
+	lifecycle->actions[lifecycle->action_count - 1].is_silent = true;
+}
+
 void lifecycle_watch_over(struct lifecycle *lifecycle, uint64_t elapsed_ns)
 {
 	LIFECYCLE_EACH(lifecycle, process)
@@ -265,7 +333,7 @@ void lifecycle_watch_over(struct lifecycle *lifecycle, uint64_t elapsed_ns)
 			continue;
 		process->silent_ns += elapsed_ns;
 		if (process->silent_ns >= LIFECYCLE_HANG_MS * LIFECYCLE_MS)
-			lifecycle_kill(lifecycle, process, "no heartbeat for 2 seconds");
+			kill_silent(lifecycle, process);
 	}
 }
 

@@ -20,6 +20,13 @@ static void end(struct lifecycle *lifecycle, struct lifecycle_process *process)
 				is_worker ? lifecycle->drain_ms : LIFECYCLE_HELPER_DRAIN_MS);
 }
 
+static bool is_left_behind(const struct lifecycle *lifecycle,
+			   const struct lifecycle_process *process)
+{
+	return process->state == LIFECYCLE_KILLED && lifecycle->rules[process->kind].may_hang &&
+	       lifecycle->now_ns - process->since_ns >= LIFECYCLE_LEAVE_MS * LIFECYCLE_MS;
+}
+
 void lifecycle_settle_stop(struct lifecycle *lifecycle)
 {
 	int stage = 3;
@@ -28,7 +35,8 @@ void lifecycle_settle_stop(struct lifecycle *lifecycle)
 	{
 		if (process->state == LIFECYCLE_BACK_OFF)
 			process->state = LIFECYCLE_UNUSED;
-		if (process->state != LIFECYCLE_UNUSED && stage_of(process->kind) < stage)
+		if (process->state != LIFECYCLE_UNUSED && stage_of(process->kind) < stage &&
+		    !is_left_behind(lifecycle, process))
 			stage = stage_of(process->kind);
 	}
 	if (stage == 3) {

@@ -318,6 +318,9 @@ struct os_file_info {
 	enum os_file_type type;
 };
 int os_file_info(int fd, struct os_file_info *ret_info) MUST_CHECK;
+/* Whether this machine's kernel alone has its bytes. Of another (FUSE, NFS, CIFS, …) reading, and even closing, may
+ * wait for somebody who never answers. */
+bool os_file_is_local(int fd);
 /* no follow */
 int os_file_info_at(int folder_fd, const char *name, struct os_file_info *ret_info) MUST_CHECK;
 ssize_t os_pread(int fd, void *buf, size_t size, uint64_t offset) MUST_CHECK;

@@ -74,7 +74,7 @@ int child_start(const struct proc_row *row, uint32_t slot, struct os_loop *loop,
 		return config.program_fd;
 	snprintf(role, sizeof(role), "PORTCULLIS_ROLE=%s", row->name);
 	snprintf(number, sizeof(number), "%u", slot);
-	if (row->per_slot)
+	if (row->per_slot || slot)
 		arguments[2] = number;
 	environment_of(row, role, environment);
 	err = os_packet_pair(ends);

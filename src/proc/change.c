@@ -8,6 +8,13 @@ enum { INPUTS_MS = 60 * 1000 };
 
 /* ---- The check job --------------------------------------------------------------------------------- */
 
+static void incomplete(struct supervisor *supervisor)
+{
+	if (!supervisor->job_is_incomplete)
+		supervisor_fault(supervisor, "out of memory or descriptors\n");
+	supervisor->job_is_incomplete = true;
+}
+
 static void compiled(struct supervisor *supervisor, const struct ipc_compiled *message, int fd)
 {
 	struct plan *plan = supervisor->next;
@@ -15,6 +22,8 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	const struct plan_row *state;
 	struct span statement = SPAN_NONE;
 	size_t cursor = 0;
+	bool is_of_inputs =
+		supervisor->job_request == LIFECYCLE_COMPILE_RUNNING && supervisor->running;
 	/* A plan that lacks a row would close a listener or lose a root. */
 	bool ok = message->errors == 0 && fd >= 0 && plan && !supervisor->job_is_incomplete;
 
@@ -26,20 +35,22 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	}
 	plan->snapshot_fd = fd;
 	plan->size = message->size;
-	if (supervisor->job_request == LIFECYCLE_COMPILE_RUNNING && supervisor->running) {
+	if (is_of_inputs)
 		plan_take_roots(plan, supervisor->running);
-		if (plan_has_same_inputs(plan, supervisor->running) &&
-		    plan_files_version(plan) == supervisor->running->files_version) {
-			supervisor->inputs_trouble = 0;
-			lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
-			return;
-		}
+	if (plan_share_roots(plan, ++supervisor->data_serial) < 0) {
+		incomplete(supervisor);
+		ok = false;
+	} else if (is_of_inputs && plan_has_same_inputs(plan, supervisor->running) &&
+		   plan_files_version(plan) == supervisor->running->files_version) {
+		supervisor->inputs_trouble = 0;
+		lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
+		return;
 	}
 	state = plan_next(plan, IPC_PLAN_STATE, &cursor);
 	if (state)
 		statement = state->tail;
 	if (supervisor->lock_fd < 0) {
-		ok = state_open(supervisor, statement) == 0;
+		ok = ok && state_open(supervisor, statement) == 0;
 	} else if (!state_is_same(supervisor, statement) && statement.len) {
 		supervisor_fault(supervisor,
 				 "restart needed: `state` cannot change while the service runs\n");
@@ -53,13 +64,6 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	if (ok)
 		plan_wants(plan, &wants);
 	lifecycle_on_compiled(supervisor->lifecycle, ok, &wants);
-}
-
-static void incomplete(struct supervisor *supervisor)
-{
-	if (!supervisor->job_is_incomplete)
-		supervisor_fault(supervisor, "out of memory or descriptors\n");
-	supervisor->job_is_incomplete = true;
 }
 
 static void on_data(struct supervisor *supervisor, const struct ipc_data *body,
@@ -77,6 +81,7 @@ static void on_data(struct supervisor *supervisor, const struct ipc_data *body,
 static void on_job_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
 {
 	struct supervisor *supervisor = owner;
+	struct writer writer;
 	int fd;
 
 	(void)channel;
@@ -91,6 +96,11 @@ static void on_job_message(void *owner, struct ipc_channel *channel, struct ipc_
 		return;
 	case IPC_MESSAGE_data:
 		on_data(supervisor, message->body, message);
+		return;
+	case IPC_MESSAGE_opening:
+		writer = writer_of(supervisor->job_path, sizeof(supervisor->job_path) - 1);
+		write_span(&writer, span_first(message->tail, sizeof(supervisor->job_path) - 1));
+		*writer.at = '\0';
 		return;
 	case IPC_MESSAGE_diagnostic:
 		supervisor_fault(supervisor, "%.*s", SPAN_ARG(message->tail));
@@ -138,6 +148,21 @@ static void on_job_end(struct os_watch *watch, unsigned now)
 	supervisor->job.pid = 0;
 }
 
+/* The kernel ends nobody who waits for a dead file system. It is reaped when that answers; the next job does not wait. */
+static void leave_job(struct supervisor *supervisor)
+{
+	os_watch_remove(&supervisor->job_watch);
+	for (size_t i = 0; i < ARRAY_LEN(supervisor->left); i++) {
+		if (!supervisor->left[i].pid) {
+			supervisor->left[i] = supervisor->job;
+			supervisor->job.pid = 0;
+			return;
+		}
+	}
+	os_close(supervisor->job.fd);
+	supervisor->job.pid = 0;
+}
+
 void change_abort_compile(struct supervisor *supervisor)
 {
 	supervisor->job_done = true;
@@ -148,6 +173,30 @@ void change_abort_compile(struct supervisor *supervisor)
 	/* It is reaped here, so that the next job finds its place free. */
 	if (os_wait(supervisor->job.fd, OS_READABLE, 1000) == 0)
 		on_job_end(&supervisor->job_watch, OS_READABLE);
+	if (supervisor->job.pid)
+		leave_job(supervisor);
+}
+
+void change_reap_left(struct supervisor *supervisor)
+{
+	for (size_t i = 0; i < ARRAY_LEN(supervisor->left); i++) {
+		struct os_process *left = &supervisor->left[i];
+		struct os_process_end end;
+
+		if (!left->pid || os_process_wait(left->fd, &end) < 0)
+			continue;
+		os_close(left->fd);
+		left->pid = 0;
+	}
+}
+
+void change_overdue(struct supervisor *supervisor)
+{
+	supervisor_count_limit(supervisor, TELEMETRY_LIMIT_CHECK_TIME);
+	if (!supervisor->job_done && supervisor->job_path[0])
+		supervisor_fault(supervisor, "the check waits for %s, which does not answer\n",
+				 supervisor->job_path);
+	change_abort_compile(supervisor);
 }
 
 /* The text: the file, what the command wrote, or the running one as it was resolved. */
@@ -228,6 +277,7 @@ void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecyc
 	change_abort_compile(supervisor);
 	supervisor->trouble = writer_of(supervisor->trouble_text, sizeof(supervisor->trouble_text));
 	supervisor->job_done = supervisor->job_is_incomplete = false;
+	supervisor->job_path[0] = '\0';
 	supervisor->job_request = request;
 	err = plan_new(change, &supervisor->next);
 	if (!err) {
@@ -371,6 +421,7 @@ static bool wants_data(enum ipc_kind kind, uint32_t what)
 	case IPC_DATA_CHAIN:
 		return kind == IPC_WORKER || kind == IPC_KEYHOLDER || kind == IPC_VAULT;
 	case IPC_DATA_ROOTS:
+	case IPC_DATA_ROOT_SLOTS:
 		return kind == IPC_WORKER;
 	case IPC_DATA_HOSTS:
 	case IPC_DATA_RESOLVER:

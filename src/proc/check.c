@@ -20,7 +20,8 @@ static const char system_roots[] = "/etc/ssl/certs/ca-certificates.crt";
 
 /* What a plan row came to when it was opened. */
 struct opened {
-	int fd; /* of a root, or of a key file; -1 */
+	int fd;                     /* of a root, or of a key file; -1 */
+	struct os_file_info folder; /* of a root */
 	struct check_root_link *links;
 	size_t link_count;
 	struct span text; /* of a chain, or roots */
@@ -223,27 +224,37 @@ static void tell_unopened(struct check *check, const struct snapshot_plan_row *r
 		       SPAN_ARG(row->path), why_not(failed));
 }
 
+/* A file system that does not answer ends this job; then it is known by which path. */
+static void tell_opening(struct check *check, struct span path)
+{
+	struct ipc_opening body = { { 0 } };
+
+	if (check_send(check, IPC_MESSAGE_opening, &body, span_first(path, 4096), -1) == 0)
+		ipc_channel_flush(proc_supervisor(check->self));
+}
+
 static int open_path(struct check *check, struct span path, unsigned flags, int *ret_fd)
 {
 	char *name = arena_cstr(&check->arena, path);
 
+	tell_opening(check, path);
 	return name ? os_open(OS_FOLDER_CURRENT, name, flags, 0, ret_fd) : -ENOMEM;
 }
 
 static void open_root(struct check *check, const struct snapshot_plan_row *row,
 		      struct opened *opened)
 {
-	struct os_file_info info;
 	int failed;
 
+	tell_opening(check, row->path);
 	/* The way first: what changes between the two is then seen as a change. */
 	opened->links = arena_array(&check->arena, struct check_root_link, CHECK_ROOT_LINKS_MAX);
 	if (opened->links && !(check->compile.flags & IPC_COMPILE_COMMAND))
 		opened->link_count = check_root_links(&check->arena, row->path, opened->links);
 	failed = open_path(check, row->path, OS_OPEN_HANDLE, &opened->fd);
 	if (!failed)
-		failed = os_file_info(opened->fd, &info);
-	if (!failed && info.type != OS_FILE_FOLDER)
+		failed = os_file_info(opened->fd, &opened->folder);
+	if (!failed && opened->folder.type != OS_FILE_FOLDER)
 		failed = -ENOTDIR;
 	if (failed)
 		tell_unopened(check, row, "document root", failed);
@@ -496,12 +507,24 @@ static int send_simple(struct check *check, const struct snapshot_plan_row *row,
 	return check_send(check, IPC_MESSAGE_plan_row, &body, row->path, fd);
 }
 
+/* So that nobody else has to ask a file system that may be dead by then. */
+static void write_folder(struct ipc_plan_row *row, const struct os_file_info *folder)
+{
+	memcpy(row->address, &folder->device, sizeof(folder->device));
+	memcpy(row->address + sizeof(folder->device), &folder->inode, sizeof(folder->inode));
+}
+
 static int send_root(struct check *check, size_t index)
 {
 	const struct snapshot_plan_row *row = &check->snapshot->plan[index];
 	const struct opened *opened = &check->opened[index];
-	int failed = send_simple(check, row, IPC_PLAN_ROOT, 0, opened->fd);
+	struct ipc_plan_row root = { .id = row->id,
+				     .what = IPC_PLAN_ROOT,
+				     .line = row->place.line };
+	int failed;
 
+	write_folder(&root, &opened->folder);
+	failed = check_send(check, IPC_MESSAGE_plan_row, &root, row->path, opened->fd);
 	for (size_t i = 0; i < opened->link_count && !failed; i++) {
 		const struct check_root_link *link = &opened->links[i];
 		struct ipc_plan_row body = { .id = row->id,
@@ -510,6 +533,7 @@ static int send_root(struct check *check, size_t index)
 		char tail[8192];
 		struct writer writer = writer_of(tail, sizeof(tail));
 
+		write_folder(&body, &link->folder);
 		write_span(&writer, link->name);
 		write_byte(&writer, '\0');
 		write_span(&writer, link->target);

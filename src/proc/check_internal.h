@@ -15,6 +15,7 @@ struct conf_functions check_text_functions(struct arena *arena);
 /* A symlink on the way to a document root, and where it leads. */
 struct check_root_link {
 	int parent; /* O_PATH of the folder it lies in */
+	struct os_file_info folder;
 	struct span name, target;
 };
 

@@ -48,6 +48,8 @@ static int follow(struct way *way, const char *name)
 		return -ELOOP;
 	if (way->count < CHECK_ROOT_LINKS_MAX) {
 		failed = os_duplicate(way->folder, &link->parent);
+		if (!failed)
+			failed = os_file_info(link->parent, &link->folder);
 		if (failed)
 			return failed;
 		link->name = span_str(name);

@@ -78,6 +78,7 @@ static void on_second(void *state, struct proc_self *self)
 {
 	struct files_process *files = state;
 
+	files_opener_look_over(files->opener);
 	if (proc_is_draining(self) || proc_is_orphan(self))
 		return;
 	LIST_EACH(&files->links, node) {
@@ -206,6 +207,22 @@ static void answer_warm(struct ipc_channel *channel, const struct ipc_warm *warm
 		ipc_channel_flush(channel);
 }
 
+static void answer_read(struct files_process *files, struct ipc_channel *channel,
+			const struct ipc_read *wanted, struct span path)
+{
+	struct ipc_bytes body = { .question = wanted->question };
+	struct span bytes = SPAN_NONE;
+	int failed = files_read(files->opener, wanted, path, files->buf, &bytes);
+
+	body.status = failed < 0 ? (uint32_t)-failed : 0;
+	if (ipc_send(channel, IPC_MESSAGE_bytes, &body, bytes, NULL, 0) == 0)
+		return;
+	/* No room for the bytes: a word of that has. */
+	body.status = EAGAIN;
+	if (ipc_send(channel, IPC_MESSAGE_bytes, &body, SPAN_NONE, NULL, 0))
+		ipc_channel_flush(channel);
+}
+
 static void on_message(void *state, struct proc_self *self, struct ipc_channel *channel,
 		       struct ipc_message *message)
 {
@@ -216,6 +233,8 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 		answer_open(files, channel, message->body, message->tail);
 	else if (message->number == IPC_MESSAGE_warm && message->descriptor_count == 1)
 		answer_warm(channel, message->body, message->descriptors[0]);
+	else if (message->number == IPC_MESSAGE_read)
+		answer_read(files, channel, message->body, message->tail);
 }
 
 const struct proc_kind proc_files = {

@@ -120,6 +120,20 @@ static void on_link_message(void *owner, struct ipc_channel *channel, struct ipc
 		self->kind->message(self->state, self, channel, message);
 }
 
+/* The other end may live: a call that failed ends a channel as well as a death. Who is asked is told by who asks. */
+static void tell_unlinked(struct proc_self *self, const struct ipc_channel *channel)
+{
+	uint32_t index = proc_link_index(channel->peer, channel->peer_slot);
+	struct ipc_unlinked unlinked = { .kind = channel->peer,
+					 .slot = channel->peer_slot,
+					 .link = self->links_got[channel->peer][index] };
+
+	if (!(self->row->links & 1U << channel->peer) || self->is_orphan)
+		return;
+	if (ipc_send(&self->supervisor, IPC_MESSAGE_unlinked, &unlinked, SPAN_NONE, NULL, 0) < 0)
+		proc_exit(self, PROC_EXIT_FAULT);
+}
+
 static void on_link_closed(void *owner, struct ipc_channel *channel, const char *why)
 {
 	struct proc_self *self = owner;
@@ -128,6 +142,8 @@ static void on_link_closed(void *owner, struct ipc_channel *channel, const char 
 
 	if (why)
 		tell_broken(self, channel, why);
+	else
+		tell_unlinked(self, channel);
 	link_drop(CONTAINER_OF(channel, struct proc_link, channel));
 	if (self->kind->unlinked)
 		self->kind->unlinked(self->state, self, kind, slot);
@@ -141,9 +157,13 @@ static int link_add(struct proc_self *self, struct ipc_message *message)
 {
 	const struct ipc_link *body = message->body;
 	struct proc_link *old, *link;
+	uint32_t index;
 	int err;
 
 	if (message->descriptor_count != 1 || body->kind >= IPC_KIND_COUNT)
+		return -EBADMSG;
+	index = proc_link_index((enum ipc_kind)body->kind, body->slot);
+	if (index >= LIFECYCLE_COUNT_MAX)
 		return -EBADMSG;
 	link = heap_alloc(sizeof(*link));
 	if (!link)
@@ -158,6 +178,7 @@ static int link_add(struct proc_self *self, struct ipc_message *message)
 		return err;
 	}
 	link->channel.peer_slot = body->slot;
+	self->links_got[body->kind][index]++;
 	list_push_back(&self->links, &link->link);
 	ipc_channel_handle(&link->channel, &link_handlers, self);
 	if (self->kind->linked)
@@ -430,7 +451,7 @@ static void set_name(const struct proc_self *self)
 	struct writer out = writer_of(name, sizeof(name) - 1);
 
 	write_str(&out, self->row->name);
-	if (self->row->per_slot) {
+	if (self->row->per_slot || self->birth.slot) {
 		write_byte(&out, ' ');
 		write_u64(&out, self->birth.slot);
 	}

@@ -293,6 +293,9 @@ void proc_holding_abandon(struct proc_self *self, uint64_t change)
 {
 	const struct snapshot *fresh;
 
+	/* One that failed before its `prepare`: the vault has had its keys. */
+	if (!self->change && self->kind->abandon)
+		self->kind->abandon(self->state, self, change);
 	if (!self->change || self->change != change)
 		return;
 	fresh = TAKE(self->prepared);

@@ -443,6 +443,7 @@ static void on_second(void *state, struct proc_self *self)
 		keyholder->settle_at_ns = 0;
 		keys_store_restrict(keyholder->store);
 		allow_plan(keyholder, self);
+		keys_store_drop_forbidden(keyholder->store);
 	}
 	if (now_ns > hour_ns)
 		keys_store_forget(keyholder->store, now_ns - hour_ns);

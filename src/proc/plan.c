@@ -45,7 +45,8 @@ int plan_add_row(struct plan *plan, const struct ipc_plan_row *row, struct span 
 		memcpy(copy, tail.ptr, tail.len);
 	plan->rows[plan->row_count] =
 		(struct plan_row){ .row = *row, .tail = span_of(copy, tail.len), .fd = fd };
-	if (fd >= 0 && os_file_info(fd, &info) == 0)
+	/* No folder is looked at here: what a dead file system is asked never comes back. */
+	if (fd >= 0 && row->what == IPC_PLAN_CERTIFICATE_FILE && os_file_info(fd, &info) == 0)
 		plan->rows[plan->row_count].key_mtime_ns = info.mtime_ns;
 	plan->row_count++;
 	return 0;
@@ -99,13 +100,9 @@ uint64_t plan_files_version(const struct plan *plan)
 	const struct plan_row *row;
 
 	while ((row = plan_next(plan, IPC_PLAN_ROOT, &cursor))) {
-		struct os_file_info info = { 0 };
 		uint64_t parts[4] = { version, row->row.id };
 
-		if (row->fd >= 0 && os_file_info(row->fd, &info) == 0) {
-			parts[2] = info.inode;
-			parts[3] = info.device;
-		}
+		memcpy(&parts[2], row->row.address, sizeof(row->row.address));
 		version = hash_id(span_of(parts, sizeof(parts)));
 	}
 	cursor = 0;
@@ -137,6 +134,7 @@ void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants)
 	if (plan_next(plan, IPC_PLAN_CERTIFICATE_INTERNAL, &cursor))
 		ret_wants->needs_gather = true;
 	plan->files_version = ret_wants->version[IPC_FILES] = plan_files_version(plan);
+	ret_wants->count[IPC_FILES] = plan->files_count;
 }
 
 static const struct plan_row *find_row(const struct plan *plan, uint32_t what, uint64_t id)
@@ -176,9 +174,72 @@ void plan_take_roots(struct plan *plan, const struct plan *running)
 		if (row->row.what != IPC_PLAN_ROOT || row->fd >= 0)
 			continue;
 		old = find_row(running, IPC_PLAN_ROOT, row->row.id);
-		if (old && os_duplicate(old->fd, &row->fd) < 0)
+		if (!old)
+			continue;
+		memcpy(row->row.address, old->row.address, sizeof(row->row.address));
+		if (os_duplicate(old->fd, &row->fd) < 0)
 			row->fd = -1;
 	}
+}
+
+/* ---- One `files` for each file system ------------------------------------------------------------------- */
+
+struct file_systems {
+	uint64_t devices[IPC_FILES_MAX];
+	uint32_t count;
+};
+
+/* Where there are more than may be, the rest share the last. */
+static uint32_t slot_of(struct file_systems *systems, const struct plan_row *row)
+{
+	uint64_t device;
+
+	memcpy(&device, row->row.address, sizeof(device));
+	for (uint32_t i = 0; i < systems->count; i++) {
+		if (systems->devices[i] == device)
+			return i;
+	}
+	if (systems->count == IPC_FILES_MAX)
+		return IPC_FILES_MAX - 1;
+	systems->devices[systems->count++] = device;
+	return systems->count - 1;
+}
+
+static int add_root_slots(struct plan *plan, uint64_t serial)
+{
+	struct ipc_data data = { .change = serial, .what = IPC_DATA_ROOT_SLOTS };
+	struct ipc_root_slot *slots = heap_alloc((plan->row_count + 1) * sizeof(*slots));
+	const struct plan_row *row;
+	size_t cursor = 0, count = 0;
+	int err, fd;
+
+	if (!slots)
+		return -ENOMEM;
+	while ((row = plan_next(plan, IPC_PLAN_ROOT, &cursor))) {
+		if (row->row.index)
+			slots[count++] = (struct ipc_root_slot){ .root = row->row.id,
+								 .slot = row->row.index };
+	}
+	data.size = (uint32_t)(count * sizeof(*slots));
+	err = plan_seal_text("root slots", span_of(slots, data.size), &fd);
+	heap_free(slots);
+	return err ? err : plan_add_data(plan, &data, fd);
+}
+
+int plan_share_roots(struct plan *plan, uint64_t serial)
+{
+	struct file_systems systems = { .count = 0 };
+
+	/* The roots' first: links of the same are watched where those are served. */
+	for (uint32_t what = IPC_PLAN_ROOT; what;
+	     what = what == IPC_PLAN_ROOT ? IPC_PLAN_ROOT_LINK : 0) {
+		for (size_t i = 0; i < plan->row_count; i++) {
+			if (plan->rows[i].row.what == what)
+				plan->rows[i].row.index = slot_of(&systems, &plan->rows[i]);
+		}
+	}
+	plan->files_count = systems.count;
+	return add_root_slots(plan, serial);
 }
 
 static bool same_file(int a, int b)

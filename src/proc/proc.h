@@ -102,7 +102,7 @@ extern const struct proc_kind proc_worker, proc_keyholder, proc_vault, proc_file
 struct proc_row {
 	enum ipc_kind kind;
 	const char *name;
-	bool per_slot;  /* one for each slot, else one */
+	bool per_slot;  /* one for each slot, else count_max at most */
 	bool is_job;    /* ends by itself */
 	bool is_member; /* holds a snapshot, answers prepare and commit */
 	/* Woken by its worker, it lets that end the turn. Else the first question of a turn takes the core
@@ -110,6 +110,8 @@ struct proc_row {
 	bool is_patient;
 	bool starts_crypto; /* crypto_start() before the sandbox; the keyholder does it itself, on its heap */
 	uint32_t links; /* kinds that it asks, bits IPC_TO_*; the supervisor makes the channels */
+	uint32_t count_max; /* as many as the plan wants; 0: one */
+	bool may_hang;      /* it waits for disks: nobody waits for one that hangs */
 	/* The sandbox. */
 	const char *const *calls; /* os_sandbox.calls */
 	/* A job with a second, empty sandbox (proc_sandbox) keeps the starter's user in the first. */
@@ -126,6 +128,8 @@ struct proc_row {
 };
 
 const struct proc_row *proc_row_find(enum ipc_kind kind); /* NULL: has no process of its own */
+/* Where a process counts its channels to that one: of a kind with slots it has one at a time. May be as big as slot. */
+uint32_t proc_link_index(enum ipc_kind kind, uint32_t slot);
 const struct proc_row *proc_row_by_name(struct span name);
 /* The sandbox of a row's process, its paths left to the caller: the first, or with `is_closed` a job's second.
  * `limits` is the place that its limits are put in. */

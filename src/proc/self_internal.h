@@ -2,6 +2,7 @@
  * data sets). */
 #pragma once
 
+#include "lifecycle/lifecycle.h"
 #include "proc/proc.h"
 
 struct proc_link {
@@ -36,6 +37,7 @@ struct proc_self {
 	size_t path_count;
 
 	struct list links;
+	uint32_t links_got[IPC_KIND_COUNT][LIFECYCLE_COUNT_MAX]; /* by proc_link_index */
 	struct os_timer beat;
 	uint32_t beats;
 

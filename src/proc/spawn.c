@@ -66,6 +66,12 @@ void children_fini(struct supervisor *supervisor)
 	for (uint32_t i = 0; supervisor->children && i < supervisor->child_count; i++) {
 		struct child *child = &supervisor->children[i];
 
+		/* One that a stop did not wait for. */
+		if (child->process.pid) {
+			os_watch_remove(&child->watch);
+			os_close(child->process.fd);
+			ipc_channel_close(&child->channel);
+		}
 		os_memory_unmap(child->range, IPC_RANGE_SIZE);
 		os_close(child->range_fd);
 		os_close(child->ring_fd);
@@ -124,22 +130,32 @@ static void grant_ring(struct child *child, const struct child *writer)
 	      SPAN_NONE, descriptors, 2);
 }
 
+static void grant_rows(struct child *child, const struct plan *plan, enum ipc_plan_kind rows,
+		       enum ipc_grant_kind what)
+{
+	uint32_t slot = supervisor_process(child->supervisor, child)->slot;
+	const struct plan_row *row;
+	size_t cursor = 0;
+
+	while ((row = plan_next(plan, rows, &cursor))) {
+		if (row->row.index == slot)
+			grant(child, &(struct ipc_grant){ .what = what, .id = row->row.id },
+			      row->tail, &row->fd, 1);
+	}
+}
+
+/* Those of its slot. */
 static void grant_roots(struct supervisor *supervisor, struct child *child)
 {
 	const struct plan *plan = supervisor->next ? supervisor->next : supervisor->running;
-	const struct plan_row *row;
-	size_t cursor = 0;
 
 	if (supervisor->running &&
 	    supervisor->running->files_version == supervisor_process(supervisor, child)->version)
 		plan = supervisor->running;
-	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT, &cursor)))
-		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT, .id = row->row.id },
-		      row->tail, &row->fd, 1);
-	cursor = 0;
-	while (plan && (row = plan_next(plan, IPC_PLAN_ROOT_LINK, &cursor)))
-		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_ROOT_LINK, .id = row->row.id },
-		      row->tail, &row->fd, 1);
+	if (!plan)
+		return;
+	grant_rows(child, plan, IPC_PLAN_ROOT, IPC_GRANT_ROOT);
+	grant_rows(child, plan, IPC_PLAN_ROOT_LINK, IPC_GRANT_ROOT_LINK);
 }
 
 static void grant_read_only(struct child *child, enum ipc_grant_kind what, int fd)
@@ -262,6 +278,20 @@ static void on_broken(struct supervisor *supervisor, struct child *child,
 				  "accused a process that it asks, or does not know");
 }
 
+/* An old channel's end may be told after the next one was given. */
+static void on_unlinked(struct supervisor *supervisor, struct child *child,
+			const struct ipc_unlinked *unlinked)
+{
+	enum ipc_kind kind = (enum ipc_kind)unlinked->kind;
+	uint32_t index;
+
+	if (unlinked->kind >= IPC_KIND_COUNT)
+		return;
+	index = proc_link_index(kind, unlinked->slot);
+	if (index < LIFECYCLE_COUNT_MAX && unlinked->link == child->links_given[kind][index])
+		lifecycle_on_unlinked(supervisor->lifecycle, child->index, kind, unlinked->slot);
+}
+
 static void on_refused(struct supervisor *supervisor, struct child *child,
 		       const struct ipc_refused *refused, struct span why)
 {
@@ -323,6 +353,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_broken:
 		on_broken(supervisor, child, message->body, message->tail);
+		return;
+	case IPC_MESSAGE_unlinked:
+		on_unlinked(supervisor, child, message->body);
 		return;
 	case IPC_MESSAGE_leaf:
 		change_on_leaf(supervisor, message->body, message->tail);
@@ -435,6 +468,7 @@ void child_spawn(struct supervisor *supervisor, struct child *child)
 	child->ready = (struct ipc_ready){ 0 };
 	child->started_wall_ns = (int64_t)os_wall_ns();
 	child->busy_ticks = 0;
+	memset(child->links_given, 0, sizeof(child->links_given));
 	err = child_start(row, process->slot, supervisor->loop, &child->process, &child->channel);
 	if (!err) {
 		child->watch = (struct os_watch){ .on_ready = on_end };
@@ -515,9 +549,8 @@ void child_link(struct supervisor *supervisor, struct child *child, struct child
 				  "no descriptor is left for its channel");
 		return;
 	}
-	child_send(child, IPC_MESSAGE_link,
-		   &(struct ipc_link){ other->kind,
-				       proc_row_find(other->kind)->per_slot ? other->slot : 0 },
+	child->links_given[other->kind][proc_link_index(other->kind, other->slot)]++;
+	child_send(child, IPC_MESSAGE_link, &(struct ipc_link){ other->kind, other->slot },
 		   SPAN_NONE, &ends[0], 1);
 	child_send(peer, IPC_MESSAGE_link, &(struct ipc_link){ one->kind, one->slot }, SPAN_NONE,
 		   &ends[1], 1);

@@ -78,6 +78,11 @@ void supervisor_now(struct supervisor *supervisor)
 	lifecycle_tick(supervisor->lifecycle, os_loop_now_ns(supervisor->loop));
 }
 
+void supervisor_count_limit(struct supervisor *supervisor, enum telemetry_limit limit)
+{
+	telemetry_count_limit((struct telemetry_counters *)supervisor->range->counters, limit);
+}
+
 const struct lifecycle_process *supervisor_process(const struct supervisor *supervisor,
 						   const struct child *child)
 {
@@ -90,7 +95,7 @@ void supervisor_child_name(const struct supervisor *supervisor, const struct chi
 	const struct lifecycle_process *process = supervisor_process(supervisor, child);
 
 	write_str(out, ipc_kind_name(process->kind));
-	if (supervisor->rules[process->kind].per_slot) {
+	if (supervisor->rules[process->kind].per_slot || process->slot) {
 		write_byte(out, ' ');
 		write_u64(out, process->slot);
 	}
@@ -142,6 +147,8 @@ static void carry_out(struct supervisor *supervisor, const struct lifecycle_acti
 		child_spawn(supervisor, child);
 		break;
 	case LIFECYCLE_KILL:
+		if (action->is_silent)
+			supervisor_count_limit(supervisor, TELEMETRY_LIMIT_HEARTBEAT);
 		child_kill(supervisor, child, action->why);
 		break;
 	case LIFECYCLE_COMPILE:
@@ -149,7 +156,10 @@ static void carry_out(struct supervisor *supervisor, const struct lifecycle_acti
 		change_compile(supervisor, action->change, action->request);
 		break;
 	case LIFECYCLE_ABORT_COMPILE:
-		change_abort_compile(supervisor);
+		if (action->is_overdue)
+			change_overdue(supervisor);
+		else
+			change_abort_compile(supervisor);
 		break;
 	case LIFECYCLE_GATHER:
 		change_gather(supervisor, child, action->change);
@@ -255,6 +265,7 @@ static void on_tick(struct os_timer *timer)
 		lifecycle_on_heartbeat(supervisor->lifecycle, i,
 				       heartbeat_of(supervisor, &supervisor->children[i]));
 	control_listen(supervisor); /* or at the next tick */
+	change_reap_left(supervisor);
 	/* One of ours that had ended stood before them in the kernel's order. */
 	if (os_pid() == 1)
 		os_process_reap_strangers(is_ours, supervisor);
@@ -293,7 +304,9 @@ static void make_rules(struct supervisor *supervisor)
 			supervisor->rules[kind] =
 				(struct lifecycle_rule){ .per_slot = row->per_slot,
 							 .is_member = row->is_member,
-							 .links = row->links };
+							 .links = row->links,
+							 .count_max = row->count_max,
+							 .may_hang = row->may_hang };
 	}
 }
 
@@ -339,6 +352,8 @@ static int start(struct supervisor *supervisor)
 static void finish(struct supervisor *supervisor)
 {
 	change_abort_compile(supervisor);
+	for (size_t i = 0; i < ARRAY_LEN(supervisor->left); i++)
+		os_close(supervisor->left[i].pid ? supervisor->left[i].fd : -1);
 	listeners_close_all(supervisor);
 	control_close(supervisor);
 	state_close(supervisor);

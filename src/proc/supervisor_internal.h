@@ -4,6 +4,7 @@
 
 #include "lifecycle/lifecycle.h"
 #include "proc/proc.h"
+#include "telemetry/telemetry.h"
 
 /* ---- A plan: all that a compile came to, with its descriptors --------------------------------------- */
 
@@ -28,6 +29,7 @@ struct plan {
 	struct plan_data *data;
 	size_t data_count, data_capacity;
 	uint64_t files_version;
+	uint32_t files_count; /* slots of `files` */
 	bool wants_tls;
 };
 
@@ -45,6 +47,8 @@ uint64_t plan_files_version(const struct plan *plan); /* of what `files` is made
 void plan_wants(struct plan *plan, struct lifecycle_wants *ret_wants);
 /* Roots that a compile of the running text did not open again. */
 void plan_take_roots(struct plan *plan, const struct plan *running);
+/* Which slot of `files` has which root: one for each file system. Once all rows are there; adds a data set. */
+int plan_share_roots(struct plan *plan, uint64_t serial) MUST_CHECK;
 /* No data set and no key file differs. */
 bool plan_has_same_inputs(const struct plan *plan, const struct plan *running);
 /* Text into a sealed memory file. */
@@ -83,6 +87,8 @@ struct child {
 	struct ipc_ready ready;
 	uint64_t plan_sent, plan_committed, data_sent, data_committed; /* change numbers */
 	int64_t started_wall_ns;
+	/* Channels to processes that it asks, by proc_link_index. */
+	uint32_t links_given[IPC_KIND_COUNT][LIFECYCLE_COUNT_MAX];
 	uint64_t busy_ticks; /* of its birth: at which it ran, or waited for a core or a disk */
 	int range_fd, ring_fd, ring_event;
 	struct ipc_range *range;
@@ -131,6 +137,8 @@ struct supervisor {
 	struct os_process job;
 	struct os_watch job_watch;
 	struct ipc_channel job_channel;
+	char job_path[512];               /* what it opens */
+	struct os_process left[16];       /* jobs that could not be ended: pid 0 for none */
 	bool job_done, job_is_incomplete; /* incomplete: part of the plan could not be kept */
 	enum lifecycle_request job_request;
 	bool reopens_roots;      /* with the next compile of the running text */
@@ -157,6 +165,7 @@ void supervisor_say(struct supervisor *supervisor, const char *format, ...) PRIN
 /* Adds to what is wrong with the change under way. */
 void supervisor_fault(struct supervisor *supervisor, const char *format, ...) PRINTF_LIKE(2, 3);
 void supervisor_now(struct supervisor *supervisor); /* lifecycle's clock */
+void supervisor_count_limit(struct supervisor *supervisor, enum telemetry_limit limit);
 const struct lifecycle_process *supervisor_process(const struct supervisor *supervisor,
 						   const struct child *child);
 void supervisor_child_name(const struct supervisor *supervisor, const struct child *child,
@@ -190,6 +199,8 @@ uint32_t row_uid(const struct supervisor *supervisor, const struct proc_row *row
 void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecycle_request request);
 void change_watch_inputs(struct supervisor *supervisor); /* from now on, each minute */
 void change_abort_compile(struct supervisor *supervisor);
+void change_overdue(struct supervisor *supervisor); /* the same, and says what it waits for */
+void change_reap_left(struct supervisor *supervisor);
 void change_gather(struct supervisor *supervisor, struct child *vault, uint64_t change);
 void change_prepare(struct supervisor *supervisor, struct child *child, uint64_t change);
 void change_decided(struct supervisor *supervisor, uint64_t change);

@@ -6,7 +6,7 @@
 static const char *const worker_calls[] = { "@serve", NULL };
 static const char *const keyholder_calls[] = { NULL };
 static const char *const vault_calls[] = { "@write-files", "@memory", "accept4", "uname", NULL };
-static const char *const files_calls[] = { "openat2", "readlinkat", NULL };
+static const char *const files_calls[] = { "openat2", "readlinkat", "fstatfs", NULL };
 static const char *const dialer_calls[] = { "@connect", NULL };
 static const char *const log_calls[] = { "newfstatat", "ftruncate", "fallocate", NULL };
 static const char *const check_calls[] = { "@read-files", "readlinkat", "@memory", "@sandbox",
@@ -66,6 +66,8 @@ static const struct proc_row rows[] = {
 		.kind = IPC_FILES,
 		.name = "files",
 		.is_member = true,
+		.count_max = IPC_FILES_MAX, /* one for each file system that has a root */
+		.may_hang = true,
 		.calls = files_calls,
 		.access = { [IPC_GRANT_ROOT] = OS_ACCESS_READ },
 		.limits = { NO_CORE, NO_CHILDREN, AS_BORN, { OS_LIMIT_FILE_BYTES, 0 } },
@@ -113,6 +115,13 @@ const struct proc_row *proc_row_find(enum ipc_kind kind)
 			return &rows[i];
 	}
 	return NULL;
+}
+
+uint32_t proc_link_index(enum ipc_kind kind, uint32_t slot)
+{
+	const struct proc_row *row = proc_row_find(kind);
+
+	return row && !row->per_slot ? slot : 0;
 }
 
 const struct proc_row *proc_row_by_name(struct span name)

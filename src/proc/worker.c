@@ -146,9 +146,8 @@ static void on_unlinked(void *state, struct proc_self *self, enum ipc_kind kind,
 	struct worker *worker = state;
 
 	(void)self;
-	(void)slot;
 	if (kind != IPC_LOG)
-		edge_unlink(worker->edge, kind);
+		edge_unlink(worker->edge, kind, slot);
 }
 
 static enum proc_prepare_result on_prepare(void *state, struct proc_self *self, uint64_t change,

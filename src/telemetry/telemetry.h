@@ -89,7 +89,8 @@
 	X(DRAIN, "drain", TIME, 30, s, 0, "what is under way when the gateway stops") \
 	X(HEARTBEAT, "heartbeat", TIME, 2, s, 0, "how long a process may be silent before it is replaced") \
 	X(DESCRIPTORS_RESERVE, "descriptors-reserve", COUNT, 64, , 0, "descriptors of a worker that are kept free (a quarter where there are few): accepting rests, what is idle goes") \
-	X(LOG_QUEUE, "log-queue", SIZE, 1, MB, 0, "lines of one process that wait for the log; more are dropped")
+	X(LOG_QUEUE, "log-queue", SIZE, 1, MB, 0, "lines of one process that wait for the log; more are dropped") \
+	X(DOCUMENT_WAIT, "document-wait", TIME, 10, s, 503, "how long a document, or its next part, is waited for: its file system may not answer")
 /* clang-format on */
 
 #define TELEMETRY_LIMITS(X) TELEMETRY_LIMITS_SETTABLE(X) TELEMETRY_LIMITS_FIXED(X)
@@ -216,7 +217,8 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(TURNS_LONG, "turns_long", "turns over 1 ms of our own work") \
 	X(RELOADS, "reloads", "configurations taken over") \
 	X(MESSAGES_BROKEN, "messages_broken", "messages that broke the message table's rules") \
-	X(DOCUMENTS_UNASKED, "documents_unasked", "plain reads of what `files` had not read before; stays 0")
+	X(DOCUMENTS_UNASKED, "documents_unasked", "plain reads of what `files` had not read before; stays 0") \
+	X(DOCUMENTS_DISTANT, "documents_distant", "pieces of documents that `files` read itself: their file system may not answer")
 
 #define TELEMETRY_HISTOGRAMS(X) \
 	X(REQUEST, "request", "from a request's first byte to its record") \

@@ -1,9 +1,9 @@
 """Back-pressure: who reads slowly slows who sends, and what the gateway holds in between has a bound.
 
-50 readers of 1 GiB that stop reading, 50 uploads to an origin that does not read, and both at once: all workers
-together grow by at most 128 KiB a connection, and the sender at the other end stalls. A slice of fewer connections
-runs in every test run; the full size is the soak's. The program without sanitizers is measured: theirs keep what was
-freed."""
+50 readers of 1 GiB that do not read, 50 uploads to an origin that does not read, and both at once, with and without
+TLS: all workers together grow by at most 128 KiB a connection, and the sender at the other end stalls: what it could
+write stands still. A slice of fewer connections runs in every test run; the full size is the soak's. The program
+without sanitizers is measured: theirs keep what was freed."""
 import contextlib
 import os
 import socket
@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from client import Client
+from client import Client, tls_context
 from gateway import ROOT, SOAK, Gateway, Process, is_sanitized, program, wait_until
 
 COUNT = 50 if SOAK else 20
@@ -74,11 +74,14 @@ class Origin:
 class Peers:
     """Clients that read nothing (down) or send all they can (up)."""
 
-    def __init__(self, port):
+    def __init__(self, port, tls=None):
+        self.tls = tls
         self.port, self.sockets, self.threads, self.uploaded, self.over = port, [], [], {}, threading.Event()
 
     def connect(self, head):
         one = socket.create_connection(('127.0.0.1', self.port), 30)
+        if self.tls:
+            one = self.tls.wrap_socket(one, server_hostname='localhost')
         self.sockets.append(one)
         one.sendall(head)
         return one
@@ -109,17 +112,17 @@ class Peers:
         for one in self.sockets:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)  # what waits in send() returns
+                socket.socket.shutdown(one, socket.SHUT_RDWR)  # what waits in send() returns; no close_notify
         for thread in self.threads:
             thread.join(30)
         for one in self.sockets:
             one.close()
 
 
-def warm(gateway):
+def warm(gateway, tls):
     """The pages of the program itself, and of its buffers, are counted before."""
     for i in range(8 * len(gateway.pids('worker'))):
-        with Client(gateway.port) as client:
+        with Client(gateway.port, tls) as client:
             client.request('GET', f'/down/warm-{i}')
             assert client.head().status == 200
             client.exactly(1 << 20, sink=lambda data: None)
@@ -143,18 +146,21 @@ def connections(gateway):
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize('tls', [None, tls_context()], ids=['plain', 'tls'])
 @pytest.mark.parametrize('down, up', [(COUNT, 0), (0, COUNT), (COUNT, COUNT)], ids=['readers', 'uploads', 'both'])
-def test_back_pressure(down, up):
+def test_back_pressure(down, up, tls):
+    if tls and not SOAK and not (down and up):
+        pytest.skip('soak: runs by `make soak`')
     executable = RELEASE if os.access(RELEASE, os.X_OK) else program()
     with Origin() as origin, Gateway(
-            f'listen 127.0.0.1:{{port}} plain serve\nlimits {{ send-gap 10m first-byte 10m body-gap 10m }}\n'
+            f'listen 127.0.0.1:{{port}}{"" if tls else " plain serve"}\nlimits {{ send-gap 10m first-byte 10m body-gap 10m }}\n'
             f'site localhost {{ proxy 127.0.0.1:{origin.port} }}\nlog access off', executable=executable) as gateway:
         workers = gateway.pids('worker')
-        warm(gateway)
+        warm(gateway, tls)
         wait_until(lambda: not connections(gateway), 'the first connections to end')
         origin.sent.clear()
         before = {pid: Process(pid).memory_bytes() for pid in workers}
-        peers = Peers(gateway.port)
+        peers = Peers(gateway.port, tls)
         try:
             peers.start_down(down)
             peers.start_up(up)
@@ -163,8 +169,9 @@ def test_back_pressure(down, up):
             grown = sum(Process(pid).memory_bytes() - before[pid] for pid in workers)
         finally:
             peers.close()
-        print(f'{down} down, {up} up: workers grew by {grown >> 10} KiB, {grown // (down + up) >> 10} a connection; '
-              f'sent {max(sent.values(), default=0) >> 10}, uploaded {max(uploaded.values(), default=0) >> 10} KiB at most')
+        print(f'figures: {down} down, {up} up{", TLS" if tls else ""}: workers grew by {grown >> 10} KiB, '
+              f'{grown // (down + up) >> 10} a connection; the origin could send {max(sent.values(), default=0) >> 10} KiB, '
+              f'a client {max(uploaded.values(), default=0) >> 10} KiB at most')
         assert all(n < KERNEL for n in sent.values()) and all(n < KERNEL for n in uploaded.values()), (sent, uploaded)
         if executable == RELEASE or not is_sanitized():
             assert grown <= PER_CONNECTION * (down + up), (grown, down, up)

@@ -42,14 +42,84 @@ CODINGS = [b'', b'Transfer-Encoding: chunked', b'Transfer-Encoding: Chunked', b'
 METHODS = [b'POST', b'GET', b'HEAD', b'OPTIONS']
 
 
+CHUNKED = b'Host: localhost\r\nTransfer-Encoding: chunked\r\n'
+POST, INNER = b'POST /case-N HTTP/1.1\r\n', b'GET /smuggled-N HTTP/1.1\r\nHost: localhost\r\nX: '
+# Ways to end a line, to write a chunk and to take a field out that two readers may read differently. N: the case's number.
+FORMS = [
+    # obs-fold
+    POST + b'Host: localhost\r\nX: y\r\n Content-Length: 99\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\nContent-Length:\r\n 99\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\nContent-Length: 9\r\n 9\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\nTransfer-Encoding: x\r\n\tchunked\r\n\r\n0\r\n\r\n' + INNER,
+    # bare LF, bare CR, NUL
+    POST + b'Host: localhost\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\nX: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\nContent-Length: 99\n\n' + INNER,
+    POST + b'Host: localhost\r\nContent-Length: 9\0\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\nTransfer-Encoding: chunked\0\r\n\r\n0\r\n\r\n' + INNER,
+    b'POST /case-N HTTP/1.1\nHost: localhost\nContent-Length: 0\n\n' + INNER,
+    b'POST /case-N HTTP/1.1\r\r\nHost: localhost\r\n\r\n' + INNER,
+    # chunks: extensions that end early (TERM.EXT, EXT.TERM), spill, sizes
+    POST + CHUNKED + b'\r\n2;\nxx\r\n63\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n2;x\n\r\nxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n2;x="\r\nxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n2;x="\r\n"\r\nxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n2;x\rxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n2\r\nxx\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n2\r\nxxxx0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n2\nxx\n0\n\n' + INNER,
+    POST + CHUNKED + b'\r\n0_2\r\nxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n0x2\r\nxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n+2\r\nxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n-1\r\nxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n 2\r\nxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n2 \r\nxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n10000000000000002\r\nxx\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n\r\n0\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n0\r\n\n' + INNER,
+    POST + CHUNKED + b'\r\n0\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n0;x\r\nContent-Length: 99\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n0\r\nTransfer-Encoding: chunked\r\nHost: other\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n0\r\nX: y\nZ: GET /smuggled-N HTTP/1.1\r\n\r\n' + INNER,
+    POST + CHUNKED + b'\r\n2;GET /smuggled-N HTTP/1.1\r\nxx\r\n0\r\n\r\n' + INNER,  # taken, without its extension
+    # fields that Connection names
+    POST + CHUNKED + b'Connection: Transfer-Encoding\r\n\r\n0\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\nContent-Length: 36\r\nConnection: keep-alive, Content-Length\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\nContent-Length: 36\r\nConnection: host, x\r\n\r\n' + INNER,
+    # versions and expectations
+    b'POST /case-N HTTP/1.0\r\n' + CHUNKED + b'\r\n0\r\n\r\n' + INNER,
+    b'POST /case-N HTTP/1.0\r\n' + CHUNKED + b'Connection: keep-alive\r\n\r\n0\r\n\r\n' + INNER,
+    b'POST /case-N HTTP/1.2\r\n' + CHUNKED + b'\r\n0\r\n\r\n' + INNER,
+    b'POST /case-N HTTP/1.1 \r\n' + CHUNKED + b'\r\n0\r\n\r\n' + INNER,
+    b'POST /case-N\r\n' + CHUNKED + b'\r\n0\r\n\r\n' + INNER,
+    POST + b'Host: localhost\r\nExpect: 100-continue\r\nContent-Length: 36\r\n\r\n' + INNER,
+    POST + CHUNKED + b'Expect: 100-continue\r\n\r\n0\r\n\r\n' + INNER,
+    b'GET /case-N HTTP/1.1\r\nHost: localhost\r\nExpect: x\r\nContent-Length: 36\r\n\r\n' + INNER,
+    # whose request it is, and what an upgrade leaves behind
+    b'GET http://localhost/case-N HTTP/1.1\r\nHost: other\r\n\r\n' + INNER,
+    b'GET /case-N HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n\r\n' + INNER,
+    b'GET /case-N HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n' + INNER,
+    b'GET /case-N HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 36\r\n\r\n' + INNER,
+    b'GET /case-N HTTP/1.1\r\nHost: localhost\r\nX: %0d%0a%0d%0aGET /x\r\n\r\n' + INNER,
+    b'GET /case-N%0d%0aX:%20y HTTP/1.1\r\nHost: localhost\r\n\r\n' + INNER,
+    b'\r\n\r\nGET /case-N HTTP/1.1\r\nHost: localhost\r\n\r\n' + INNER,
+    b'CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n' + INNER,
+]
+
+
 def corpus():
-    """Each framing with each coding and method; a second request stands where another reader would find one."""
+    """Each framing with each coding and method, and each form; a second request stands where another reader would find
+    one."""
     for number, (method, length, coding) in enumerate(itertools.product(METHODS, LENGTHS, CODINGS)):
         inner = b'GET /smuggled-%d HTTP/1.1\r\nHost: localhost\r\nX: ' % number
         body = b'0\r\n\r\n' + inner if coding else inner
         fields = [f for f in (length.replace(b'LEN', b'%d' % len(body)), coding) if f]
         head = b'\r\n'.join([b'%s /case-%d HTTP/1.1' % (method, number), b'Host: localhost', *fields]) + b'\r\n\r\n'
         yield number, head + body + b'GET /behind-%d HTTP/1.1\r\nHost: localhost\r\n\r\n' % number
+    for number, form in enumerate(FORMS, 10000):
+        yield number, (form + b'\r\n\r\nGET /behind-N HTTP/1.1\r\nHost: localhost\r\n\r\n').replace(b'-N', b'-%d' % number)
 
 
 class Seen:
@@ -95,6 +165,28 @@ server = ThreadingHTTPServer(('127.0.0.1', PORT), Handler)
 print('listening', flush=True)
 server.serve_forever()
 '''
+GUNICORN = '''
+def app(environ, start):
+    print(environ['RAW_URI'], flush=True)
+    environ['wsgi.input'].read()
+    start('200 OK', [('Content-Length', '8')])
+    return [b'gunicorn']
+'''
+HAPROXY = '''
+global
+    log stdout format raw local0
+defaults
+    mode http
+    timeout client 30s
+    timeout server 30s
+    timeout connect 5s
+    log global
+    log-format "%HU"
+frontend one
+    bind 127.0.0.1:PORT
+    http-request wait-for-body time 5s
+    http-request return status 200 content-type text/plain string haproxy
+'''
 NGINX = '''
 daemon off; master_process off; pid FOLDER/nginx.pid; error_log FOLDER/error.log;
 events { worker_connections 256; }
@@ -115,6 +207,20 @@ def backend(kind, folder):
         with open(folder + '/nginx.conf', 'w', encoding='utf-8') as file:
             file.write(NGINX.replace('FOLDER', folder).replace('PORT', str(port)))
         command = ['/usr/sbin/nginx', '-p', folder, '-c', folder + '/nginx.conf', '-e', folder + '/error.log']
+    elif kind == 'gunicorn':
+        if not os.path.exists('/usr/bin/gunicorn'):
+            pytest.skip('gunicorn is not installed')
+        with open(folder + '/forged.py', 'w', encoding='utf-8') as file:
+            file.write(GUNICORN)
+        # Threads keep connections, so that what one request leaves would be the next one's.
+        command = ['/usr/bin/gunicorn', '--chdir', folder, '--bind', f'127.0.0.1:{port}', '--worker-class', 'gthread', '--threads', '8',
+                   '--keep-alive', '30', 'forged:app']
+    elif kind == 'haproxy':
+        if not os.path.exists('/usr/sbin/haproxy'):
+            pytest.skip('haproxy is not installed')
+        with open(folder + '/haproxy.cfg', 'w', encoding='utf-8') as file:
+            file.write(HAPROXY.replace('PORT', str(port)))
+        command = ['/usr/sbin/haproxy', '-f', folder + '/haproxy.cfg', '-db']
     elif kind == 'node':
         if not os.path.exists('/usr/bin/node'):
             pytest.skip('no node on this machine')
@@ -141,12 +247,12 @@ def backend(kind, folder):
         process.wait(30)
 
 
-@pytest.mark.parametrize('kind', ['nginx', 'node', 'python'])
+@pytest.mark.parametrize('kind', ['nginx', 'haproxy', 'gunicorn', 'node', 'python'])
 def test_smuggling(kind, folder):
     """Requests that a backend saw are the requests that we accepted and sent, one for one; nobody reads another one
     out of a body. Between the cases a probe finds the pooled connections in step."""
     cases = list(corpus())
-    assert len(cases) >= 600
+    assert len(cases) >= 800
     with backend(kind, folder) as (port, seen), Gateway(PLAIN + f'site localhost {{ proxy 127.0.0.1:{port} }}') as gateway:
         accepted = 0
         for number, data in cases:

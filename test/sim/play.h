@@ -8,14 +8,16 @@
  *   file PATH TEXT         a document of that text; `file PATH *N`: of N bytes
  *   cold PATH              nothing of it is in memory
  *   origin MODE            answers | silent | closes (after the request) | resets | refuses
+ *   resolver MODE          answers | late | silent | fails | knows-not; asked for names of origins (`conf named`)
  *   NAME> TEXT             the client sends; a new name connects plainly, `tls-…` with TLS
  *   NAME>> N               the client sends N bytes of body
  *   NAME< STATUS [TEXT]    its next answer is that, and its body TEXT (`*`: any)
  *   NAME< end              its connection ends
  *   NAME half|close|reset  the client ends its sending half, lets go, or resets
  *   kill ROLE, stop ROLE   SIGKILL, SIGSTOP
+ *   fail ROLE CALL ERROR   its next call of that function of os.h fails, once; `failed`: it has
  *   wait SECONDS           of the world's time
- *   trail WORD             the last line of the access log ends with this word
+ *   trail STAGES END       the way of the last recorded exchange (trail.h), and how it ended: the log's word
  *   stop                   SIGTERM, and every process has ended with 0
  *
  * In a play that is `rough` something was broken on purpose: an answer may be missing (the connection ended
@@ -26,7 +28,7 @@
 
 #include <openssl/ssl.h>
 
-#include "os/sim/sim.h"
+#include "census.h"
 
 enum { PLAY_CLIENTS_MAX = 64, PLAY_BUFFER = 1 << 17 };
 
@@ -49,8 +51,29 @@ struct play_origin_connection {
 	unsigned requests;
 };
 
+enum play_resolver_mode {
+	RESOLVER_ANSWERS,
+	RESOLVER_LATE,
+	RESOLVER_SILENT,
+	RESOLVER_FAILS,
+	RESOLVER_KNOWS_NOT
+};
+
+struct play_reply {
+	uint64_t due_ns;
+	size_t len;
+	char bytes[600];
+};
+
+struct play_resolver_end {
+	struct sim_file *end; /* NULL: free */
+	struct play_reply replies[8];
+	size_t reply_count;
+};
+
 struct play {
 	uint64_t seed;
+	unsigned cpus;
 	const char *what, *script; /* this case, for reports; script: NULL or what is being run */
 	bool is_rough;
 	size_t line;
@@ -58,10 +81,13 @@ struct play {
 	unsigned starts, readies;
 	struct play_client clients[PLAY_CLIENTS_MAX];
 	size_t client_count;
+	char failing[48]; /* the function of `fail` */
 	struct sim_file *origin;
 	enum play_origin_mode origin_mode;
 	struct play_origin_connection origins[64];
 	uint64_t origin_requests;
+	enum play_resolver_mode resolver_mode;
+	struct play_resolver_end resolver_ends[8];
 	void (*on_poll)(struct play *play);
 	void *owner;
 };
@@ -88,6 +114,8 @@ void play_close(struct play *play);
 void play_run(struct play *play, const char *script);
 /* Until nothing but heartbeats happens: so long that hung processes were replaced. */
 void play_settle(struct play *play);
+/* Until connections that nobody uses have ended, those to origins too. */
+void play_rest(struct play *play);
 void play_wait(struct play *play, double seconds);
 NORETURN void play_fail(struct play *play, const char *format, ...) PRINTF_LIKE(2, 3);
 
@@ -101,11 +129,13 @@ void play_drop(struct play_client *client);
 void play_drop_all(struct play *play);
 
 /* What holds whenever the world is at rest: every process is there and none stopped, a plain, a TLS, a
- * document's and a proxied request succeed, and descriptors are as many as `base` says for each role. */
+ * document's and a proxied request succeed, and each role has exactly the descriptors and the memory in use that
+ * `base` says. Of several workers each has served each of those requests before: what they keep for the next time
+ * (documents, a key) all have. */
 struct play_base {
 	size_t descriptors[8], processes;
-	size_t less; /* so many fewer may the vault have: a copy that it had no memory for */
-	size_t slack; /* so many more may the workers together have: documents that another one keeps, too */
+	struct census uses[8];
+	bool may_lack_a_copy; /* the vault, of a listener or counters: it had no memory for it */
 };
 void play_take_base(struct play *play, struct play_base *ret_base);
 void play_check(struct play *play, const struct play_base *bases, size_t count); /* one of these */

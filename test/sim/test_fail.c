@@ -23,6 +23,8 @@ static const struct scenario scenarios[] = {
 	{ "proxied", "a> POST /app/one HTTP/1.1\\nHost: localhost\\nContent-Length: 100000\\n\\n\n"
 		     "a>> 100000\n"
 		     "a< 200 POST /app/one 100000 473899520;\n" },
+	{ "named", "a> GET /app/one HTTP/1.1\\nHost: localhost\\n\\n\n"
+		   "a< 200 GET /app/one 0 0;\n" },
 	{ "document", "cold /www/large.bin\n"
 		      "a> GET /large.bin HTTP/1.1\\nHost: localhost\\n\\n\n"
 		      "a< 200 abcdefghijklmnopqrstuvwabc\n" },
@@ -33,16 +35,23 @@ static const struct scenario scenarios[] = {
 static bool is_full;
 static const char *only; /* scenario; NULL: all */
 static bool is_single;   /* one case, for a closer look */
-static struct play_base bases[2];
+static struct play_base bases[3];
 
 static void begin(struct play *play, const struct scenario *scenario)
 {
+	bool is_named = strcmp(scenario->name, "named") == 0;
+
 	play_open(play, 1, 1, 0);
 	play->what = scenario->name;
 	if (strcmp(scenario->name, "start") == 0)
 		return;
+	/* The name is not known yet when it is asked for. */
+	if (is_named)
+		play_run(play, "conf named\nresolver knows-not\n");
 	play_run(play, "start\n");
 	play_wait(play, 0.3);
+	if (is_named)
+		play_run(play, "resolver answers\nwait 2\n");
 }
 
 /* What broke may have broken a change or a start for good; that is an outcome, and it is made again. */
@@ -66,7 +75,7 @@ static void run_case(const struct scenario *scenario, const struct sim_trap *tra
 	play_run(&play, scenario->script);
 	play_drop_all(&play);
 	bring_back(&play);
-	play_check(&play, bases, 2);
+	play_check(&play, bases, ARRAY_LEN(bases));
 	play_run(&play, "stop\n");
 	play_close(&play);
 }
@@ -83,7 +92,7 @@ static void look(const struct scenario *scenario, struct seen *ret_seen)
 	struct play play;
 
 	begin(&play, scenario);
-	sim_trap_set(&(struct sim_trap){ .kind = SIM_TRAP_NONE });
+	sim_trap_set(NULL);
 	sim_sites_begin();
 	play_run(&play, scenario->script);
 	play_settle(&play);
@@ -164,15 +173,16 @@ static size_t fail_allocations(const struct scenario *scenario, const struct see
 
 static void take_bases(void)
 {
-	static const char *const starts[2] = { "conf first\nstart\n", "conf second\nstart\n" };
+	static const char *const starts[3] = { "conf first\nstart\n", "conf second\nstart\n",
+					       "conf named\nstart\n" };
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < ARRAY_LEN(bases); i++) {
 		struct play play;
 
 		play_open(&play, 1, 1, 0);
 		play_run(&play, starts[i]);
 		play_take_base(&play, &bases[i]);
-		bases[i].less = 1;
+		bases[i].may_lack_a_copy = true;
 		play_run(&play, "stop\n");
 		play_close(&play);
 	}
@@ -204,19 +214,24 @@ static void test_proxied(void)
 	run_scenario(&scenarios[1]);
 }
 
-static void test_document(void)
+static void test_named(void)
 {
 	run_scenario(&scenarios[2]);
 }
 
-static void test_reload(void)
+static void test_document(void)
 {
 	run_scenario(&scenarios[3]);
 }
 
-static void test_start(void)
+static void test_reload(void)
 {
 	run_scenario(&scenarios[4]);
+}
+
+static void test_start(void)
+{
+	run_scenario(&scenarios[5]);
 }
 
 static int one_case(int argc, char **argv)
@@ -242,8 +257,8 @@ static int one_case(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	static const struct play_test tests[] = {
-		PLAY_TEST(test_handshake), PLAY_TEST(test_proxied), PLAY_TEST(test_document),
-		PLAY_TEST(test_reload),    PLAY_TEST(test_start),
+		PLAY_TEST(test_handshake), PLAY_TEST(test_proxied), PLAY_TEST(test_named),
+		PLAY_TEST(test_document),  PLAY_TEST(test_reload),  PLAY_TEST(test_start),
 	};
 
 	if (argc >= 4)

@@ -71,7 +71,7 @@ static void count_calls(const struct scenario *scenario, uint64_t ret_counts[ARR
 	struct play play;
 
 	begin(&play, scenario, 1);
-	sim_trap_set(&(struct sim_trap){ .kind = SIM_TRAP_NONE });
+	sim_trap_set(NULL);
 	play_run(&play, scenario->script);
 	for (size_t i = 0; i < ARRAY_LEN(roles); i++)
 		ret_counts[i] = sim_calls(roles[i]);

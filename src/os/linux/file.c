@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -125,6 +127,39 @@ int os_file_info_at(int folder_fd, const char *name, struct os_file_info *ret_in
 	return 0;
 }
 
+/* Those that are known: of one that is missing here documents come a little slower, that is all. */
+bool os_file_is_local(int fd)
+{
+	static const uint64_t zfs = 0x2fc12fc1, bcachefs = 0xca451a4e, ntfs3 = 0x7366746e,
+			      exfat = 0x2011bab0, jfs = 0x3153464a;
+	const uint64_t known[] = { EXT4_SUPER_MAGIC,
+				   XFS_SUPER_MAGIC,
+				   BTRFS_SUPER_MAGIC,
+				   F2FS_SUPER_MAGIC,
+				   TMPFS_MAGIC,
+				   RAMFS_MAGIC,
+				   OVERLAYFS_SUPER_MAGIC,
+				   SQUASHFS_MAGIC,
+				   EROFS_SUPER_MAGIC_V1,
+				   ISOFS_SUPER_MAGIC,
+				   MSDOS_SUPER_MAGIC,
+				   NILFS_SUPER_MAGIC,
+				   zfs,
+				   bcachefs,
+				   ntfs3,
+				   exfat,
+				   jfs };
+	struct statfs about;
+
+	if (fstatfs(fd, &about) < 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+		if ((uint64_t)about.f_type == known[i])
+			return true;
+	}
+	return false;
+}
+
 /* ---- Bytes --------------------------------------------------------------------------------- */
 
 ssize_t os_pread(int fd, void *buf, size_t size, uint64_t offset)
@@ -175,7 +210,7 @@ static int read_rest(int fd, bool is_file, char *buf, size_t size, size_t *used)
 
 int os_file_read_fd(int fd, size_t cap, struct arena *arena, struct span *ret_text)
 {
-	struct os_file_info info;
+	struct os_file_info info = { 0 };
 	size_t size, used = 0;
 	char *buf = NULL;
 	int error = os_file_info(fd, &info);

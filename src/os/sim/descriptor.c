@@ -73,6 +73,7 @@ void sim_file_unref(struct sim_file *file)
 void sim_file_wake(struct sim_file *file)
 {
 	file->wakes++;
+	sim.wakes++;
 }
 
 void sim_file_fail(struct sim_file *file, int error)
@@ -374,6 +375,13 @@ bool os_is_terminal(int fd)
 {
 	(void)fd;
 	return false;
+}
+
+/* The world has no file system of somebody else. */
+bool os_file_is_local(int fd)
+{
+	(void)fd;
+	return true;
 }
 
 /* The world's disks have room. */

@@ -33,8 +33,10 @@ struct sim_allocation {
 	struct sim_process *owner;
 	void *memory;
 	size_t size;
+	bool is_room;
 };
 
+static bool makes_room;
 static struct sim_allocation *buckets[BUCKETS], *spare;
 
 /* Large ones (a channel's buffer, the log's) come again in every world in the same sizes. Fresh pages for them
@@ -100,6 +102,17 @@ static struct sim_allocation **place_of(const void *memory)
 	return place;
 }
 
+static void charge(const struct sim_allocation *item, ssize_t sign)
+{
+	struct sim_process *owner = item->owner;
+
+	owner->heap += (size_t)sign * item->size;
+	if (item->is_room)
+		return;
+	owner->used.allocations += (size_t)sign;
+	owner->used.bytes += (size_t)sign * item->size;
+}
+
 static void *note(void *memory, size_t size)
 {
 	struct sim_allocation **place = place_of(memory), *item = spare;
@@ -112,11 +125,13 @@ static void *note(void *memory, size_t size)
 	else
 		item = __real_malloc(sizeof(*item));
 	MUST(item);
-	*item = (struct sim_allocation){ .memory = memory, .size = size, .owner = sim.current };
+	*item = (struct sim_allocation){
+		.memory = memory, .size = size, .owner = sim.current, .is_room = makes_room
+	};
 	*place = item;
 	if (sim.current) {
 		list_push_back(&sim.current->allocations, &item->link);
-		sim.current->heap += size;
+		charge(item, 1);
 	}
 	return memory;
 }
@@ -127,34 +142,21 @@ static void forget(struct sim_allocation **place)
 
 	if (item->owner) {
 		list_remove(&item->link);
-		item->owner->heap -= item->size;
+		charge(item, -1);
 	}
 	*place = item->next;
 	item->next = spare;
 	spare = item;
 }
 
-/* Whether the trap says that there is no memory left. */
-static bool is_refused(void)
-{
-	struct sim_count *count;
-
-	if (!sim.current || sim.spares)
-		return false;
-	count = sim_count_of(sim.current->role);
-	if (!count)
-		return false;
-	count->allocations++;
-	if (sim.trap.kind != SIM_TRAP_ALLOC || sim.sprung ||
-	    strcmp(sim.trap.role, sim.current->role) != 0 || count->allocations != sim.trap.nth)
-		return false;
-	sim_spring();
-	return true;
-}
-
 void sim_spare_allocations(bool on)
 {
 	sim.spares = on;
+}
+
+void sim_allocations_are_room(bool on)
+{
+	makes_room = on;
 }
 
 static void *take(size_t size)
@@ -168,6 +170,14 @@ static void give(void *memory, size_t size)
 {
 	if (!large_keep(memory, size))
 		__real_free(memory);
+}
+
+void *sim_own_alloc_raw(size_t size)
+{
+	void *memory = take(size);
+
+	MUST(memory);
+	return memory;
 }
 
 void *sim_own_alloc_large(size_t size)
@@ -187,7 +197,7 @@ void sim_own_free_large(void *memory, size_t size)
 
 void *sim_malloc(size_t size)
 {
-	return is_refused() ? NULL : note(take(size), size);
+	return sim_allocation_is_refused() ? NULL : note(take(size), size);
 }
 
 void *sim_realloc(void *memory, size_t size)
@@ -198,7 +208,7 @@ void *sim_realloc(void *memory, size_t size)
 
 	if (!memory)
 		return sim_malloc(size);
-	if (is_refused())
+	if (sim_allocation_is_refused())
 		return NULL;
 	place = place_of(memory);
 	MUST(*place);
@@ -243,7 +253,7 @@ void *__wrap_calloc(size_t count, size_t size)
 	size_t total;
 	void *memory;
 
-	if (__builtin_mul_overflow(count, size, &total) || is_refused())
+	if (__builtin_mul_overflow(count, size, &total) || sim_allocation_is_refused())
 		return NULL;
 	memory = large_take(total);
 	if (memory)

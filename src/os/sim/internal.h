@@ -172,6 +172,7 @@ struct sim_map {
 void sim_maps_enter(struct sim_process *process); /* before its slice */
 void sim_maps_drop(struct sim_process *process);
 void sim_memory_free(struct sim_node *node);
+void sim_homes_reset(void); /* after the last node and map are gone */
 
 /* ---- Processes ---------------------------------------------------------------------------------- */
 
@@ -198,6 +199,7 @@ struct sim_process {
 	struct list link;
 	int pid, parent;
 	char role[SIM_ROLE_MAX];
+	struct sim_count *count; /* of its role */
 	uint32_t uid;
 	char **environment;
 	struct sim_file *descriptors[SIM_DESCRIPTORS_MAX];
@@ -215,6 +217,7 @@ struct sim_process {
 	int wait_fd;
 	unsigned wait_for;
 	uint64_t deadline_ns; /* UINT64_MAX: none */
+	uint64_t idle_at;     /* sim.wakes when its loop had nothing to tell; 0: not known */
 
 	struct sim_watched *watched;
 	size_t watched_count, watched_capacity;
@@ -227,12 +230,16 @@ struct sim_process {
 
 	struct list allocations;
 	size_t heap;
+	struct sim_use used;
 };
 
 struct sim_world {
 	struct sim_options options;
 	uint64_t random, now_ns, inode;
+	uint64_t wakes; /* of all files, from 1 */
 	struct list processes, listeners, files, images;
+	struct list
+		datagrams; /* the driver's ends of those that it has not seen: sim_file.queue_link */
 	struct sim_process *current; /* NULL: the driver */
 	void *driver_stack, *driver_fake;
 	const void *driver_bottom;
@@ -243,11 +250,17 @@ struct sim_world {
 	struct writer said[3];
 	char *said_text[3];
 	uint16_t port;
-	struct sim_trap trap;
-	bool sprung, spares;
+	struct sim_set_trap {
+		struct sim_trap trap;
+		const struct sim_count *count;
+		uint64_t seen;
+		bool is_sprung;
+	} traps[4];
+	size_t trap_count;
+	bool spares;
 	struct sim_count {
 		char role[SIM_ROLE_MAX];
-		uint64_t calls, allocations, at_site;
+		uint64_t calls, allocations;
 	} counts[16];
 	bool records;
 	struct sim_site *sites;
@@ -259,15 +272,17 @@ extern struct sim_world sim;
 void *sim_own_alloc(size_t size); /* zeroed; never NULL */
 void *sim_own_resize(void *memory, size_t size);
 void sim_own_free(void *memory);
-void *sim_own_alloc_large(size_t size);
+void *sim_own_alloc_large(size_t size); /* zeroed */
+void *sim_own_alloc_raw(size_t size); /* not zeroed; both are given back by sim_own_free_large() */
 void sim_own_free_large(void *memory, size_t size);
 void sim_heap_drop(struct sim_process *process);
 
-/* world.c. Every call begins here: counts it, springs a trap, lets others run. The error to return, or 0. */
+/* trap.c. Every call begins here: counts it, springs a trap, lets others run. The error to return, or 0. */
 int sim_enter(const char *function, const void *site, const int *errors,
 	      size_t error_count) MUST_CHECK;
+bool sim_allocation_is_refused(void); /* counts it */
 struct sim_count *sim_count_of(const char *role);
-void sim_spring(void);
+/* world.c */
 /* The process that runs gives up its slice; returns when it runs again. */
 void sim_pause(enum sim_wait wait, uint64_t deadline_ns);
 NORETURN void sim_end(int code);
@@ -287,7 +302,7 @@ bool sim_loop_is_ready(const struct sim_process *process);
 			return error_; \
 	} while (0)
 /* The same on a connection, where such an error is never alone: a reset has ended it for both sides, and
- * whoever was told to come back hears of it. A channel is never reset while both ends live. */
+ * whoever was told to come back hears of it. */
 #define SIM_CALL_ON(file, ...) \
 	do { \
 		static const int errors_[] = { __VA_ARGS__ }; \

@@ -20,7 +20,7 @@
  * address is an image: it lies there while a process runs that has it, and is moved away when another one
  * that has something else at that place goes on. */
 
-enum { RED_MAX = 128 * 1024, USED_MAX = 2 << 20 };
+enum { RED_MAX = 128 * 1024, USED_MAX = 2 << 20, POOL_SIZE = 64 << 20 };
 
 static size_t pages(size_t size)
 {
@@ -37,7 +37,11 @@ static char *fresh_pages(void *at, size_t size)
 	return memory;
 }
 
-/* Homes outlive the world: fresh pages would cost more than making these zero again. */
+/* Homes lie in one piece of the address space, which outlives the world and is made zero at its end, by one call:
+ * of a large one (a ring of the log) little is ever used, and zeroing it all would be most of what a world costs.
+ * What is given back before that is taken again by the next of its size. */
+static char *pool;
+static size_t pool_used;
 static struct {
 	char *memory;
 	size_t size;
@@ -46,26 +50,48 @@ static size_t home_count;
 
 static char *home_take(size_t size)
 {
-	for (size_t i = home_count; i-- > 0;) {
-		char *memory = homes[i].memory;
+	char *memory;
 
+	for (size_t i = home_count; i-- > 0;) {
+		memory = homes[i].memory;
 		if (homes[i].size != pages(size))
 			continue;
 		homes[i] = homes[--home_count];
 		memset(memory, 0, pages(size));
 		return memory;
 	}
-	return fresh_pages(NULL, size);
+	if (!pool)
+		pool = fresh_pages(NULL, POOL_SIZE);
+	if (pages(size) > POOL_SIZE - pool_used)
+		return fresh_pages(NULL, size);
+	memory = pool + pool_used;
+	pool_used += pages(size);
+	return memory;
+}
+
+static bool is_of_pool(const char *memory)
+{
+	return memory >= pool && memory < pool + POOL_SIZE;
 }
 
 static void home_give(char *memory, size_t size)
 {
-	if (home_count == ARRAY_LEN(homes)) {
+	if (home_count < ARRAY_LEN(homes)) {
+		homes[home_count].memory = memory;
+		homes[home_count++].size = pages(size);
+	} else if (!is_of_pool(memory)) {
 		munmap(memory, pages(size));
-		return;
 	}
-	homes[home_count].memory = memory;
-	homes[home_count++].size = pages(size);
+}
+
+void sim_homes_reset(void)
+{
+	while (home_count)
+		if (!is_of_pool(homes[--home_count].memory))
+			munmap(homes[home_count].memory, homes[home_count].size);
+	if (pool_used)
+		MUST(madvise(pool, pool_used, MADV_DONTNEED) == 0);
+	pool_used = 0;
 }
 
 int os_memory_new(const char *name, size_t size, int *ret_fd)

@@ -221,7 +221,7 @@ int os_packet_receive(int fd, struct os_packet_in *ret_packet)
 {
 	struct sim_file *file = sim_descriptor(fd);
 
-	SIM_POINT();
+	SIM_CALL(-ENOMEM);
 	if (!file || file->kind != SIM_PACKETS)
 		return -EBADF;
 	return packet_receive(file, ret_packet);
@@ -232,7 +232,7 @@ int os_packet_receive_many(int fd, struct os_packet_in *ret_packets, size_t coun
 	struct sim_file *file = sim_descriptor(fd);
 	size_t received = 0;
 
-	SIM_POINT();
+	SIM_CALL(-ENOMEM);
 	if (!file || file->kind != SIM_PACKETS)
 		return -EBADF;
 	while (received < count && received < OS_PACKET_BATCH_MAX) {
@@ -263,4 +263,54 @@ ssize_t sim_packets_write(struct sim_file *file, const void *buf, size_t size)
 	int error = packet_send(file, &packet);
 
 	return error ? error : (ssize_t)size;
+}
+
+/* ---- Datagrams: packets whose other end is the driver's ---------------------------------------- */
+
+int sim_datagrams_open(int *ret_fd)
+{
+	struct sim_file *near, *far;
+
+	SIM_CALL(-EMFILE, -ENOMEM);
+	near = sim_packets_new();
+	far = sim_packets_new();
+	sim_packets_join(near, far);
+	list_push_back(&sim.datagrams, &far->queue_link);
+	return sim_descriptor_add(near, ret_fd);
+}
+
+struct sim_file *sim_datagrams_accept(void)
+{
+	struct list *first = sim.datagrams.next;
+
+	if (list_is_empty(&sim.datagrams))
+		return NULL;
+	list_remove(first);
+	return LIST_ITEM(first, struct sim_file, queue_link);
+}
+
+ssize_t sim_datagram_send(int fd, const void *bytes, size_t len)
+{
+	struct sim_file *file = sim_descriptor(fd);
+
+	SIM_CALL(-ENOBUFS, -ENETUNREACH);
+	return file && file->kind == SIM_PACKETS ? sim_packets_write(file, bytes, len) : -EBADF;
+}
+
+ssize_t sim_datagram_receive(int fd, void *buf, size_t size)
+{
+	struct sim_file *file = sim_descriptor(fd);
+
+	SIM_CALL(-ECONNREFUSED);
+	return file && file->kind == SIM_PACKETS ? sim_packets_read(file, buf, size) : -EBADF;
+}
+
+ssize_t sim_datagram_put(struct sim_file *end, const void *bytes, size_t len)
+{
+	return sim_packets_write(end, bytes, len);
+}
+
+ssize_t sim_datagram_get(struct sim_file *end, void *buf, size_t size)
+{
+	return sim_packets_read(end, buf, size);
 }

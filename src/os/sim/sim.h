@@ -9,7 +9,7 @@
  * Who calls the functions below is the driver: the test itself, on the program's own stack, no process of the
  * world. Clients, origins and the operator are played by it. There is one world at a time.
  *
- * Left out: names (DNS), other machines' delays, FIFOs and devices but /dev/null. Reserved address space is
+ * Left out: other machines' delays, FIFOs and devices but /dev/null. Reserved address space is
  * never refused. The library's own randomness is real; it decides no order. */
 #pragma once
 
@@ -44,7 +44,15 @@ void sim_signal(int pid, int number); /* KILL, STOP and CONT at once, others thr
 /* Descriptors and bytes of heap of those of that name, summed; NULL: of all. */
 size_t sim_descriptors(const char *role);
 size_t sim_heap(const char *role);
+/* The same without what is only room (sim_allocations_are_room()). */
+struct sim_use {
+	size_t allocations, bytes;
+};
+struct sim_use sim_used(const char *role);
 size_t sim_processes(void); /* that run */
+void *sim_hook_state(
+	int pid);      /* what it gave to os_hook_state_set(); NULL: nothing, or it has ended */
+int sim_current(void); /* the process that runs; 0: the driver */
 void sim_each(void (*on_process)(void *owner, int pid, const char *role), void *owner);
 void sim_describe(struct writer *out); /* who waits for what, for a report */
 
@@ -60,7 +68,6 @@ bool sim_run(bool (*is_done)(void *owner), void *owner, uint64_t limit_ns);
  * A call is one of a process to os.h (those that cannot fail and tell nobody anything do not count). */
 
 enum sim_trap_kind {
-	SIM_TRAP_NONE,
 	SIM_TRAP_KILL,  /* before the call: kill -9 */
 	SIM_TRAP_STOP,  /* before the call: it hangs */
 	SIM_TRAP_FAIL,  /* the call fails with `error` */
@@ -69,15 +76,17 @@ enum sim_trap_kind {
 struct sim_trap {
 	enum sim_trap_kind kind;
 	const char *role;
-	uint64_t nth;     /* of that role's calls (at `site`, where set) from now on; 1: the next */
-	const void *site; /* SIM_TRAP_FAIL: where the call is made */
-	int error;        /* SIM_TRAP_FAIL: negative errno */
-	bool tells;       /* prints where it was sprung */
+	uint64_t nth;         /* of that role's calls, or allocations, from now on; 1: the next */
+	const void *site;     /* NULL, or only calls that are made there */
+	const char *function; /* NULL, or only calls of this name (it must live on) */
+	int error; /* SIM_TRAP_FAIL: negative errno; 0: one that the call may fail with, by chance */
+	bool tells; /* prints where it was sprung */
 };
-void sim_trap_set(const struct sim_trap *trap); /* replaces the last one; counts begin anew */
-bool sim_trap_was_sprung(void);
-uint64_t sim_calls(const char *role);       /* since the last sim_trap_set() */
-uint64_t sim_allocations(const char *role); /* since the last sim_trap_set() */
+void sim_trap_set(const struct sim_trap *trap); /* replaces all; counts begin anew. NULL: none */
+void sim_trap_add(const struct sim_trap *trap); /* at most 4 */
+bool sim_trap_was_sprung(void);                 /* all of them */
+uint64_t sim_calls(const char *role);           /* since the last sim_trap_set() */
+uint64_t sim_allocations(const char *role);     /* since the last sim_trap_set() */
 
 /* Places where calls were made since sim_sites_begin(), in the order of their first call. */
 struct sim_site {
@@ -105,6 +114,15 @@ bool sim_is_connected(const struct sim_file *end); /* the other end is held by s
 /* An origin. Connections come to it until it is let go; then they are refused. */
 struct sim_file *sim_listen(const struct os_address *address);
 struct sim_file *sim_accept(struct sim_file *listener); /* NULL: none waits */
+/* Datagrams, for a library that makes its own sockets: a process opens one, the driver gets its other end. */
+int sim_datagrams_open(int *ret_fd) MUST_CHECK;
+struct sim_file *sim_datagrams_accept(void); /* NULL: none was opened since */
+/* Of a process that runs, as the C library has them; its descriptors only. */
+ssize_t sim_datagram_send(int fd, const void *bytes, size_t len);
+ssize_t sim_datagram_receive(int fd, void *buf, size_t size);
+/* Of the driver, who lets go of its end by sim_let_go(). 0: the process has closed its own. */
+ssize_t sim_datagram_put(struct sim_file *end, const void *bytes, size_t len);
+ssize_t sim_datagram_get(struct sim_file *end, void *buf, size_t size);
 
 /* ---- Files and output -------------------------------------------------------------------------- */
 
@@ -121,5 +139,7 @@ void *sim_malloc(size_t size);
 void *sim_realloc(void *memory, size_t size);
 void sim_free(void *memory);
 bool sim_owns(const void *memory); /* it came from here */
+/* Until `off`: what is asked for is kept for the next time, however much of it is in use (a slab's page). */
+void sim_allocations_are_room(bool on);
 /* From a library that does not live through want of memory: until `off`, traps do not refuse. */
 void sim_spare_allocations(bool on);

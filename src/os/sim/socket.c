@@ -10,7 +10,7 @@ static struct sim_file *stream_new(const struct os_address *local, const struct 
 	struct sim_file *file = sim_file_new(SIM_STREAM, SIM_MAY_READ | SIM_MAY_WRITE);
 
 	file->stream.capacity = sim.options.stream_bytes;
-	file->stream.in = sim_own_alloc_large(file->stream.capacity);
+	file->stream.in = sim_own_alloc_raw(file->stream.capacity);
 	file->stream.local = *local;
 	file->stream.remote = *remote;
 	return file;

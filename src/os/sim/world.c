@@ -130,6 +130,7 @@ void sim_pause(enum sim_wait wait, uint64_t deadline_ns)
 
 	process->wait = wait;
 	process->deadline_ns = deadline_ns;
+	process->idle_at = 0;
 	leave(process);
 	if (process->dies)
 		leave_for_good(process);
@@ -158,6 +159,7 @@ struct sim_process *sim_process_new(const char *role, int parent)
 	process->uid = sim.options.uid;
 	process->descriptors_max = sim.options.descriptors_max;
 	snprintf(process->role, sizeof(process->role), "%s", role);
+	process->count = sim_count_of(role);
 	list_init(&process->maps);
 	list_init(&process->allocations);
 	process->self = sim_file_new(SIM_PROCESS, 0);
@@ -265,7 +267,7 @@ int sim_spawn(const char *role)
 
 /* ---- Order ------------------------------------------------------------------------------------- */
 
-static bool is_ready(const struct sim_process *process)
+static bool is_ready(struct sim_process *process)
 {
 	const struct sim_file *file;
 
@@ -277,7 +279,10 @@ static bool is_ready(const struct sim_process *process)
 	case SIM_RUNS:
 		return true;
 	case SIM_WAITS_LOOP:
-		return sim_loop_is_ready(process);
+		if (process->idle_at != sim.wakes && sim_loop_is_ready(process))
+			return true;
+		process->idle_at = sim.wakes; /* until a file wakes somebody nothing is new */
+		return false;
 	case SIM_WAITS_DESCRIPTOR:
 		file = process->descriptors[process->wait_fd];
 		return !file || sim_file_ready(file) & (process->wait_for | OS_HANGUP | OS_ERROR);
@@ -341,118 +346,6 @@ bool sim_run(bool (*is_done)(void *owner), void *owner, uint64_t limit_ns)
 	return false;
 }
 
-/* ---- Calls ------------------------------------------------------------------------------------- */
-
-struct sim_count *sim_count_of(const char *role)
-{
-	for (size_t i = 0; i < ARRAY_LEN(sim.counts); i++) {
-		struct sim_count *count = &sim.counts[i];
-
-		if (!count->role[0])
-			snprintf(count->role, sizeof(count->role), "%s", role);
-		if (strcmp(count->role, role) == 0)
-			return count;
-	}
-	return NULL;
-}
-
-void sim_trap_set(const struct sim_trap *trap)
-{
-	sim.trap = *trap;
-	sim.sprung = false;
-	memset(sim.counts, 0, sizeof(sim.counts));
-}
-
-bool sim_trap_was_sprung(void)
-{
-	return sim.sprung;
-}
-
-uint64_t sim_calls(const char *role)
-{
-	return sim_count_of(role)->calls;
-}
-
-uint64_t sim_allocations(const char *role)
-{
-	return sim_count_of(role)->allocations;
-}
-
-void sim_sites_begin(void)
-{
-	sim.records = true;
-	sim.site_count = 0;
-}
-
-const struct sim_site *sim_sites(size_t *ret_count)
-{
-	*ret_count = sim.site_count;
-	return sim.sites;
-}
-
-static void site_note(const struct sim_site *seen)
-{
-	const char *kept = sim_count_of(seen->role)->role; /* these stay, a process does not */
-
-	for (size_t i = 0; i < sim.site_count; i++)
-		if (sim.sites[i].site == seen->site && strcmp(sim.sites[i].role, kept) == 0 &&
-		    sim.sites[i].function == seen->function)
-			return;
-	if (sim.site_count == sim.site_capacity) {
-		sim.site_capacity = sim.site_capacity ? 2 * sim.site_capacity : 64;
-		sim.sites = sim_own_resize(sim.sites, sim.site_capacity * sizeof(*sim.sites));
-	}
-	sim.sites[sim.site_count] = *seen;
-	sim.sites[sim.site_count++].role = kept;
-}
-
-void sim_spring(void)
-{
-	sim.sprung = true;
-#if OS_SANITIZED
-	if (sim.trap.tells)
-		__sanitizer_print_stack_trace();
-#endif
-}
-
-/* The nth of that role, at that place. */
-static bool is_sprung(struct sim_count *count, const char *role, const void *site)
-{
-	if (sim.sprung || sim.trap.kind == SIM_TRAP_NONE || sim.trap.kind == SIM_TRAP_ALLOC ||
-	    strcmp(sim.trap.role, role) != 0)
-		return false;
-	if (!sim.trap.site)
-		return count->calls == sim.trap.nth;
-	return sim.trap.site == site && ++count->at_site == sim.trap.nth;
-}
-
-int sim_enter(const char *function, const void *site, const int *errors, size_t error_count)
-{
-	struct sim_process *process = sim.current;
-	struct sim_count *count;
-
-	if (!process)
-		return 0;
-	count = sim_count_of(process->role);
-	MUST(count);
-	count->calls++;
-	if (sim.records && error_count)
-		site_note(&(struct sim_site){ function, process->role, site, errors, error_count });
-	if (is_sprung(count, process->role, site)) {
-		sim_spring();
-		if (sim.trap.kind == SIM_TRAP_KILL)
-			sim_kill(process, SIGKILL);
-		if (sim.trap.kind == SIM_TRAP_FAIL)
-			return sim.trap.error;
-		process->is_stopped = true;
-		sim_pause(SIM_RUNS, UINT64_MAX);
-		return 0;
-	}
-	if (sim.options.interrupts && sim_random(sim.options.interrupts) == 0)
-		sim_pause(SIM_RUNS, UINT64_MAX);
-	return 0;
-}
-
 /* ---- For the driver ---------------------------------------------------------------------------- */
 
 void sim_open(const struct sim_options *options)
@@ -467,12 +360,14 @@ void sim_open(const struct sim_options *options)
 	if (!sim.options.stream_bytes)
 		sim.options.stream_bytes = 65536;
 	sim.now_ns = 1000 * OS_SECOND;
+	sim.wakes = 1;
 	sim.last_pid = FIRST_PID;
 	sim.port = 40000;
 	list_init(&sim.processes);
 	list_init(&sim.listeners);
 	list_init(&sim.files);
 	list_init(&sim.images);
+	list_init(&sim.datagrams);
 	sim.root = sim_node_ref(sim_node_new(OS_FILE_FOLDER, 0755));
 	sim.root->parent = sim.root;
 	for (int number = 1; number <= 2; number++) {
@@ -481,7 +376,6 @@ void sim_open(const struct sim_options *options)
 		sim.said_text[number] = sim_own_alloc(SAID_MAX);
 		sim.said[number] = writer_of(sim.said_text[number], SAID_MAX);
 	}
-	sim_trap_set(&(struct sim_trap){ .kind = SIM_TRAP_NONE });
 }
 
 void sim_close(void)
@@ -498,6 +392,8 @@ void sim_close(void)
 		sim_file_unref(process->self);
 		sim_own_free_large(process, sizeof(*process));
 	}
+	for (struct sim_file *end; (end = sim_datagrams_accept());)
+		sim_file_unref(end);
 	for (int number = 1; number <= 2; number++) {
 		sim_file_unref(sim.output[number]);
 		sim_own_free(sim.said_text[number]);
@@ -507,6 +403,7 @@ void sim_close(void)
 	sim_node_unref(root);
 	MUST(list_is_empty(&sim.images));
 	MUST(list_is_empty(&sim.files)); /* the driver lets go of its ends first */
+	sim_homes_reset();
 	memset(&sim, 0, sizeof(sim));
 }
 
@@ -580,6 +477,33 @@ size_t sim_heap(const char *role)
 			total += process->heap;
 	}
 	return total;
+}
+
+struct sim_use sim_used(const char *role)
+{
+	struct sim_use total = { 0 };
+
+	LIST_EACH(&sim.processes, node) {
+		const struct sim_process *process = LIST_ITEM(node, struct sim_process, link);
+
+		if (!is_called(process, role))
+			continue;
+		total.allocations += process->used.allocations;
+		total.bytes += process->used.bytes;
+	}
+	return total;
+}
+
+void *sim_hook_state(int pid)
+{
+	const struct sim_process *process = sim_process_by(pid);
+
+	return process && !process->has_ended ? process->hook_state : NULL;
+}
+
+int sim_current(void)
+{
+	return sim.current ? sim.current->pid : 0;
 }
 
 size_t sim_processes(void)

@@ -60,7 +60,7 @@ static const struct ipc_handlers handlers = { on_message, on_closed };
 
 static void unlink_from(struct played *played, enum ipc_kind peer)
 {
-	edge_unlink(played->worker.edge, peer);
+	edge_unlink(played->worker.edge, peer, 0);
 	ipc_channel_close(&played->link);
 	ipc_channel_close(&played->helper);
 }
@@ -147,6 +147,23 @@ static void answer_warm(struct played *played, struct ipc_question question)
 	reply(played, IPC_MESSAGE_warmed, &warmed, SPAN_NONE, -1);
 }
 
+/* Its bytes are asked for piece by piece; it is in the cache too. */
+static void answer_distant(struct played *played, struct ipc_question question)
+{
+	struct ipc_opened opened = {
+		.question = question, .status = IPC_OPEN_DISTANT, .size = COLD_SIZE, .name_len = 5
+	};
+
+	reply(played, IPC_MESSAGE_opened, &opened, SPAN("a.txt"), -1);
+}
+
+static void answer_read(struct played *played, struct ipc_question question)
+{
+	struct ipc_bytes bytes = { .question = question };
+
+	reply(played, IPC_MESSAGE_bytes, &bytes, SPAN("a piece of it"), -1);
+}
+
 static void begin_dial(struct played *played)
 {
 	say(played, "/p/");
@@ -191,6 +208,7 @@ static const struct kind kinds[] = {
 	/* The question is the document's and not the exchange's: it stays. */
 	{ "open", IPC_FILES, IPC_MESSAGE_open, begin_open, answer_open, false },
 	{ "warm", IPC_FILES, IPC_MESSAGE_warm, begin_warm, answer_warm, true },
+	{ "read", IPC_FILES, IPC_MESSAGE_read, begin_warm, answer_read, true },
 	{ "dial", IPC_DIALER, IPC_MESSAGE_dial, begin_dial, answer_dial, true },
 	{ "sign", IPC_KEYHOLDER, IPC_MESSAGE_sign13, begin_sign, answer_sign, false },
 };
@@ -260,7 +278,7 @@ static int stop(void **state)
 }
 
 /* The document stands in the cache, so that who asks for it needs nothing but its bytes. */
-static void warm_up(struct played *played)
+static void warm_up(struct played *played, bool is_distant)
 {
 	struct ipc_question question;
 
@@ -268,7 +286,10 @@ static void warm_up(struct played *played)
 	begin_warm(played);
 	turns(played);
 	assert_true(take(played, IPC_MESSAGE_open, &question));
-	answer_open(played, question);
+	if (is_distant)
+		answer_distant(played, question);
+	else
+		answer_open(played, question);
 	turns(played);
 	client_goes(played);
 	turns(played);
@@ -403,8 +424,8 @@ static void play(struct played *played, const struct kind *kind, enum step step)
 	int before;
 
 	files_cache_clear(edge->cache);
-	if (kind->number == IPC_MESSAGE_warm)
-		warm_up(played);
+	if (kind->number == IPC_MESSAGE_warm || kind->number == IPC_MESSAGE_read)
+		warm_up(played, kind->number == IPC_MESSAGE_read);
 	before = descriptors();
 	print_message("%s %s\n", kind->name, step_names[step]);
 	steps[step](played, kind);

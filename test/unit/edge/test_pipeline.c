@@ -140,7 +140,7 @@ static void on_helper_closed(void *owner, struct ipc_channel *channel, const cha
 
 	assert_null(why);
 	if (channel == &played->link)
-		edge_unlink(played->worker.edge, IPC_FILES);
+		edge_unlink(played->worker.edge, IPC_FILES, 0);
 	ipc_channel_close(channel);
 }
 

@@ -267,12 +267,68 @@ static void test_warm(void **state)
 	close(ends[1]);
 }
 
+static struct span read_at(struct files_opener *opener, const struct files_answer *answer,
+			   uint64_t offset, char *buf, int expected)
+{
+	struct ipc_read wanted = { .root = ROOT,
+				   .offset = offset,
+				   .size = answer->opened.size,
+				   .inode = answer->opened.inode,
+				   .device = answer->opened.device,
+				   .mtime_ns = answer->opened.mtime_ns };
+	struct span bytes = SPAN_NONE;
+
+	assert_int_equal(files_read(opener, &wanted, SPAN("/big"), buf, &bytes), expected);
+	return bytes;
+}
+
+/* Piece by piece, whether it was opened before or not, and never those of another document under that path. */
+static void test_read(void **state)
+{
+	struct files_opener *opener = opener_new();
+	struct files_answer answer;
+	static char buf[FILES_INLINE_MAX];
+	int before = open("big", O_RDONLY), after;
+
+	(void)state;
+	close(before);
+	files_open(opener, ROOT, SPAN("/big"), buf, &answer);
+	assert_int_equal(answer.opened.status, IPC_OPEN_DOCUMENT); /* this file system is local */
+	os_close(answer.fd);
+	assert_int_equal(read_at(opener, &answer, 0, buf, 0).len, FILES_INLINE_MAX);
+	assert_int_equal(read_at(opener, &answer, FILES_INLINE_MAX, buf, 0).len, 1);
+	assert_int_equal(read_at(opener, &answer, BIG, buf, 0).len, 0);
+	/* Two looks later nobody reads it, and its descriptor is given back. */
+	for (int i = 0; i < 3; i++)
+		files_opener_look_over(opener);
+	after = open("big", O_RDONLY);
+	close(after);
+	assert_int_equal(after, before);
+	answer.opened.inode++;
+	read_at(opener, &answer, 0, buf, -ESTALE);
+	answer.opened.inode--;
+	assert_int_equal(rename("big", "kept"), 0);
+	put("big", "another", 7);
+	/* Who reads one that is replaced meanwhile reads it to its end; who comes later cannot. */
+	assert_int_equal(read_at(opener, &answer, 0, buf, 0).len, FILES_INLINE_MAX);
+	files_opener_free(opener);
+	opener = opener_new();
+	read_at(opener, &answer, 0, buf, -ESTALE);
+	assert_int_equal(unlink("big"), 0);
+	files_opener_free(opener);
+	opener = opener_new();
+	read_at(opener, &answer, 0, buf, -ENOENT);
+	assert_int_equal(rename("kept", "big"), 0);
+	assert_int_equal(read_at(opener, &answer, 0, buf, 0).len, FILES_INLINE_MAX);
+	files_opener_free(opener);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cases), cmocka_unit_test(test_paths_that_are_no_strings),
 		cmocka_unit_test(test_roots), cmocka_unit_test(test_no_permission),
-		cmocka_unit_test(test_warm),
+		cmocka_unit_test(test_warm),  cmocka_unit_test(test_read),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

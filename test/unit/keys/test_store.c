@@ -77,11 +77,37 @@ static void test_forget(void **state)
 	keys_store_free(store);
 }
 
+static void test_drop_forbidden(void **state)
+{
+	struct keys_store *store = NULL;
+	struct keys_handle handles[3];
+
+	(void)state;
+	assert_int_equal(keys_store_new(0, &store), 0);
+	keys_store_restrict(store);
+	for (size_t i = 0; i < ARRAY_LEN(handles); i++) {
+		struct crypto_key *key = make(&handles[i]);
+
+		assert_int_equal(keys_store_add(store, &handles[i], key, 100), 0);
+	}
+	assert_int_equal(keys_store_allow(store, &handles[1]), 0);
+	assert_int_equal(keys_store_drop_forbidden(store), 2);
+	assert_int_equal(keys_store_count(store), 1);
+	assert_non_null(keys_store_get(store, &handles[1]));
+	/* A change of the plan between two that both want a key pulls nothing again. */
+	keys_store_restrict(store);
+	assert_int_equal(keys_store_allow(store, &handles[1]), 0);
+	assert_int_equal(keys_store_drop_forbidden(store), 0);
+	assert_non_null(keys_store_get(store, &handles[1]));
+	keys_store_free(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_add_get_remove),
 		cmocka_unit_test(test_forget),
+		cmocka_unit_test(test_drop_forbidden),
 	};
 
 	crypto_start();

@@ -19,11 +19,11 @@
 #define MS UINT64_C(1000000)
 
 static const struct lifecycle_rule rules[IPC_KIND_COUNT] = {
-	[IPC_WORKER] = { true, true, IPC_TO_KEYHOLDER | IPC_TO_FILES },
-	[IPC_KEYHOLDER] = { true, true, IPC_TO_VAULT },
-	[IPC_VAULT] = { false, true, 0 },
-	[IPC_FILES] = { false, true, 0 },
-	[IPC_LOG] = { false, true, 0 },
+	[IPC_WORKER] = { true, true, IPC_TO_KEYHOLDER | IPC_TO_FILES, 0, false },
+	[IPC_KEYHOLDER] = { true, true, IPC_TO_VAULT, 0, false },
+	[IPC_VAULT] = { false, true, 0, 0, false },
+	[IPC_FILES] = { false, true, 0, 2, true },
+	[IPC_LOG] = { false, true, 0, 0, false },
 };
 static const char *const whats[] = {
 	[LIFECYCLE_SPAWN] = "spawn",
@@ -47,9 +47,9 @@ static const char *const whats[] = {
 
 /* ---- Scripts --------------------------------------------------------------------------------------- */
 
-/* Events: `change file|data`, `compiled worker,files:2,…[!]` (! wants the vault's part), `broken` (the compile
- * failed), `gathered`, `ready P`, `exited P`, `prepared P N`, `committed P N`, `refused P N`, `beat P`,
- * `wait MS`, `stop MS`. P is kind and slot (`worker1`), a draining one `worker1-`, the newer of two `files0*`. Expectations stand in
+/* Events: `change file|data`, `compiled worker,files:2*2,…[!]` (version 2, two of them; ! wants the vault's part), `broken` (the compile
+ * failed), `gathered`, `not-gathered`, `ready P`, `exited P`, `prepared P N`, `committed P N`, `refused P N`, `beat P`,
+ * `unlinked P Q`, `wait MS`, `stop MS`. P is kind and slot (`worker1`), a draining one `worker1-`, the newer of two `files0*`. Expectations stand in
  * order behind `>`, blank between. */
 struct step {
 	const char *event, *expected;
@@ -88,6 +88,23 @@ static uint32_t process_index(const struct world *world, const char *name)
 	if (found == UINT32_MAX)
 		fail_msg("no process %s", name);
 	return found;
+}
+
+static void unlink_from(struct world *world, uint32_t index, const char *name)
+{
+	const struct lifecycle_process *other =
+		lifecycle_process_at(world->life, process_index(world, name));
+
+	lifecycle_on_unlinked(world->life, index, other->kind, other->slot);
+}
+
+static enum ipc_kind kind_of(const char *name)
+{
+	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++)
+		if (strcmp(name, ipc_kind_name((enum ipc_kind)kind)) == 0)
+			return (enum ipc_kind)kind;
+	fail_msg("no kind %s", name);
+	return IPC_KIND_COUNT;
 }
 
 static void gather_actions(struct world *world, char *out, size_t size)
@@ -136,12 +153,15 @@ static void parse_wants(const char *text, struct lifecycle_wants *ret_wants)
 
 		for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
 			const char *name = ipc_kind_name((enum ipc_kind)kind);
+			char *end = NULL;
 
 			if (strlen(name) != len || memcmp(name, text, len) != 0)
 				continue;
 			ret_wants->wanted[kind] = true;
 			if (text[len] == ':')
-				ret_wants->version[kind] = strtoull(text + len + 1, NULL, 10);
+				ret_wants->version[kind] = strtoull(text + len + 1, &end, 10);
+			if (end && *end == '*')
+				ret_wants->count[kind] = (uint32_t)strtoul(end + 1, NULL, 10);
 		}
 		text += strcspn(text, ",!");
 		text += *text == ',';
@@ -162,6 +182,8 @@ static void event(struct world *world, const char *line)
 		parse_wants(rest, &wants), lifecycle_on_compiled(world->life, true, &wants);
 	else if (!strcmp(line, "broken"))
 		lifecycle_on_compiled(world->life, false, NULL);
+	else if (!strcmp(line, "not-gathered"))
+		lifecycle_on_gathered(world->life, false);
 	else if (!strcmp(line, "gathered"))
 		lifecycle_on_gathered(world->life, true);
 	else if (!strncmp(line, "ready", 5))
@@ -174,6 +196,8 @@ static void event(struct world *world, const char *line)
 		lifecycle_on_committed(world->life, process_index(world, rest), number);
 	else if (!strncmp(line, "refused", 7))
 		lifecycle_on_refused(world->life, process_index(world, rest), number);
+	else if (!strncmp(line, "unlinked", 8))
+		unlink_from(world, process_index(world, rest), strchr(rest, ' ') + 1);
 	else if (!strncmp(line, "beat", 4))
 		lifecycle_on_heartbeat(world->life, process_index(world, rest), ++world->beat);
 	else if (!strncmp(line, "stop", 4))
@@ -239,6 +263,22 @@ static void test_start_broken(void **state)
 	run(1, steps);
 }
 
+/* What the vault was given for a change that fails before its `prepare` it must forget. */
+static void test_not_gathered(void **state)
+{
+	static const struct step steps[] = {
+		{ "change file", "compile:1" },
+		{ "compiled worker,vault!", "spawn:worker0 spawn:vault0" },
+		{ "ready worker0", "welcome:worker0" },
+		{ "ready vault0", "welcome:vault0 gather:vault0:1" },
+		{ "not-gathered", "abandon:vault0:1 failed:1 drain:worker0 drain:vault0" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	run(1, steps);
+}
+
 /* Everything that a text with TLS and files wants; the vault has its say before anybody prepares. */
 static void test_start_with_helpers(void **state)
 {
@@ -269,6 +309,126 @@ static void test_start_with_helpers(void **state)
 		{ "exited vault0", "" },
 		{ "wait 100", "spawn:vault0" },
 		{ "ready vault0", "welcome:vault0 link:keyholder0:vault0 prepare:vault0:1" },
+		{ "prepared vault0 1", "commit:vault0:1" },
+		{ "committed vault0 1", "" },
+		/* A channel may end while both live. */
+		{ "unlinked worker0 keyholder0", "" },
+		{ "wait 50", "" },
+		{ "wait 50", "link:worker0:keyholder0" },
+		{ "wait 200", "" },
+		/* The end was a death, which is told a moment later: one new channel, not two. */
+		{ "unlinked worker0 keyholder0", "" },
+		{ "exited keyholder0", "" },
+		{ "wait 50", "" },
+		{ "wait 50", "spawn:keyholder0" },
+		{ "ready keyholder0", "welcome:keyholder0 link:worker0:keyholder0 "
+				      "link:keyholder0:vault0 prepare:keyholder0:1" },
+		{ "wait 200", "" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	run(1, steps);
+}
+
+#define START_FILES \
+	{ "change file", "compile:1" }, \
+		{ "compiled worker,files:5*2", "spawn:worker0 spawn:files0 spawn:files1" }, \
+		{ "ready worker0", "welcome:worker0 prepare:worker0:1" }, \
+		{ "ready files0", "welcome:files0 prepare:files0:1" }, \
+		{ "prepared worker0 1", "" }, { "prepared files0 1", "" }, \
+		{ "ready files1", "welcome:files1 prepare:files1:1" }, \
+		{ "prepared files1 1", \
+		  "decided:1 link:worker0:files0 link:worker0:files1 commit:worker0:1 " \
+		  "commit:files0:1 commit:files1:1" }, \
+		{ "committed worker0 1", "" }, { "committed files0 1", "" }, \
+	{ \
+		"committed files1 1", "done:1" \
+	}
+#define FILES1_HANGS \
+	{ "wait 500", "" }, { "beat worker0", "" }, { "beat files0", "" }, { "wait 500", "" }, \
+		{ "beat worker0", "" }, { "beat files0", "" }, { "wait 500", "" }, \
+		{ "beat worker0", "" }, { "beat files0", "" }, \
+	{ \
+		"wait 500", "kill:files1" \
+	}
+
+/* Each life of either gets a channel, and the other keeps its own. */
+static void test_several_of_a_kind(void **state)
+{
+	static const struct step steps[] = {
+		START_FILES,
+		{ "exited files1", "spawn:files1" },
+		{ "ready files1", "welcome:files1 link:worker0:files1 prepare:files1:1" },
+		{ "prepared files1 1", "commit:files1:1" },
+		{ "committed files1 1", "" },
+		/* One of its channels ends, twice over: that one is made anew. */
+		{ "unlinked worker0 files1", "" },
+		{ "unlinked worker0 files1", "" },
+		{ "wait 50", "" },
+		{ "wait 50", "link:worker0:files1" },
+		{ "wait 200", "" },
+		{ "exited worker0", "spawn:worker0" },
+		{ "ready worker0", "welcome:worker0 link:worker0:files0 link:worker0:files1 "
+				   "prepare:worker0:1" },
+		{ "prepared worker0 1", "commit:worker0:1" },
+		{ "committed worker0 1", "" },
+		/* A change that wants fewer, and so others. */
+		{ "change file", "compile:2" },
+		{ "compiled worker,files:6", "spawn:files0 prepare:worker0:2" },
+		{ "ready files0*", "welcome:files0 prepare:files0:2" },
+		{ "prepared worker0 2", "" },
+		{ "prepared files0* 2", "decided:2 drain:files0 drain:files1 link:worker0:files0 "
+					"commit:worker0:2 commit:files0:2" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	run(1, steps);
+}
+
+/* Its disk is dead, so not even a signal ends it: no change and no stop waits for it. */
+static void test_one_that_hangs_for_good(void **state)
+{
+	static const struct step steps[] = {
+		START_FILES,
+		FILES1_HANGS,
+		{ "change data", "prepare:worker0:2 prepare:files0:2" },
+		{ "prepared worker0 2", "" },
+		{ "prepared files0 2", "decided:2 commit:worker0:2 commit:files0:2" },
+		{ "committed worker0 2", "" },
+		{ "committed files0 2", "done:2" },
+		/* The disk answers: it ends, and its next life has what is running. */
+		{ "exited files1", "spawn:files1" },
+		{ "ready files1", "welcome:files1 link:worker0:files1 prepare:files1:2" },
+		{ "prepared files1 2", "commit:files1:2" },
+		{ "committed files1 2", "" },
+		{ "beat files1", "" },
+		FILES1_HANGS,
+		{ "stop 0", "kill:worker0" },
+		{ "exited worker0", "kill:files0" },
+		{ "exited files0", "" },
+		{ "wait 2999", "" },
+		{ "wait 1", "exit" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	run(1, steps);
+}
+
+/* What a change itself brings it needs: one that does not prepare it refuses the change. */
+static void test_a_new_one_that_hangs(void **state)
+{
+	static const struct step steps[] = {
+		START_FILES,
+		{ "change file", "compile:2" },
+		{ "compiled worker,files:6", "spawn:files0 prepare:worker0:2" },
+		{ "prepared worker0 2", "" },
+		{ "exited files0*", "spawn:files0" },
+		{ "exited files0*", "" },
+		{ "wait 100", "spawn:files0" },
+		{ "exited files0*", "abandon:worker0:2 failed:2" },
 		{ NULL, NULL },
 	};
 
@@ -658,7 +818,7 @@ static void assert_at_rest(struct random_world *random)
 
 			if (rules[process->kind].links & 1U << kind)
 				assert_int_equal(
-					process->linked[kind],
+					process->linked[kind][0],
 					lifecycle_process_at(life, (uint32_t)peer)->instance);
 		}
 	}
@@ -712,6 +872,10 @@ int main(void)
 		cmocka_unit_test(test_start),
 		cmocka_unit_test(test_start_broken),
 		cmocka_unit_test(test_start_with_helpers),
+		cmocka_unit_test(test_several_of_a_kind),
+		cmocka_unit_test(test_one_that_hangs_for_good),
+		cmocka_unit_test(test_a_new_one_that_hangs),
+		cmocka_unit_test(test_not_gathered),
 		cmocka_unit_test(test_restart_and_adopt),
 		cmocka_unit_test(test_hang),
 		cmocka_unit_test(test_back_off),

@@ -115,6 +115,19 @@ static void expect_signature(struct scene *s, uint32_t serial, enum ipc_sign_sta
 	ipc_message_done(&message);
 }
 
+/* Without a look at the signature itself. */
+static void expect_status(struct scene *s, uint32_t serial, enum ipc_sign_status status)
+{
+	const struct ipc_signature *body;
+	struct ipc_message message;
+
+	expect(&s->worker, IPC_MESSAGE_signature, &message);
+	body = message.body;
+	assert_int_equal(body->question.serial, serial);
+	assert_int_equal(body->status, status);
+	ipc_message_done(&message);
+}
+
 static void expect_broken(struct scene *s)
 {
 	struct ipc_message message;
@@ -159,6 +172,52 @@ static void test_many_at_once_are_one_pull_and_few_batches(void **state)
 	ask(s, 1000);
 	expect_signature(s, 1000, IPC_SIGN_OK);
 	expect_nothing(&s->vault);
+}
+
+/* Its clock stands still but for what a burst takes, so that all of them fall into one second. */
+static void hold_clock(struct scene *s, uint64_t since_ns)
+{
+	struct ipc_clock_move move = { .monotonic_ns = -(int64_t)(os_now_ns() - since_ns) };
+
+	assert_int_equal(
+		ipc_send(&s->child.supervisor, IPC_MESSAGE_clock_move, &move, SPAN_NONE, NULL, 0),
+		0);
+	child_commit(&s->child);
+}
+
+/* One below the limit and at it there are signatures; one above there is none in this second, and in the next again. */
+static void test_handshakes_of_a_second(void **state)
+{
+	struct scene *s = *state;
+	const uint64_t *limits =
+		((const struct telemetry_counters *)(const void *)s->child.range->counters)->limits;
+	uint32_t max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_HANDSHAKES].value, asked = 1;
+
+	plan(s);
+	ask(s, 0);
+	expect_pull(s);
+	give(s, writer_done(&s->der_out));
+	expect_signature(s, 0, IPC_SIGN_OK);
+	while (asked < max) {
+		uint64_t since_ns = os_now_ns();
+		uint32_t burst = max - asked < BURST ? max - asked : BURST;
+
+		for (uint32_t i = 0; i < burst; i++)
+			ask(s, asked + i);
+		for (uint32_t i = 0; i < burst; i++)
+			expect_status(s, asked + i, IPC_SIGN_OK);
+		asked += burst;
+		hold_clock(s, since_ns);
+	}
+	assert_int_equal(limits[TELEMETRY_LIMIT_HANDSHAKES], 0);
+	ask(s, asked);
+	expect_signature(s, asked, IPC_SIGN_LIMIT);
+	assert_int_equal(limits[TELEMETRY_LIMIT_HANDSHAKES], 1);
+	child_move_clock(&s->child, 1);
+	child_commit(&s->child);
+	ask(s, asked + 1);
+	expect_signature(s, asked + 1, IPC_SIGN_OK);
+	assert_int_equal(limits[TELEMETRY_LIMIT_HANDSHAKES], 1);
 }
 
 static void test_no_such_key(void **state)
@@ -415,6 +474,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_without_a_plan_nothing_is_pulled),
 		CASE(test_many_at_once_are_one_pull_and_few_batches),
+		CASE(test_handshakes_of_a_second),
 		CASE(test_no_such_key),
 		CASE(test_the_next_vault_is_asked_again),
 		CASE(test_the_next_worker_gets_no_old_answers),
