@@ -286,11 +286,15 @@ def test_a_crash_loop_is_reported():
             time.sleep(0.02)
         assert get(gateway.port, '/').text == 'one'
         wait_until(lambda: any('files ends again and again' in event.get('message', '') for event in gateway.events), lambda: gateway.events)
-        # One more, so that it has a while to wait.
-        wait_until(lambda: gateway.pids('files'), 'the next life')
-        os.kill(gateway.pid('files'), signal.SIGKILL)
-        wait_until(lambda: row()['state'] == 'waiting to be started again', row)
-        assert row()['restarts'] >= 5 and row()['pid'] == 0
+
+        def waiting():
+            """Once more, and again, until it waits for longer than a look takes on this machine."""
+            for pid in gateway.pids('files'):
+                os.kill(pid, signal.SIGKILL)
+            found = row()
+            return found if found['state'] == 'waiting to be started again' else None
+        found = wait_until(waiting, row)
+        assert found['restarts'] >= 5 and found['pid'] == 0
         gateway.reload_well()
         gateway.settle()
         assert get(gateway.port, '/portcullis.conf').status == 200
