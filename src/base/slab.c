@@ -53,8 +53,8 @@ static void cell_put(struct slab *slab, struct slab_cell *cell)
 	POISON(cell + 1, slab->size - sizeof(*cell));
 }
 
-/* Called when no cell is free: there are as many cells as are used. */
-static bool slab_grow(struct slab *slab)
+/* Called when no cell is free: there are as many cells as are used. Returns the first new one, or NULL. */
+static struct slab_cell *slab_grow(struct slab *slab)
 {
 	size_t count = PAGE_SIZE_ABOUT / slab->size;
 	struct slab_page *page;
@@ -66,13 +66,13 @@ static bool slab_grow(struct slab *slab)
 		count = slab->max - slab->used;
 	page = malloc(sizeof(*page) + count * slab->size);
 	if (!page)
-		return false;
+		return NULL;
 	*page = (struct slab_page){ slab->pages, sizeof(*page) + count * slab->size };
 	slab->pages = page;
 	cells = (char *)(page + 1);
 	while (count--)
 		cell_put(slab, (struct slab_cell *)(void *)(cells + count * slab->size));
-	return true;
+	return slab->free;
 }
 
 void *slab_alloc(struct slab *slab)
@@ -81,9 +81,9 @@ void *slab_alloc(struct slab *slab)
 
 	if (slab->used >= slab->max)
 		return NULL;
-	if (!slab->free && !slab_grow(slab))
+	cell = slab->free ? slab->free : slab_grow(slab);
+	if (!cell)
 		return NULL;
-	cell = slab->free;
 	MUST(cell->magic == ~slab->magic);
 	slab->free = cell->next_free;
 	slab->used++;

@@ -84,6 +84,17 @@ static enum codec_h1_fault size_byte(struct codec_h1_reader *reader, uint8_t byt
 	return count_extension_byte(reader);
 }
 
+static enum chunk_step quoted_step(enum chunk_step step, uint8_t byte)
+{
+	if (!is_class(byte, HTTP_CHAR_VALUE))
+		return CHUNK_DONE;
+	if (step == CHUNK_EXTENSION_ESCAPED)
+		return CHUNK_EXTENSION_QUOTED;
+	if (byte == '"')
+		return CHUNK_EXTENSION_QUOTED_END;
+	return byte == '\\' ? CHUNK_EXTENSION_ESCAPED : CHUNK_EXTENSION_QUOTED;
+}
+
 /* The step after `byte`, or CHUNK_DONE where it may not stand. */
 static enum chunk_step extension_step(enum chunk_step step, uint8_t byte)
 {
@@ -104,15 +115,8 @@ static enum chunk_step extension_step(enum chunk_step step, uint8_t byte)
 	}
 	if (step == CHUNK_EXTENSION_VALUE)
 		return is_token ? step : is_end ? after_end : CHUNK_DONE;
-	if (step == CHUNK_EXTENSION_QUOTED) {
-		if (byte == '"')
-			return CHUNK_EXTENSION_QUOTED_END;
-		if (byte == '\\')
-			return CHUNK_EXTENSION_ESCAPED;
-		return is_class(byte, HTTP_CHAR_VALUE) ? step : CHUNK_DONE;
-	}
-	if (step == CHUNK_EXTENSION_ESCAPED)
-		return is_class(byte, HTTP_CHAR_VALUE) ? CHUNK_EXTENSION_QUOTED : CHUNK_DONE;
+	if (step == CHUNK_EXTENSION_QUOTED || step == CHUNK_EXTENSION_ESCAPED)
+		return quoted_step(step, byte);
 	return is_end ? after_end : CHUNK_DONE;
 }
 

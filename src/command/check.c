@@ -33,7 +33,7 @@ static void say(struct check_keys *keys, struct span text)
 static bool cut_place(struct span *line, struct span *ret_file, struct span *ret_line,
 		      struct span *ret_column)
 {
-	struct span rest = *line, number;
+	struct span rest, number;
 	uint64_t value;
 
 	for (size_t at = 0; at < line->len; at++) {

@@ -69,7 +69,7 @@ static int open_control(const char *file, int *ret_fd)
 
 int command_connect(const struct command_line *line, struct ipc_channel *ret_channel)
 {
-	int fd, err = open_control(command_value(line, "-c"), &fd);
+	int fd = -1, err = open_control(command_value(line, "-c"), &fd);
 
 	if (err < 0) {
 		if (err == -ENOENT || err == -ECONNREFUSED)

@@ -47,7 +47,7 @@ struct edge_question {
 /* 0 and a question, or -ENOMEM/-EAGAIN: there will be no answer. */
 int question_ask(struct edge *edge, const struct edge_question_kind *kind, void *owner,
 		 uint64_t *ret_question) MUST_CHECK;
-void question_cancel(struct edge *edge, uint64_t question); /* 0 is fine */
+void question_cancel(struct edge *edge, uint64_t id); /* 0 is fine */
 void question_fini(struct edge *edge);
 
 /* ---- Snapshots in use --------------------------------------------------------------------------------- */

@@ -103,9 +103,9 @@ void exchange_pumps_run(struct exchange *exchange)
 
 	if (pump_is_open(&exchange->request_pump)) {
 		outcome = pump_run(&exchange->request_pump, &budget);
-		if (request_is_too_long(exchange)) {
+		if (request_is_too_long(exchange))
 			outcome = PUMP_END;
-		} else if (outcome == PUMP_YIELD) {
+		if (outcome == PUMP_YIELD) {
 			exchange->wants_turn = true;
 		} else if (outcome != PUMP_WAIT && outcome != PUMP_END) {
 			pump_close(&exchange->request_pump);

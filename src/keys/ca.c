@@ -92,8 +92,8 @@ static int read_certificate(struct keys_task *task, const char *path, struct spa
 /* A root signs itself; its certificate is public and may be read without its key. */
 static int load_root(struct keys_task *task)
 {
-	struct span der;
-	struct cert_chain facts;
+	struct span der = SPAN_NONE;
+	struct cert_chain facts = { 0 };
 	int result = read_certificate(task, "ca/root.crt", &der, &facts);
 
 	if (result != 0)
@@ -209,8 +209,8 @@ static int renew_root(struct keys_task *task, struct span label)
 static int load_intermediate(struct keys_task *task)
 {
 	static const char path[] = "ca/intermediate.pem";
-	struct span der;
-	struct cert_chain facts;
+	struct span der = SPAN_NONE;
+	struct cert_chain facts = { 0 };
 	struct crypto_key *key = NULL;
 	int result = read_certificate(task, path, &der, &facts);
 

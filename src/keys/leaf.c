@@ -180,7 +180,7 @@ int keys_leaf_ready(struct keys_task *task, uint64_t id, const struct span *name
 	struct leaf_file file = file_of(id);
 	struct cert_name *parsed;
 	size_t parsed_count = 0, bad = 0;
-	struct keys_leaf leaf;
+	struct keys_leaf leaf = { 0 };
 
 	keys_task_begin(task);
 	int result = cert_names_parse(task->arena, names, name_count, &parsed, &parsed_count, &bad);

@@ -58,9 +58,10 @@ struct lifecycle_process {
 	uint64_t version;  /* of what its sandbox was made of (lifecycle_wants) */
 	uint64_t prepare_sent, prepared, commit_sent, committed; /* numbers of changes */
 	uint64_t linked[IPC_KIND_COUNT];                         /* instances at the other ends */
-	uint32_t unlinked; /* kinds, as bits: that channel has ended and is made anew at relink_at_ns */
+	uint32_t
+		unlinked; /* kinds, as bits: that channel has ended and is made anew at relink_at_ns */
 	uint64_t relink_at_ns;
-	uint64_t since_ns;                                       /* when this state began */
+	uint64_t since_ns; /* when this state began */
 	uint64_t ready_at_ns, retry_at_ns, deadline_ns;
 	uint64_t heartbeat, silent_ns;
 	uint64_t restarts;
@@ -141,17 +142,16 @@ void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request reques
 void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok,
 			   const struct lifecycle_wants *wants);
 void lifecycle_on_gathered(struct lifecycle *lifecycle, bool ok);
-void lifecycle_on_ready(struct lifecycle *lifecycle, uint32_t process);
-void lifecycle_on_exited(struct lifecycle *lifecycle,
-			 uint32_t process); /* or could not be started */
-void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t process, uint64_t counter);
-void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
-void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
-void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t process, uint64_t change);
+void lifecycle_on_ready(struct lifecycle *lifecycle, uint32_t index);
+void lifecycle_on_exited(struct lifecycle *lifecycle, uint32_t index); /* or could not be started */
+void lifecycle_on_heartbeat(struct lifecycle *lifecycle, uint32_t index, uint64_t counter);
+void lifecycle_on_prepared(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
+void lifecycle_on_refused(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
+void lifecycle_on_committed(struct lifecycle *lifecycle, uint32_t index, uint64_t change);
 /* The channel over which it asks that kind has ended. */
-void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t process, enum ipc_kind kind);
+void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t index, enum ipc_kind kind);
 /* It broke the rules of a channel. */
-void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t process, const char *why);
+void lifecycle_condemn(struct lifecycle *lifecycle, uint32_t index, const char *why);
 /* Drain and end; a second call, or drain_ms 0, ends at once. */
 void lifecycle_stop(struct lifecycle *lifecycle, uint32_t drain_ms);
 

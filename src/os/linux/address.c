@@ -85,7 +85,7 @@ static bool parse_unix(struct span path, struct os_address *ret_address)
 bool os_address_parse(struct span text, struct os_address *ret_address)
 {
 	struct os_address address = { .family = OS_FAMILY_BOTH };
-	struct span host = text;
+	struct span host;
 	uint64_t port;
 	size_t colon = text.len;
 

@@ -21,7 +21,8 @@
 	}
 #define IF_BOTH(name, argument, value, second, second_value) \
 	{ \
-#name, OS_CALL_IF_BOTH, argument, (uint64_t)(value), second, (uint64_t)(second_value) \
+#name, OS_CALL_IF_BOTH, argument, (uint64_t)(value), second, \
+			(uint64_t)(second_value) \
 	}
 #define IF_NO_BITS(name, argument, bits) \
 	{ \
