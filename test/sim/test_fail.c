@@ -9,73 +9,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "play.h"
+#include "scenarios.h"
 
 enum { SLICE_CALLS = 5, SLICE_ALLOCATIONS = 9 };
-
-struct scenario {
-	const char *name, *script;
-};
-
-static const struct scenario scenarios[] = {
-	{ "handshake", "tls-a> GET /hello HTTP/1.1\\nHost: localhost\\n\\n\n"
-		       "tls-a< 200 first\n" },
-	{ "proxied", "a> POST /app/one HTTP/1.1\\nHost: localhost\\nContent-Length: 100000\\n\\n\n"
-		     "a>> 100000\n"
-		     "a< 200 POST /app/one 100000 473899520;\n" },
-	{ "named", "a> GET /app/one HTTP/1.1\\nHost: localhost\\n\\n\n"
-		   "a< 200 GET /app/one 0 0;\n" },
-	{ "document", "cold /www/large.bin\n"
-		      "a> GET /large.bin HTTP/1.1\\nHost: localhost\\n\\n\n"
-		      "a< 200 abcdefghijklmnopqrstuvwabc\n" },
-	{ "reload", "conf second\nreload\n" },
-	{ "start", "start\n" },
-};
 
 static bool is_full;
 static const char *only; /* scenario; NULL: all */
 static bool is_single;   /* one case, for a closer look */
-static struct play_base bases[3];
-
-static void begin(struct play *play, const struct scenario *scenario)
-{
-	bool is_named = strcmp(scenario->name, "named") == 0;
-
-	play_open(play, 1, 1, 0);
-	play->what = scenario->name;
-	if (strcmp(scenario->name, "start") == 0)
-		return;
-	/* The name is not known yet when it is asked for. */
-	if (is_named)
-		play_run(play, "conf named\nresolver knows-not\n");
-	play_run(play, "start\n");
-	play_wait(play, 0.3);
-	if (is_named)
-		play_run(play, "resolver answers\nwait 2\n");
-}
-
-/* What broke may have broken a change or a start for good; that is an outcome, and it is made again. */
-static void bring_back(struct play *play)
-{
-	play_settle(play);
-	for (int tries = 0; tries < 3 && !sim_is_alive(play->supervisor); tries++) {
-		play_run(play, "start\n");
-		play_settle(play);
-	}
-}
+static struct play_base bases[SCENARIO_BASES];
 
 static void run_case(const struct scenario *scenario, const struct sim_trap *trap, const char *what)
 {
 	struct play play;
 
-	begin(&play, scenario);
+	scenario_begin(&play, scenario, 1);
 	play.what = what;
 	play.is_rough = true;
 	sim_trap_set(trap);
 	play_run(&play, scenario->script);
 	play_drop_all(&play);
-	bring_back(&play);
-	play_check(&play, bases, ARRAY_LEN(bases));
+	scenario_bring_back(&play);
+	play_check(&play, bases, SCENARIO_BASES);
 	play_run(&play, "stop\n");
 	play_close(&play);
 }
@@ -91,7 +45,7 @@ static void look(const struct scenario *scenario, struct seen *ret_seen)
 	const struct sim_site *sites;
 	struct play play;
 
-	begin(&play, scenario);
+	scenario_begin(&play, scenario, 1);
 	sim_trap_set(NULL);
 	sim_sites_begin();
 	play_run(&play, scenario->script);
@@ -122,7 +76,8 @@ static size_t fail_calls(const struct scenario *scenario, const struct seen *see
 
 			if (chosen >= 0 ? index != (size_t)chosen
 					: !is_full && index % SLICE_CALLS !=
-							      (size_t)(scenario - scenarios))
+							      (size_t)(scenario - scenarios) %
+								      SLICE_CALLS)
 				continue;
 			snprintf(what, sizeof(what), "%s call %zu: %s, %s at %p: %s",
 				 scenario->name, index, site->role, site->function, site->site,
@@ -173,19 +128,9 @@ static size_t fail_allocations(const struct scenario *scenario, const struct see
 
 static void take_bases(void)
 {
-	static const char *const starts[3] = { "conf first\nstart\n", "conf second\nstart\n",
-					       "conf named\nstart\n" };
-
-	for (size_t i = 0; i < ARRAY_LEN(bases); i++) {
-		struct play play;
-
-		play_open(&play, 1, 1, 0);
-		play_run(&play, starts[i]);
-		play_take_base(&play, &bases[i]);
+	scenario_bases(bases, 1);
+	for (size_t i = 0; i < SCENARIO_BASES; i++)
 		bases[i].may_lack_a_copy = true;
-		play_run(&play, "stop\n");
-		play_close(&play);
-	}
 }
 
 static void run_scenario(const struct scenario *scenario)
@@ -241,7 +186,7 @@ static int one_case(int argc, char **argv)
 	is_single = true;
 	play_library_start();
 	take_bases();
-	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++) {
+	for (size_t i = 0; i < SCENARIOS; i++) {
 		if (strcmp(scenarios[i].name, argv[1]) != 0)
 			continue;
 		look(&scenarios[i], &seen);

@@ -9,30 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "play.h"
-
-struct scenario {
-	const char *name, *before, *script;
-	unsigned slice; /* one call in so many is tried in the slice */
-};
-
-static const struct scenario scenarios[] = {
-	{ "handshake", "start\n",
-	  "tls-a> GET /hello HTTP/1.1\\nHost: localhost\\n\\n\n"
-	  "tls-a< 200 first\n",
-	  3 },
-	{ "proxied", "start\n",
-	  "a> POST /app/one HTTP/1.1\\nHost: localhost\\nContent-Length: 100000\\n\\n\n"
-	  "a>> 100000\n"
-	  "a< 200 POST /app/one 100000 473899520;\n",
-	  3 },
-	{ "document", "start\ncold /www/large.bin\n",
-	  "a> GET /large.bin HTTP/1.1\\nHost: localhost\\n\\n\n"
-	  "a< 200 abcdefghijklmnopqrstuvwabc\n",
-	  3 },
-	{ "reload", "start\nconf second\n", "reload\n", 9 },
-	{ "start", "", "start\n", 17 },
-};
+#include "scenarios.h"
 
 static const char *const roles[] = {
 	"run", "worker", "keyholder", "vault", "files", "dialer", "log", "check",
@@ -40,57 +17,17 @@ static const char *const roles[] = {
 
 static bool is_full;
 
-static void begin(struct play *play, const struct scenario *scenario, uint64_t seed)
-{
-	play_open(play, seed, 1, 0);
-	play->what = scenario->name;
-	play_run(play, scenario->before);
-	if (scenario->before[0])
-		play_wait(play, 0.3); /* what a start leaves to do later */
-}
-
-/* Of either configuration: a change that was broken is made or not made. */
-static void take_bases(struct play_base ret_bases[2])
-{
-	static const char *const starts[2] = { "conf first\nstart\n", "conf second\nstart\n" };
-
-	for (size_t i = 0; i < 2; i++) {
-		struct play play;
-
-		play_open(&play, 1, 1, 0);
-		play_run(&play, starts[i]);
-		play_take_base(&play, &ret_bases[i]);
-		play_run(&play, "stop\n");
-		play_close(&play);
-	}
-}
-
 /* How many calls each role makes during the scenario. */
 static void count_calls(const struct scenario *scenario, uint64_t ret_counts[ARRAY_LEN(roles)])
 {
 	struct play play;
 
-	begin(&play, scenario, 1);
+	scenario_begin(&play, scenario, 1);
 	sim_trap_set(NULL);
 	play_run(&play, scenario->script);
 	for (size_t i = 0; i < ARRAY_LEN(roles); i++)
 		ret_counts[i] = sim_calls(roles[i]);
 	play_close(&play);
-}
-
-/* A supervisor that was killed, or that could not start, is started again, as its operator would. */
-static void bring_back(struct play *play)
-{
-	play_settle(play);
-	if (sim_is_stopped(play->supervisor)) {
-		/* Nobody watches the supervisor: its operator ends it. */
-		sim_signal(play->supervisor, 9);
-		play_settle(play);
-	}
-	for (int tries = 0; tries < 3 && !sim_is_alive(play->supervisor); tries++) {
-		play_run(play, "start\n");
-		play_settle(play);
-	}
 }
 
 static bool run_case(const struct scenario *scenario, const struct sim_trap *trap,
@@ -102,15 +39,15 @@ static bool run_case(const struct scenario *scenario, const struct sim_trap *tra
 
 	snprintf(what, sizeof(what), "%s %s %s %llu", scenario->name, trap->role,
 		 trap->kind == SIM_TRAP_KILL ? "kill" : "stop", (unsigned long long)trap->nth);
-	begin(&play, scenario, seed);
+	scenario_begin(&play, scenario, seed);
 	play.what = what;
 	play.is_rough = true;
 	sim_trap_set(trap);
 	play_run(&play, scenario->script);
 	play_drop_all(&play);
-	bring_back(&play);
+	scenario_bring_back(&play);
 	was_sprung = sim_trap_was_sprung();
-	play_check(&play, bases, 2);
+	play_check(&play, bases, SCENARIO_BASES);
 	play_run(&play, "stop\n");
 	play_close(&play);
 	return was_sprung;
@@ -122,8 +59,8 @@ static size_t matrix(const struct scenario *scenario, size_t role, uint64_t call
 	size_t cases = 0;
 
 	/* Where the slice begins differs from role to role and scenario to scenario. */
-	for (uint64_t nth = is_full ? 1 : 1 + (role * 5) % scenario->slice; nth <= calls;
-	     nth += is_full ? 1 : scenario->slice) {
+	for (uint64_t nth = is_full ? 1 : 1 + (role * 5) % scenario->kill_slice; nth <= calls;
+	     nth += is_full ? 1 : scenario->kill_slice) {
 		struct sim_trap trap = { .role = roles[role], .nth = nth };
 
 		trap.kind = SIM_TRAP_KILL;
@@ -137,9 +74,9 @@ static size_t matrix(const struct scenario *scenario, size_t role, uint64_t call
 static void run_scenario(const struct scenario *scenario)
 {
 	uint64_t counts[ARRAY_LEN(roles)];
-	struct play_base bases[2];
+	struct play_base bases[SCENARIO_BASES];
 
-	take_bases(bases);
+	scenario_bases(bases, 1);
 	count_calls(scenario, counts);
 	for (size_t role = 0; role < ARRAY_LEN(roles); role++) {
 		size_t cases = matrix(scenario, role, counts[role], bases);
@@ -160,31 +97,36 @@ static void test_proxied(void)
 	run_scenario(&scenarios[1]);
 }
 
-static void test_document(void)
+static void test_named(void)
 {
 	run_scenario(&scenarios[2]);
 }
 
-static void test_reload(void)
+static void test_document(void)
 {
 	run_scenario(&scenarios[3]);
 }
 
-static void test_start(void)
+static void test_reload(void)
 {
 	run_scenario(&scenarios[4]);
 }
 
+static void test_start(void)
+{
+	run_scenario(&scenarios[5]);
+}
+
 static int one_case(char **argv)
 {
-	struct play_base bases[2];
+	struct play_base bases[SCENARIO_BASES];
 	struct sim_trap trap = { .kind = strcmp(argv[3], "kill") ? SIM_TRAP_STOP : SIM_TRAP_KILL,
 				 .role = argv[2],
 				 .nth = strtoull(argv[4], NULL, 10) };
 
 	play_library_start();
-	take_bases(bases);
-	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++)
+	scenario_bases(bases, 1);
+	for (size_t i = 0; i < SCENARIOS; i++)
 		if (strcmp(scenarios[i].name, argv[1]) == 0)
 			run_case(&scenarios[i], &trap, bases,
 				 argv[5]                      ? strtoull(argv[5], NULL, 10)
@@ -196,8 +138,8 @@ static int one_case(char **argv)
 int main(int argc, char **argv)
 {
 	static const struct play_test tests[] = {
-		PLAY_TEST(test_handshake), PLAY_TEST(test_proxied), PLAY_TEST(test_document),
-		PLAY_TEST(test_reload),    PLAY_TEST(test_start),
+		PLAY_TEST(test_handshake), PLAY_TEST(test_proxied), PLAY_TEST(test_named),
+		PLAY_TEST(test_document),  PLAY_TEST(test_reload),  PLAY_TEST(test_start),
 	};
 
 	if (argc >= 5)

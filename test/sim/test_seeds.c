@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "play.h"
+#include "scenarios.h"
 
 enum {
 	CLIENTS_MAX = 12,
@@ -70,7 +70,7 @@ struct mix {
 	struct writer script;
 };
 
-static struct play_base bases[2][2]; /* by CPUs and configuration */
+static struct play_base bases[2][SCENARIO_BASES]; /* by CPUs and configuration */
 static struct {
 	uint64_t requests, answers, bytes_up, bytes_down, events;
 } total;
@@ -476,7 +476,7 @@ static void run_seed(uint64_t seed)
 	mix->play.on_poll = on_poll;
 	mix_run(mix);
 	play_rest(&mix->play);
-	play_check(&mix->play, bases[cpus - 1], 2);
+	play_check(&mix->play, bases[cpus - 1], SCENARIO_BASES);
 	play_run(&mix->play, "stop\n");
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		free(mix->guests[i].bytes);
@@ -486,19 +486,10 @@ static void run_seed(uint64_t seed)
 
 static void take_bases(void)
 {
-	static const char *const starts[2] = { "conf first\nstart\n", "conf second\nstart\n" };
-
 	for (unsigned cpus = 1; cpus <= 2; cpus++) {
-		for (size_t i = 0; i < 2; i++) {
-			struct play play;
-
-			play_open(&play, 1, cpus, 0);
-			play_run(&play, starts[i]);
-			play_take_base(&play, &bases[cpus - 1][i]);
+		scenario_bases(bases[cpus - 1], cpus);
+		for (size_t i = 0; i < SCENARIO_BASES; i++)
 			bases[cpus - 1][i].may_lack_a_copy = true;
-			play_run(&play, "stop\n");
-			play_close(&play);
-		}
 	}
 }
 

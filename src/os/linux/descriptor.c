@@ -135,38 +135,6 @@ ssize_t os_peek(int fd, void *buf, size_t size)
 	return len < 0 ? -errno : len;
 }
 
-int os_write_all(int fd, const void *buf, size_t size)
-{
-	const char *at = buf;
-
-	while (size > 0) {
-		ssize_t len = os_write(fd, at, size);
-
-		if (len == -EAGAIN) {
-			int error = os_wait(fd, OS_WRITABLE, -1);
-
-			if (error)
-				return error;
-			continue;
-		}
-		if (len < 0)
-			return (int)len;
-		at += len;
-		size -= (size_t)len;
-	}
-	return 0;
-}
-
-int os_out(struct span text)
-{
-	return os_write_all(STDOUT_FILENO, text.ptr, text.len);
-}
-
-int os_err(struct span text)
-{
-	return os_write_all(STDERR_FILENO, text.ptr, text.len);
-}
-
 bool os_is_terminal(int fd)
 {
 	return isatty(fd) == 1;

@@ -43,6 +43,13 @@ void os_wheel_run(struct os_wheel *wheel, uint64_t now_ns);
  * never. */
 uint64_t os_wheel_next_ns(const struct os_wheel *wheel);
 
+/* ---- composed.c: what a loop begins with, in either body. */
+struct os_loop_state {
+	bool is_stopped, runs_again;
+	uint64_t now_ns, wall_ns;
+	struct os_wheel wheel;
+};
+
 /* ---- address.c */
 struct sockaddr_storage;
 unsigned os_address_to_native(const struct os_address *address,

@@ -8,17 +8,15 @@
 enum { EVENTS_PER_TURN = 256 };
 
 struct os_loop {
+	struct os_loop_state state;
 	int epoll_fd;
-	bool is_stopped, runs_again;
-	uint64_t now_ns, wall_ns;
-	struct os_wheel wheel;
 	struct epoll_event events[EVENTS_PER_TURN];
 };
 
 static void loop_read_clock(struct os_loop *loop)
 {
-	loop->now_ns = os_now_ns();
-	loop->wall_ns = os_wall_ns();
+	loop->state.now_ns = os_now_ns();
+	loop->state.wall_ns = os_wall_ns();
 }
 
 int os_loop_new(struct os_loop **ret_loop)
@@ -35,7 +33,7 @@ int os_loop_new(struct os_loop **ret_loop)
 		return error;
 	}
 	loop_read_clock(loop);
-	os_wheel_init(&loop->wheel, loop->now_ns);
+	os_wheel_init(&loop->state.wheel, loop->state.now_ns);
 	*ret_loop = loop;
 	return 0;
 }
@@ -46,32 +44,6 @@ void os_loop_free(struct os_loop *loop)
 		return;
 	close(loop->epoll_fd);
 	heap_free(loop);
-}
-
-void os_loop_stop(struct os_loop *loop)
-{
-	loop->is_stopped = true;
-}
-
-void os_loop_wake_again(struct os_loop *loop)
-{
-	loop->runs_again = true;
-}
-
-uint64_t os_loop_now_ns(const struct os_loop *loop)
-{
-	return loop->now_ns;
-}
-
-uint64_t os_loop_wall_ns(const struct os_loop *loop)
-{
-	return loop->wall_ns;
-}
-
-void os_timer_set(struct os_loop *loop, struct os_timer *timer, uint64_t deadline_ns)
-{
-	MUST(timer->on_due);
-	os_wheel_set(&loop->wheel, timer, deadline_ns);
 }
 
 static uint32_t events_of(enum os_watch_mode mode)
@@ -189,9 +161,9 @@ static int loop_wait_ms(const struct os_loop *loop, int max_wait_ms)
 {
 	uint64_t next_ns, now_ns, wait_ms;
 
-	if (loop->runs_again)
+	if (loop->state.runs_again)
 		return 0;
-	next_ns = os_wheel_next_ns(&loop->wheel);
+	next_ns = os_wheel_next_ns(&loop->state.wheel);
 	if (next_ns == UINT64_MAX)
 		return max_wait_ms;
 	now_ns = os_now_ns(); /* the turn may have taken a while */
@@ -208,27 +180,15 @@ int os_loop_turn(struct os_loop *loop, int max_wait_ms, void (*on_turn)(void *ow
 	int wait_ms = loop_wait_ms(loop, max_wait_ms);
 	int count;
 
-	loop->runs_again = false;
+	loop->state.runs_again = false;
 	count = epoll_wait(loop->epoll_fd, loop->events, EVENTS_PER_TURN, wait_ms);
 	if (count < 0 && errno != EINTR)
 		return -errno;
 	loop_read_clock(loop);
 	if (count > 0)
 		loop_tell(loop, (size_t)count);
-	os_wheel_run(&loop->wheel, loop->now_ns);
+	os_wheel_run(&loop->state.wheel, loop->state.now_ns);
 	if (on_turn)
 		on_turn(owner);
 	return 0;
-}
-
-int os_loop_run(struct os_loop *loop, void (*on_turn)(void *owner), void *owner)
-{
-	int error = 0;
-
-	loop->is_stopped = false;
-	loop->runs_again =
-		true; /* what was set up before the loop may have filled the ready lists */
-	while (!error && !loop->is_stopped)
-		error = os_loop_turn(loop, -1, on_turn, owner);
-	return error;
 }

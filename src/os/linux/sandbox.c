@@ -112,9 +112,9 @@ static int filter_collect(struct filter *filter)
 static int filter_fill(struct filter *filter)
 {
 	/* abort() signals itself; the process's number is known only here. */
-	const struct os_call own_signal = {
-		.name = "tgkill", .rule = OS_CALL_IF_EQUAL, .value = (uint64_t)getpid()
-	};
+	const struct os_call own_signal = { .name = "tgkill",
+					    .rule = OS_CALL_IF_EQUAL,
+					    .value = (uint64_t)getpid() };
 	int error = filter_collect(filter);
 
 	if (!error)

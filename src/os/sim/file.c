@@ -515,68 +515,7 @@ ssize_t os_pwrite(int fd, const void *buf, size_t size, uint64_t offset)
 	return (ssize_t)size;
 }
 
-int os_file_read_fd(int fd, size_t cap, struct arena *arena, struct span *ret_text)
-{
-	struct os_file_info info;
-	size_t used = 0;
-	char *buf;
-	int error = os_file_info(fd, &info);
-
-	if (error)
-		return error;
-	if (info.type == OS_FILE_FOLDER)
-		return -EISDIR;
-	if (info.size > cap)
-		return -EFBIG;
-	buf = arena_alloc(arena, info.size + 1, 1);
-	if (!buf)
-		return -ENOMEM;
-	while (used < info.size) {
-		ssize_t len = os_pread(fd, buf + used, info.size - used, used);
-
-		if (len < 0)
-			return (int)len;
-		if (len == 0)
-			break;
-		used += (size_t)len;
-	}
-	buf[used] = 0;
-	*ret_text = span_of(buf, used);
-	return 0;
-}
-
-int os_file_read(int folder_fd, const char *path, size_t cap, struct arena *arena,
-		 struct span *ret_text)
-{
-	OS_AUTO_FD fd = -1;
-	int error = os_open(folder_fd, path, OS_OPEN_READ, 0, &fd);
-
-	return error ? error : os_file_read_fd(fd, cap, arena, ret_text);
-}
-
 /* ---- Changes ----------------------------------------------------------------------------------- */
-
-int os_file_replace(int folder_fd, const char *name, struct span text, unsigned mode)
-{
-	char temporary[SIM_NAME_MAX + 1];
-	OS_AUTO_FD fd = -1;
-	uint64_t random;
-	int error;
-
-	os_random(&random, sizeof(random));
-	snprintf(temporary, sizeof(temporary), ".%.200s.%016llx", name, (unsigned long long)random);
-	error = os_open(folder_fd, temporary, OS_OPEN_WRITE | OS_OPEN_CREATE | OS_OPEN_EXCLUSIVE,
-			mode, &fd);
-	if (!error)
-		error = os_write_all(fd, text.ptr, text.len);
-	if (!error)
-		error = os_file_sync(fd);
-	if (!error)
-		error = os_rename(folder_fd, temporary, name);
-	if (error)
-		(void)!os_unlink(folder_fd, temporary);
-	return error;
-}
 
 int os_file_truncate(int fd, uint64_t size)
 {

@@ -7,9 +7,7 @@
 enum { EVENTS_PER_TURN = 256 };
 
 struct os_loop {
-	bool is_stopped, runs_again;
-	uint64_t now_ns, wall_ns;
-	struct os_wheel wheel;
+	struct os_loop_state state;
 	struct os_watch *events[EVENTS_PER_TURN];
 	unsigned bits[EVENTS_PER_TURN];
 };
@@ -83,9 +81,9 @@ int os_loop_new(struct os_loop **ret_loop)
 	loop = heap_alloc(sizeof(*loop));
 	if (!loop)
 		return -ENOMEM;
-	loop->now_ns = os_now_ns();
-	loop->wall_ns = os_wall_ns();
-	os_wheel_init(&loop->wheel, loop->now_ns);
+	loop->state.now_ns = os_now_ns();
+	loop->state.wall_ns = os_wall_ns();
+	os_wheel_init(&loop->state.wheel, loop->state.now_ns);
 	*ret_loop = loop;
 	return 0;
 }
@@ -93,32 +91,6 @@ int os_loop_new(struct os_loop **ret_loop)
 void os_loop_free(struct os_loop *loop)
 {
 	heap_free(loop);
-}
-
-void os_loop_stop(struct os_loop *loop)
-{
-	loop->is_stopped = true;
-}
-
-void os_loop_wake_again(struct os_loop *loop)
-{
-	loop->runs_again = true;
-}
-
-uint64_t os_loop_now_ns(const struct os_loop *loop)
-{
-	return loop->now_ns;
-}
-
-uint64_t os_loop_wall_ns(const struct os_loop *loop)
-{
-	return loop->wall_ns;
-}
-
-void os_timer_set(struct os_loop *loop, struct os_timer *timer, uint64_t deadline_ns)
-{
-	MUST(timer->on_due);
-	os_wheel_set(&loop->wheel, timer, deadline_ns);
 }
 
 static struct sim_watched *watched_find(struct sim_process *process, const struct os_watch *watch)
@@ -276,9 +248,9 @@ static void tell(struct os_loop *loop, size_t count)
 
 static uint64_t deadline_of(const struct os_loop *loop, int max_wait_ms)
 {
-	uint64_t next_ns = os_wheel_next_ns(&loop->wheel), now_ns = os_now_ns(), wait_ns;
+	uint64_t next_ns = os_wheel_next_ns(&loop->state.wheel), now_ns = os_now_ns(), wait_ns;
 
-	if (loop->runs_again || next_ns <= now_ns)
+	if (loop->state.runs_again || next_ns <= now_ns)
 		return sim.now_ns;
 	wait_ns =
 		next_ns == UINT64_MAX ? UINT64_MAX : (next_ns - now_ns + OS_MS - 1) / OS_MS * OS_MS;
@@ -293,28 +265,17 @@ int os_loop_turn(struct os_loop *loop, int max_wait_ms, void (*on_turn)(void *ow
 	size_t count;
 
 	SIM_POINT();
-	loop->runs_again = false;
+	loop->state.runs_again = false;
 	sim.current->loop = loop;
 	sim_pause(SIM_WAITS_LOOP, deadline_ns);
 	count = gather(loop);
-	loop->now_ns = os_now_ns();
-	loop->wall_ns = os_wall_ns();
+	loop->state.now_ns = os_now_ns();
+	loop->state.wall_ns = os_wall_ns();
 	tell(loop, count);
-	os_wheel_run(&loop->wheel, loop->now_ns);
+	os_wheel_run(&loop->state.wheel, loop->state.now_ns);
 	if (on_turn)
 		on_turn(owner);
 	return 0;
-}
-
-int os_loop_run(struct os_loop *loop, void (*on_turn)(void *owner), void *owner)
-{
-	int error = 0;
-
-	loop->is_stopped = false;
-	loop->runs_again = true;
-	while (!error && !loop->is_stopped)
-		error = os_loop_turn(loop, -1, on_turn, owner);
-	return error;
 }
 
 /* ---- Signals and events ------------------------------------------------------------------------ */

@@ -1,7 +1,7 @@
 /* os/sim: the second body of os/os.h, for tests: processes, time, sockets, channels, files and memory of one
  * program, in which one seed decides every order and any call can be made to fail.
  *
- * Link it before the program's library: then nothing of os/linux but address.c and timer.c is taken. All
+ * Link it before the program's library: then nothing of os/linux but address.c, composed.c and timer.c is taken. All
  * processes of the world are coroutines on stacks of their own, with their own descriptors, heap, maps,
  * signals and environment. One runs until it waits or ends (or, now and then, is interrupted before a call);
  * then the seed says who is next. When nobody can run, time jumps to the next deadline.

@@ -1,0 +1,63 @@
+#include "scenarios.h"
+
+#include <signal.h>
+
+const struct scenario scenarios[SCENARIOS] = {
+	{ "handshake", "start\nwait 0.3\n",
+	  "tls-a> GET /hello HTTP/1.1\\nHost: localhost\\n\\n\n"
+	  "tls-a< 200 first\n",
+	  3 },
+	{ "proxied", "start\nwait 0.3\n",
+	  "a> POST /app/one HTTP/1.1\\nHost: localhost\\nContent-Length: 100000\\n\\n\n"
+	  "a>> 100000\n"
+	  "a< 200 POST /app/one 100000 473899520;\n",
+	  3 },
+	/* The name is not known yet when it is asked for. */
+	{ "named", "conf named\nresolver knows-not\nstart\nresolver answers\nwait 2\n",
+	  "a> GET /app/one HTTP/1.1\\nHost: localhost\\n\\n\n"
+	  "a< 200 GET /app/one 0 0;\n",
+	  5 },
+	{ "document", "start\nwait 0.3\ncold /www/large.bin\n",
+	  "a> GET /large.bin HTTP/1.1\\nHost: localhost\\n\\n\n"
+	  "a< 200 abcdefghijklmnopqrstuvwabc\n",
+	  3 },
+	{ "reload", "start\nwait 0.3\nconf second\n", "reload\n", 9 },
+	{ "start", "", "start\n", 17 },
+};
+
+void scenario_begin(struct play *play, const struct scenario *scenario, uint64_t seed)
+{
+	play_open(play, seed, 1, 0);
+	play->what = scenario->name;
+	play_run(play, scenario->before);
+}
+
+void scenario_bases(struct play_base ret_bases[SCENARIO_BASES], unsigned cpus)
+{
+	static const char *const starts[SCENARIO_BASES] = { "conf first\nstart\n",
+							    "conf second\nstart\n",
+							    "conf named\nstart\n" };
+
+	for (size_t i = 0; i < SCENARIO_BASES; i++) {
+		struct play play;
+
+		play_open(&play, 1, cpus, 0);
+		play_run(&play, starts[i]);
+		play_take_base(&play, &ret_bases[i]);
+		play_run(&play, "stop\n");
+		play_close(&play);
+	}
+}
+
+void scenario_bring_back(struct play *play)
+{
+	play_settle(play);
+	if (sim_is_stopped(play->supervisor)) {
+		sim_signal(play->supervisor, SIGKILL);
+		play_settle(play);
+	}
+	for (int tries = 0; tries < 3 && !sim_is_alive(play->supervisor); tries++) {
+		play_run(play, "start\n");
+		play_settle(play);
+	}
+}

@@ -1,0 +1,20 @@
+/* What the matrices break, and what they do before and after. */
+#pragma once
+
+#include "play.h"
+
+struct scenario {
+	const char *name, *before, *script;
+	unsigned kill_slice; /* of its calls one in so many is tried in `make test` */
+};
+enum { SCENARIOS = 6, SCENARIO_BASES = 3 };
+extern const struct scenario scenarios[SCENARIOS];
+
+/* The world in which it happens, and what a start leaves to do later is done. */
+void scenario_begin(struct play *play, const struct scenario *scenario, uint64_t seed);
+/* What holds afterwards, of each configuration: a change that was broken is made or not made. Of several workers in
+ * several CPUs. */
+void scenario_bases(struct play_base ret_bases[SCENARIO_BASES], unsigned cpus);
+/* Everything that broke comes back: by itself, but for a supervisor that died, hangs or could not start, which its
+ * operator starts again. */
+void scenario_bring_back(struct play *play);
