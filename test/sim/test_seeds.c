@@ -461,7 +461,7 @@ static void run_seed(uint64_t seed)
 	unsigned cpus;
 
 	chance = seed;
-	cpus = 1 + (unsigned)draw(2);
+	cpus = one_in(4) ? 2 : 1;
 	play_open(&mix->play, seed, cpus, interrupts[draw(ARRAY_LEN(interrupts))]);
 	mix->script = writer_of(mix->script_text, sizeof(mix->script_text) - 1);
 	mix->play.script = mix->script_text;
