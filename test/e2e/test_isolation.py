@@ -600,7 +600,9 @@ def test_a_late_report_ends_no_successor(folder, origin):
         before = gateway.roles()
         wait_until(lambda: gateway.said('files 0 reports that the rules were broken by worker 1'), lambda: f'it to be heard: {gateway.stderr}')
         gateway.serves()
-        assert gateway.roles() == before and not gateway.said('is ended'), gateway.stderr
+        assert gateway.roles() == before, gateway.stderr
+        # That one's own end may be told as the end of its channel first.
+        assert not [line for line in gateway.said('is ended') if 'closed its channel' not in line], gateway.stderr
 
 
 @pytest.mark.soak
