@@ -304,7 +304,8 @@ static void on_turn(void *state, struct proc_self *self)
 	count = read_rings(log, now_ns);
 	write_targets(log, now_ns);
 	for (size_t i = 0; i < TARGET_COUNT; i++) {
-		is_stuck |= log->targets[i].is_stuck;
+		/* Without a reader the next line is soon enough to look again. */
+		is_stuck |= log->targets[i].is_stuck && !log->targets[i].is_unread;
 		is_set &= log->targets[i].is_set;
 	}
 	if (!is_set)

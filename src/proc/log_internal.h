@@ -20,6 +20,7 @@ struct log_target {
 	bool is_stuck;   /* the last write did not take everything */
 	bool is_full;    /* the disk: room is looked for before the next write */
 	bool is_gone;    /* nobody reads the other end any more */
+	bool is_unread;  /* stuck in a pipe without a reader: one may come, but hardly soon */
 	int fd, folder;  /* folder: of a file, else -1 */
 	char name[LOG_NAME_MAX + 1];
 	char prefix[LOG_PREFIX_MAX]; /* of each datagram; the owner's to set */

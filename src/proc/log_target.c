@@ -151,6 +151,7 @@ static ssize_t send_datagrams(struct log_target *target, size_t until)
 static ssize_t write_some(struct log_target *target, size_t until)
 {
 	size_t len = until - target->done;
+	ssize_t written;
 
 	if (target->kind == SNAPSHOT_LOG_SYSLOG)
 		return send_datagrams(target, until);
@@ -158,8 +159,10 @@ static ssize_t write_some(struct log_target *target, size_t until)
 		return write_file(target, len);
 	if (os_wait(target->fd, OS_WRITABLE, 0))
 		return -EAGAIN;
-	return os_write(target->fd, target->buf + target->done,
-			len < PIPE_CHUNK ? len : PIPE_CHUNK);
+	written = os_write(target->fd, target->buf + target->done,
+			   len < PIPE_CHUNK ? len : PIPE_CHUNK);
+	target->is_unread = written == -EPIPE;
+	return written;
 }
 
 /* Up to there, or as far as it goes. */
@@ -224,7 +227,7 @@ void log_target_set(struct log_target *target, enum snapshot_log_target kind, in
 	target->folder = folder;
 	target->kind = kind;
 	target->is_set = true;
-	target->is_stuck = target->is_full = target->is_gone = false;
+	target->is_stuck = target->is_full = target->is_gone = target->is_unread = false;
 	target->is_regular =
 		fd >= 0 && os_file_info(fd, &info) == 0 && info.type == OS_FILE_REGULAR;
 	/* A name that is cut would be somebody else's. */

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -503,6 +504,32 @@ static void test_slow_pipe(void **state)
 }
 
 /* The disk is full, then there is room again: what was kept comes, whole. */
+/* `run | head`, or a FIFO whose reader is started anew: it sleeps meanwhile, and nothing is lost. */
+static void test_pipe_without_a_reader(void **state)
+{
+	struct proc_self *self = *state;
+	char path[128], got[64] = "";
+	int reader, writer;
+
+	signal(SIGPIPE, SIG_IGN);
+	snprintf(path, sizeof(path), "%s/fifo", self->folder);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	reader = open(path, O_RDONLY | O_NONBLOCK);
+	writer = open(path, O_WRONLY);
+	assert_true(reader >= 0 && writer >= 0);
+	close(reader);
+	set_target(self, ACCESS, SNAPSHOT_LOG_STDOUT, writer);
+	set_file(self, EVENTS, "events");
+	put(self, TELEMETRY_RING_ACCESS, "before\n");
+	settle(self);
+	reader = open(path, O_RDONLY | O_NONBLOCK);
+	put(self, TELEMETRY_RING_ACCESS, "after\n");
+	settle(self);
+	assert_int_equal(read(reader, got, sizeof(got) - 1), 13);
+	assert_string_equal(got, "before\nafter\n");
+	close(reader);
+}
+
 static void test_disk_full(void **state)
 {
 	struct proc_self *self = *state;
@@ -597,6 +624,7 @@ int main(void)
 		TEST(test_rotation),
 		TEST(test_a_slow_supervisor_is_asked_once),
 		TEST(test_slow_pipe),
+		TEST(test_pipe_without_a_reader),
 		TEST(test_disk_full),
 		TEST(test_begun_line),
 		TEST(test_broken_ring_and_new_ring),
