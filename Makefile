@@ -38,7 +38,7 @@ fuzz: deps-test build-fuzz/configured ## fuzz every parser, SECONDS=60 for each,
 soak: deps-test build asan ## the long tests at full size, MINUTES=30
 	@ninja -C build sim-seeds
 	PORTCULLIS_SOAK=1 $(PYTHON) test/run.py seeds
-	PORTCULLIS_SOAK=1 $(PYTHON) test/run.py unit unit-sim
+	PORTCULLIS_SOAK=1 $(PYTHON) test/run.py unit unit-sim unit-proc-hostile
 	PORTCULLIS_SOAK=1 PORTCULLIS_SOAK_MINUTES=$(MINUTES) $(PYTHON) test/run.py e2e -m soak
 
 bench: deps-test build ## CPU time beside other servers

@@ -93,6 +93,7 @@ def test_one_byte_a_write(gateway):
         assert shake.finish() == body
 
 
+@pytest.mark.soak
 def test_two_segments_at_every_boundary(gateway):
     length = len(Handshake(gateway, 'www.test').hello)
     step = 1 if SOAK else max(1, length // 40)

@@ -58,6 +58,7 @@ def test_hello(gateway):
         assert (response.status, response.body) == (200, b'hello /x')
 
 
+@pytest.mark.soak
 def test_a_big_upload(gateway):
     before, peak, digest = memory_of_workers(gateway), 0, hashlib.sha256()
     with Client(gateway.port, gateway.tls) as client:
@@ -73,6 +74,7 @@ def test_a_big_upload(gateway):
     assert peak - before < 20 << 20
 
 
+@pytest.mark.soak
 def test_a_big_download(gateway):
     before, peak, count = memory_of_workers(gateway), 0, 0
     got, wanted = hashlib.sha256(), hashlib.sha256()
@@ -123,6 +125,7 @@ def test_server_sent_events_come_one_by_one(gateway):
             assert control.get(f'/acknowledge?name={name}{last}').body == b'ok'
 
 
+@pytest.mark.soak
 def test_an_origin_that_closes_idle_connections():
     """Requests spaced around the origin's keep-alive time meet a closing connection again and again."""
     count = 2000 if SOAK else 60
