@@ -314,6 +314,7 @@ int tls_session_read(struct tls_session *session, struct tls_wire *wire, char *b
 {
 	int outcome = 0;
 	int records = 0;
+	bool has_more = false;
 
 	*ret_len = 0;
 	MUST(!session->handshake && size > 0);
@@ -335,19 +336,22 @@ int tls_session_read(struct tls_session *session, struct tls_wire *wire, char *b
 		} else if (*ret_len > 0) {
 			/* What came first is told first. The library says the same again next
 			 * time. */
+			has_more = session->is_flooded ||
+				   SSL_get_error(session->ssl, got) != SSL_ERROR_WANT_READ;
 			ERR_clear_error();
 			break;
 		} else {
 			outcome = outcome_of(session, got);
 		}
 	}
+	session->has_more = has_more;
 	session->wire = NULL;
 	return outcome;
 }
 
 bool tls_session_has_pending(const struct tls_session *session)
 {
-	return SSL_pending(session->ssl) > 0;
+	return session->has_more || SSL_pending(session->ssl) > 0;
 }
 
 /* Moves what was sealed before, or waits to be sent (tickets, answers to KeyUpdates), to the

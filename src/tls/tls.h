@@ -241,8 +241,8 @@ int tls_session_handshake(struct tls_session *session, struct tls_wire *wire) MU
 /* After the handshake. Fills buf with as much as there is in up to 256 records (then wire.in may
  * not be empty: call again): 0 and *ret_len > 0, else WANT_INPUT, CLOSED or FAILED with *ret_len 0
  * (these come after the data before them). An end of the transport without CLOSED is a truncation,
- * which the caller sees, not the session. A full buf may leave decrypted bytes inside:
- * tls_session_has_pending(). A peer that sends more than 32 empty records or messages without data
+ * which the caller sees, not the session. A full buf may leave decrypted bytes inside,
+ * and an end behind data is told by the next call: tls_session_has_pending() for both. A peer that sends more than 32 empty records or messages without data
  * (KeyUpdate) in a row, more than 4 warnings, or begins a renegotiation, has failed. */
 int tls_session_read(struct tls_session *session, struct tls_wire *wire, char *buf, size_t size,
 		     size_t *ret_len) MUST_CHECK;

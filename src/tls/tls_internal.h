@@ -69,6 +69,7 @@ struct tls_session {
 	uint16_t sealed_len;         /* plain bytes of the record that did not fit into wire.out */
 	uint8_t quiet_messages;      /* in a row, without data between */
 	bool is_client, is_closed, is_failed, is_flooded, has_closed;
+	bool has_more;                      /* an end that stood behind data is not told yet */
 	int16_t alert_sent, alert_received; /* -1: none */
 	struct tls_failure failure;
 	struct tls_session_facts

@@ -400,6 +400,33 @@ static void test_pending(void **state)
 	pair_free(&pair);
 }
 
+/* Data and the end in one packet: the end is told as something that waits, and then itself. */
+static void test_end_behind_data(void **state)
+{
+	static const char torn[] = "\x17\x03\x03\x00\x20"
+				   "sealed by nobody, 32 bytes long.";
+	char buf[64];
+	size_t len;
+
+	(void)state;
+	for (int is_torn = 0; is_torn < 2; is_torn++) {
+		begin(TLS1_3_VERSION);
+		SSL_write(pair.peer, "data", 4);
+		if (is_torn)
+			BIO_write(SSL_get_wbio(pair.peer), torn, sizeof(torn) - 1);
+		else
+			SSL_shutdown(pair.peer);
+		assert_int_equal(pair_read(&pair, buf, sizeof(buf), &len), 0);
+		assert_int_equal(len, 4);
+		assert_int_equal(pair.in_len, 0);
+		assert_true(tls_session_has_pending(pair.session));
+		assert_int_equal(pair_read(&pair, buf, sizeof(buf), &len),
+				 is_torn ? TLS_FAILED : TLS_CLOSED);
+		assert_false(tls_session_has_pending(pair.session));
+		pair_free(&pair);
+	}
+}
+
 static void test_close(void **state)
 {
 	static const size_t rooms[] = { 0, 1, 10 };
@@ -914,6 +941,7 @@ int main(void)
 		TEST(test_full_wire),
 		TEST(test_read_sizes),
 		TEST(test_pending),
+		TEST(test_end_behind_data),
 		TEST(test_close),
 		TEST(test_corrupt_record),
 		TEST(test_alert_from_peer),
