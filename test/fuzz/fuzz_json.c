@@ -63,6 +63,10 @@ static void write_utf8(struct writer *out, uint32_t character)
 	}
 	if (character < 0x800) {
 		write_byte(out, (char)(0xc0 | character >> 6));
+	} else if (character > 0xffff) {
+		write_byte(out, (char)(0xf0 | character >> 18));
+		write_byte(out, (char)(0x80 | (character >> 12 & 0x3f)));
+		write_byte(out, (char)(0x80 | (character >> 6 & 0x3f)));
 	} else {
 		write_byte(out, (char)(0xe0 | character >> 12));
 		write_byte(out, (char)(0x80 | (character >> 6 & 0x3f)));
@@ -88,6 +92,22 @@ static struct span expected(struct span text)
 	return writer_done(&out);
 }
 
+/* `\uXXXX` off the front, or two of them that are one character (RFC 8259, 7). */
+static uint32_t take_escape(struct span *json)
+{
+	uint64_t high, low;
+
+	MUST(parse_hex_u64(span_first(span_skip(*json, 2), 4), 0xffff, &high));
+	*json = span_skip(*json, 6);
+	if ((high & 0xf800) != 0xd800)
+		return (uint32_t)high;
+	MUST((high & 0xfc00) == 0xd800 && span_starts_with(*json, SPAN("\\u")));
+	MUST(parse_hex_u64(span_first(span_skip(*json, 2), 4), 0xffff, &low));
+	MUST((low & 0xfc00) == 0xdc00);
+	*json = span_skip(*json, 6);
+	return (uint32_t)(0x10000 + ((high & 0x3ff) << 10 | (low & 0x3ff)));
+}
+
 static struct span read_back(struct span json)
 {
 	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -96,15 +116,11 @@ static struct span read_back(struct span json)
 
 	json = span_first(span_skip(json, 1), json.len - 2);
 	while (json.len) {
-		uint64_t character;
-
 		if (json.ptr[0] != '\\') {
 			write_byte(&out, json.ptr[0]);
 			json = span_skip(json, 1);
 		} else if (json.ptr[1] == 'u') {
-			MUST(parse_hex_u64(span_first(span_skip(json, 2), 4), 0xffff, &character));
-			write_utf8(&out, (uint32_t)character);
-			json = span_skip(json, 6);
+			write_utf8(&out, take_escape(&json));
 		} else {
 			const char *found = strchr(from, json.ptr[1]);
 
