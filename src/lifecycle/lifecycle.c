@@ -101,7 +101,8 @@ uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle)
 
 		if (process->state != LIFECYCLE_UNUSED && at && at < earliest)
 			earliest = at;
-		if (process->relink_at_ns && process->relink_at_ns < earliest)
+		if (process->relink_at_ns && !lifecycle->is_stopping &&
+		    process->relink_at_ns < earliest)
 			earliest = process->relink_at_ns;
 	}
 	return earliest;

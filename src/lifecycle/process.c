@@ -216,6 +216,8 @@ void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t index, enum ipc
 {
 	struct lifecycle_process *process = lifecycle_row(lifecycle, index);
 
+	if (lifecycle->is_stopping)
+		return; /* who leaves gets no new channel */
 	for (size_t i = 0; i < LIFECYCLE_COUNT_MAX; i++) {
 		if (!instance || process->linked[kind][i] != instance)
 			continue;
@@ -228,12 +230,12 @@ void lifecycle_settle_links(struct lifecycle *lifecycle)
 {
 	LIFECYCLE_EACH(lifecycle, process)
 	{
-		if (process->state != LIFECYCLE_READY)
-			continue;
 		for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
-			if (lifecycle->rules[process->kind].links & 1U << kind)
+			if (process->state == LIFECYCLE_READY &&
+			    (lifecycle->rules[process->kind].links & 1U << kind))
 				link_kind(lifecycle, process, (enum ipc_kind)kind);
 		}
+		/* Of one that leaves too: a time that has passed would be waited for again and again. */
 		if (process->relink_at_ns <= lifecycle->now_ns)
 			process->relink_at_ns = 0;
 	}

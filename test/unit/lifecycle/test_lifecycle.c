@@ -90,6 +90,13 @@ static uint32_t process_index(const struct world *world, const char *name)
 	return found;
 }
 
+/* What is due was done: else its owner would turn and turn. */
+static void wait_ms(struct world *world, uint64_t ms)
+{
+	lifecycle_tick(world->life, world->now_ns += ms * MS);
+	assert_true(lifecycle_deadline_ns(world->life) > world->now_ns);
+}
+
 static void unlink_from(struct world *world, uint32_t index, const char *name)
 {
 	const struct lifecycle_process *other =
@@ -194,7 +201,7 @@ static void event(struct world *world, const char *line)
 	else if (!strncmp(line, "stop", 4))
 		lifecycle_stop(world->life, (uint32_t)strtoul(rest, NULL, 10));
 	else if (!strncmp(line, "wait", 4))
-		lifecycle_tick(world->life, world->now_ns += strtoull(rest, NULL, 10) * MS);
+		wait_ms(world, strtoull(rest, NULL, 10));
 	else
 		fail_msg("what is %s?", line);
 }
@@ -673,10 +680,21 @@ static void test_stop(void **state)
 		{ "exited log0-", "exit" },
 		{ NULL, NULL },
 	};
+	/* Who leaves gets no new channel, and nothing waits for one. */
+	static const struct step unlinked[] = {
+		START_FILES,
+		{ "unlinked worker0 files0", "" },
+		{ "stop 30000", "drain:worker0" },
+		{ "unlinked worker0- files1", "" },
+		{ "wait 200", "" },
+		{ "exited worker0-", "drain:files0 drain:files1" },
+		{ NULL, NULL },
+	};
 
 	(void)state;
 	run(2, steps);
 	run(1, order);
+	run(1, unlinked);
 }
 
 /* ---- Random orders --------------------------------------------------------------------------------- */
