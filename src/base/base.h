@@ -24,6 +24,9 @@
 
 /* MUST: what only a bug of ours can make false. Always compiled in; it never depends on a peer's bytes. */
 #define MUST(condition) ((condition) ? (void)0 : base_fail(__FILE__, __LINE__, #condition))
+/* Of arrays of which most calls use the first few: zeroed whole (-ftrivial-auto-var-init) they would cost more than
+ * the call. What is used of them is set first. */
+#define UNINITIALIZED __attribute__((uninitialized))
 NORETURN void base_fail(const char *file, int line, const char *condition);
 
 /* ---- Spans: a view of bytes that somebody else owns. ptr may be NULL when len is 0. ---------------- */

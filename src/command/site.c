@@ -97,7 +97,8 @@ static void write_operand(struct writer *text, struct span operand, bool is_fold
 	struct span current;
 
 	arena_init(&arena, 0);
-	if (is_folder && !span_starts_with(operand, SPAN("/")) && os_folder_current(&arena, &current) == 0) {
+	if (is_folder && !span_starts_with(operand, SPAN("/")) &&
+	    os_folder_current(&arena, &current) == 0) {
 		write_format(&writer, "%.*s/%.*s", SPAN_ARG(current), SPAN_ARG(operand));
 		operand = writer_done(&writer);
 	}

@@ -16,10 +16,6 @@ enum {
 	REST_MS = 100,
 };
 
-/* Arrays of which most calls use the first few: zeroed whole (-ftrivial-auto-var-init) they would cost more than all
- * the rest. What is used of them is set first. */
-#define UNINITIALIZED __attribute__((uninitialized))
-
 /* A message that waits: header, struct and tail behind one another. */
 struct queued {
 	struct list link;

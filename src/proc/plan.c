@@ -234,13 +234,13 @@ static int add_root_slots(struct plan *plan, uint64_t serial)
 
 int plan_share_roots(struct plan *plan, uint64_t serial)
 {
+	/* The roots' first: links of the same are watched where those are served. */
+	static const uint32_t kinds[] = { IPC_PLAN_ROOT, IPC_PLAN_ROOT_LINK };
 	struct file_systems systems = { .count = 0 };
 
-	/* The roots' first: links of the same are watched where those are served. */
-	for (uint32_t what = IPC_PLAN_ROOT; what;
-	     what = what == IPC_PLAN_ROOT ? IPC_PLAN_ROOT_LINK : 0) {
+	for (size_t kind = 0; kind < ARRAY_LEN(kinds); kind++) {
 		for (size_t i = 0; i < plan->row_count; i++) {
-			if (plan->rows[i].row.what == what)
+			if (plan->rows[i].row.what == kinds[kind])
 				plan->rows[i].row.index = slot_of(&systems, &plan->rows[i]);
 		}
 	}

@@ -118,6 +118,16 @@ class Counter:
         code.call(READ_KERNEL)
         code.load(1, 10, ARGUMENT)
 
+    @staticmethod
+    def put(code, table, key, value):
+        """r1 under that key; key and value are places of the frame."""
+        code.store(value, 1)
+        code.map(1, table)
+        code.frame(2, key)
+        code.frame(3, value)
+        code.set(4, 0)
+        code.call(UPDATE)
+
     def program(self, device, inode):
         code, process, depth, key, pids = Code(), -4, -16, -56, -64
         code.load(6, 1, 0)  # the registers
@@ -149,12 +159,7 @@ class Counter:
         code.if_equal(1, 0, 'count')
         code.move(1, 8)
         code.add(0x07, 1, value=1)
-        code.store(depth, 1)
-        code.map(1, self.depths)
-        code.frame(2, process)
-        code.frame(3, depth)
-        code.set(4, 0)
-        code.call(UPDATE)
+        self.put(code, self.depths, process, depth)
         code.label('count')
         code.if_equal(8, 0, 'end')
         code.frame(1, key)
@@ -179,12 +184,7 @@ class Counter:
         code.end()
         code.label('first')
         code.set(1, 1)
-        code.store(depth, 1)
-        code.map(1, self.calls)
-        code.frame(2, key)
-        code.frame(3, depth)
-        code.set(4, 0)
-        code.call(UPDATE)
+        self.put(code, self.calls, key, depth)
         code.end()
         code.label('forget')
         code.map(1, self.depths)

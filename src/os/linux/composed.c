@@ -87,6 +87,8 @@ int os_err(struct span text)
 
 /* ---- Whole files ----------------------------------------------------------------------------------- */
 
+/* Reads on to the end; the size may be unknown (/proc) or change meanwhile. *used never passes cap
+ * + 1. A file is read by position: a descriptor's own is shared by all its copies. */
 static int read_rest(int fd, bool is_file, char *buf, size_t size, size_t *used)
 {
 	while (*used < size) {

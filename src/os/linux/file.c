@@ -1,7 +1,6 @@
 #include "os/linux/internal.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
@@ -183,9 +182,6 @@ ssize_t os_pwrite(int fd, const void *buf, size_t size, uint64_t offset)
 
 	return len < 0 ? -errno : len;
 }
-
-/* Reads on to the end; the size may be unknown (/proc) or change meanwhile. *used never passes cap
- * + 1. A file is read by position: a descriptor's own is shared by all its copies. */
 
 int os_file_truncate(int fd, uint64_t size)
 {

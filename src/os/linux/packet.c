@@ -11,10 +11,6 @@ _Static_assert(sizeof(struct span) == sizeof(struct iovec) &&
 		       offsetof(struct span, len) == offsetof(struct iovec, iov_len),
 	       "spans are handed to the kernel as they are");
 
-/* Most calls use the first few of their 64: to have all of them zeroed first (-ftrivial-auto-var-init) would cost
- * more than the call. */
-#define UNINITIALIZED __attribute__((uninitialized))
-
 /* Room for the descriptors of one packet, aligned for a cmsghdr. A peer that sends more than fit is
  * truncated by the kernel, which closes the rest. */
 union control {

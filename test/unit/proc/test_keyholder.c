@@ -102,15 +102,22 @@ static bool is_signature(struct scene *s, struct span signature)
 				  writer_done(&out), signature);
 }
 
-static void expect_signature(struct scene *s, uint32_t serial, enum ipc_sign_status status)
+static void expect_answer(struct scene *s, uint32_t serial, enum ipc_sign_status status,
+			  struct ipc_message *ret_message)
 {
 	const struct ipc_signature *body;
-	struct ipc_message message;
 
-	expect(&s->worker, IPC_MESSAGE_signature, &message);
-	body = message.body;
+	expect(&s->worker, IPC_MESSAGE_signature, ret_message);
+	body = ret_message->body;
 	assert_int_equal(body->question.serial, serial);
 	assert_int_equal(body->status, status);
+}
+
+static void expect_signature(struct scene *s, uint32_t serial, enum ipc_sign_status status)
+{
+	struct ipc_message message;
+
+	expect_answer(s, serial, status, &message);
 	assert_int_equal(is_signature(s, message.tail), status == IPC_SIGN_OK);
 	ipc_message_done(&message);
 }
@@ -118,13 +125,9 @@ static void expect_signature(struct scene *s, uint32_t serial, enum ipc_sign_sta
 /* Without a look at the signature itself. */
 static void expect_status(struct scene *s, uint32_t serial, enum ipc_sign_status status)
 {
-	const struct ipc_signature *body;
 	struct ipc_message message;
 
-	expect(&s->worker, IPC_MESSAGE_signature, &message);
-	body = message.body;
-	assert_int_equal(body->question.serial, serial);
-	assert_int_equal(body->status, status);
+	expect_answer(s, serial, status, &message);
 	ipc_message_done(&message);
 }
 
