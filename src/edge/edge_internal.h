@@ -361,6 +361,7 @@ struct edge {
 	uint64_t exchange_bytes; /* of all exchanges, spare ones too, with their arenas */
 	uint32_t blocks_max;     /* limit `body-memory` */
 	bool is_short;           /* of memory: nobody new is accepted */
+	bool is_stuck;           /* and nobody is left who could go instead of a new request */
 	/* Numbers from here on are the reserve (0: nobody said how many there are), and the last one seen. */
 	int descriptors_end, descriptor_seen;
 

@@ -63,14 +63,21 @@ static void h1_input_ended(struct connection *connection)
 	connection_finish(connection, false);
 }
 
-static bool h1_exchange_ready(struct connection *connection)
+/* Room is made at a turn's end, by letting go of those who ask nothing: until then the request stays in the socket. */
+static bool h1_waits_for_room(struct connection *connection, bool is_roomy)
+{
+	if (is_roomy || connection->edge->is_stuck)
+		return false;
+	edge_run_later(connection->edge, connection);
+	return true;
+}
+
+static bool h1_exchange_ready(struct connection *connection, bool is_roomy)
 {
 	enum telemetry_limit limit;
-	bool is_roomy;
 
 	if (connection->exchange)
 		return true;
-	is_roomy = edge_memory_has_room(connection->edge, EDGE_MEMORY_EXCHANGE);
 	if (is_roomy || edge_memory_has_room(connection->edge, EDGE_MEMORY_REFUSAL))
 		connection->exchange = exchange_new(connection);
 	else
@@ -128,15 +135,20 @@ static void h1_progress(struct connection *connection)
 		struct codec_h1_event event;
 		struct span input;
 		size_t before;
-		int outcome = connection_peek(connection, &input);
+		bool is_roomy = connection->exchange ||
+				edge_memory_has_room(connection->edge, EDGE_MEMORY_EXCHANGE);
+		int outcome;
 
+		if (h1_waits_for_room(connection, is_roomy))
+			return;
+		outcome = connection_peek(connection, &input);
 		if (outcome == CONNECTION_WAIT || outcome == CONNECTION_YIELD)
 			return;
 		if (outcome) {
 			h1_input_ended(connection);
 			return;
 		}
-		if (h1_share_is_used(connection) || !h1_exchange_ready(connection))
+		if (h1_share_is_used(connection) || !h1_exchange_ready(connection, is_roomy))
 			return;
 		before = input.len;
 		edge_memory_bound(connection->edge, connection->exchange);

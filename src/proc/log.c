@@ -301,6 +301,12 @@ static void on_turn(void *state, struct proc_self *self)
 	if (!log->is_woken)
 		return;
 	log->is_woken = false;
+	/* Where there is room again, the next line is not one more that is dropped. */
+	for (size_t i = 0; i < TARGET_COUNT; i++)
+		is_stuck |= log->targets[i].is_stuck;
+	if (is_stuck)
+		write_targets(log, now_ns);
+	is_stuck = false;
 	count = read_rings(log, now_ns);
 	write_targets(log, now_ns);
 	for (size_t i = 0; i < TARGET_COUNT; i++) {

@@ -103,6 +103,7 @@ int upstream_fetch_dial(struct upstream_fetch *fetch, struct upstream_origin *or
 	if (!connection)
 		return -ENOMEM;
 	connection->is_tls = request->is_tls;
+	fetch->upstream->counts.tls += connection->is_tls;
 	connection->ca_id = request->ca_id;
 	if (request->is_tls) {
 		if (request->server_name.len > UPSTREAM_NAME_MAX) {

@@ -117,10 +117,9 @@ void upstream_close_idle(struct upstream *upstream)
 		origin_close_idle(origin);
 }
 
-void upstream_count(const struct upstream *upstream, uint32_t *ret_busy, uint32_t *ret_idle)
+struct upstream_counts upstream_count(const struct upstream *upstream)
 {
-	*ret_busy = upstream->busy_count;
-	*ret_idle = upstream->idle_count;
+	return upstream->counts;
 }
 
 /* ---- Connections -------------------------------------------------------------------------------------------------- */
@@ -140,7 +139,7 @@ struct upstream_connection *upstream_connection_new(struct upstream *upstream,
 	list_push_back(&upstream->all, &connection->all);
 	origin->reference_count++;
 	origin->open_count++;
-	upstream->busy_count++;
+	upstream->counts.busy++;
 	return connection;
 }
 
@@ -148,7 +147,7 @@ static void idle_remove(struct upstream_connection *connection)
 {
 	list_remove(&connection->link);
 	connection->origin->idle_count--;
-	connection->upstream->idle_count--;
+	connection->upstream->counts.idle--;
 }
 
 void upstream_connection_close(struct upstream_connection *connection)
@@ -166,8 +165,9 @@ void upstream_connection_close(struct upstream_connection *connection)
 		idle_remove(connection);
 	} else {
 		list_remove(&connection->link);
-		upstream->busy_count--;
+		upstream->counts.busy--;
 	}
+	upstream->counts.tls -= connection->is_tls;
 	connection->origin->open_count--;
 	upstream_wait_room(connection->origin, upstream);
 	connection->phase = UPSTREAM_PHASE_CLOSED;
@@ -223,8 +223,8 @@ void upstream_pool_put(struct upstream_connection *connection)
 	connection->idle_since_ns = upstream_now_ns(upstream);
 	list_push_front(&origin->idle, &connection->link);
 	origin->idle_count++;
-	upstream->idle_count++;
-	upstream->busy_count--;
+	upstream->counts.idle++;
+	upstream->counts.busy--;
 	upstream_deadline_in(connection, idle_ms);
 	upstream_wait_room(origin, upstream);
 }
@@ -249,7 +249,7 @@ struct upstream_connection *upstream_pool_take(struct upstream *upstream,
 			continue;
 		}
 		idle_remove(connection);
-		upstream->busy_count++;
+		upstream->counts.busy++;
 		connection->is_reused = true;
 		return connection;
 	}

@@ -164,5 +164,8 @@ void upstream_fetch_interim_done(struct upstream_fetch *fetch);
 /* Ends it in any state, also when idle or done: an unfinished one closes its connection. The owner may
  * free it afterwards; no wake comes any more. */
 void upstream_fetch_stop(struct upstream_fetch *fetch);
-/* For status: connections in use, idle. */
-void upstream_count(const struct upstream *upstream, uint32_t *ret_busy, uint32_t *ret_idle);
+/* Connections in use, idle, and how many of both are TLS. */
+struct upstream_counts {
+	uint32_t busy, idle, tls;
+};
+struct upstream_counts upstream_count(const struct upstream *upstream);

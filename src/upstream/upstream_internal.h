@@ -103,7 +103,7 @@ struct upstream {
 	struct map origins;
 	struct slab connections;
 	struct list all, unsent_heads, doomed, roomy /* of origins */;
-	uint32_t busy_count, idle_count;
+	struct upstream_counts counts;
 	/* No wake for the fetch whose owner is calling just now; it looks when the call returns. */
 	struct upstream_fetch *caller;
 	bool is_turn_ending;

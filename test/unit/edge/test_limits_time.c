@@ -615,19 +615,19 @@ static void test_origin_queue(void **state)
 static void test_origin_idle(void **state)
 {
 	struct played *played = *state;
-	uint32_t busy, unused;
+	struct upstream_counts counts;
 
 	ask(played, GET("/") "\r\n");
 	say(played->server, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
 	turns(played);
-	upstream_count(played->worker.edge->upstream, &busy, &unused);
-	assert_true(busy == 0 && unused == 1);
+	counts = upstream_count(played->worker.edge->upstream);
+	assert_true(counts.busy == 0 && counts.idle == 1);
 	move(played, telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE].value - OS_SECOND);
-	upstream_count(played->worker.edge->upstream, &busy, &unused);
-	assert_int_equal(unused, 1);
+	counts = upstream_count(played->worker.edge->upstream);
+	assert_int_equal(counts.idle, 1);
 	move(played, 2 * OS_SECOND);
-	upstream_count(played->worker.edge->upstream, &busy, &unused);
-	assert_int_equal(unused, 0);
+	counts = upstream_count(played->worker.edge->upstream);
+	assert_int_equal(counts.idle, 0);
 }
 
 /* ---- Questions ------------------------------------------------------------------------------------------------- */
@@ -638,7 +638,7 @@ static void test_origin_idle_connections(void **state)
 	enum { MOST = 64 };
 	struct played *played = *state;
 	int clients[MOST + 1], servers[MOST + 1];
-	uint32_t busy, unused;
+	struct upstream_counts counts;
 
 	assert_int_equal(telemetry_limits[TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS].value, MOST);
 	for (int i = 0; i <= MOST; i++) {
@@ -650,8 +650,8 @@ static void test_origin_idle_connections(void **state)
 	for (int i = 0; i <= MOST; i++) {
 		say(servers[i], "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
 		turns(played);
-		upstream_count(played->worker.edge->upstream, &busy, &unused);
-		assert_int_equal(unused, i < MOST ? i + 1 : MOST);
+		counts = upstream_count(played->worker.edge->upstream);
+		assert_int_equal(counts.idle, i < MOST ? i + 1 : MOST);
 		assert_int_equal(counted(played, TELEMETRY_LIMIT_ORIGIN_IDLE_CONNECTIONS),
 				 i == MOST);
 	}

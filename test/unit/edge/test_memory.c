@@ -100,6 +100,44 @@ static void test_new_exchanges(void **state)
 	}
 }
 
+/* Where somebody else can go, a request waits for that instead of being refused: here heads that do not end. */
+static void test_requests_before_half_heads(void **state)
+{
+	enum { COUNT = 5 };
+	static const char half[] = "GET / HTTP/1.1\r\nHost: localhost\r\n";
+	struct worker *worker = *state;
+	int fds[COUNT], fd = worker_connect(worker);
+	uint64_t before, bytes;
+	const char *answer;
+
+	assert_non_null(strstr(worker_talk(worker, fd, GET, strlen(GET), 20), " 200 "));
+	expect_end(worker, "\"end\":\"ok\"");
+	for (int i = 0; i < COUNT; i++) {
+		fds[i] = worker_connect(worker);
+		say(fds[i], half);
+	}
+	worker_turns(worker, 3);
+	assert_int_equal(worker->edge->exchange_count, COUNT);
+	before = counted(worker);
+	bytes = worker->edge->exchange_bytes;
+	pad_to(worker, BUDGET - BUDGET / 16 + 1);
+	say(fd, GET);
+	worker_turns(worker, 2);
+	assert_null(strstr(worker_talk(worker, fd, "", 0, 0), "503"));
+	unpad(worker, bytes);
+	answer = worker_talk(worker, fd, "", 0, 20);
+	if (!strstr(answer, "HTTP/1.1 200 "))
+		fail_msg("%s", answer);
+	assert_true(counted(worker) > before);
+	assert_true(worker->edge->exchange_count < COUNT);
+	os_close(fd);
+	for (int i = 0; i < COUNT; i++)
+		os_close(fds[i]);
+	worker_turns(worker, 5);
+	while (worker_line(worker))
+		;
+}
+
 /* Somebody new: accepted while what he may cost stays below 7/8; else he waits, and is accepted once there is room. */
 static void test_new_connections(void **state)
 {
@@ -269,6 +307,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_new_exchanges, start, stop),
+		cmocka_unit_test_setup_teardown(test_requests_before_half_heads, start, stop),
 		cmocka_unit_test_setup_teardown(test_new_connections, start, stop),
 		cmocka_unit_test_setup_teardown(test_idle_ones, start, stop),
 		cmocka_unit_test_setup_teardown(test_flood_of_bodies, start, stop),

@@ -97,7 +97,7 @@ enum { AT_ONCE, BYTE_BY_BYTE, SMALL_ROOM, WAY_COUNT };
 static void run_answer(const struct answer_case *test, int way)
 {
 	struct owner *owner = owner_new(&world, test->method, "/a?b");
-	uint32_t busy, idle;
+	struct upstream_counts counts;
 	int fd;
 
 	owner->room = way == SMALL_ROOM ? 2 : 0;
@@ -136,10 +136,10 @@ static void run_answer(const struct answer_case *test, int way)
 		assert_int_equal(owner->outcome, UPSTREAM_END);
 	}
 	world_turns(&world, 1);
-	upstream_count(world.upstream, &busy, &idle);
-	assert_int_equal(busy, 0);
+	counts = upstream_count(world.upstream);
+	assert_int_equal(counts.busy, 0);
 	if (way != BYTE_BY_BYTE || !strstr(test->name, "stray"))
-		assert_int_equal(idle, test->is_pooled);
+		assert_int_equal(counts.idle, test->is_pooled);
 	owner_free(owner);
 	upstream_close_idle(world.upstream);
 	world_turns(&world, 1);
@@ -313,7 +313,7 @@ static void test_expect(void **state)
 static void test_early_answer(void **state)
 {
 	struct owner *owner = owner_new(&world, "POST", "/");
-	uint32_t busy, idle;
+	struct upstream_counts counts;
 	size_t taken;
 	int fd;
 
@@ -330,8 +330,8 @@ static void test_early_answer(void **state)
 	assert_string_equal(owner->body, "no");
 	assert_int_equal(upstream_fetch_write(&owner->fetch, SPAN("defghij"), true, &taken), 0);
 	assert_int_equal(taken, 7);
-	upstream_count(world.upstream, &busy, &idle);
-	assert_int_equal(busy + idle, 0);
+	counts = upstream_count(world.upstream);
+	assert_int_equal(counts.busy + counts.idle + counts.tls, 0);
 	owner_free(owner);
 }
 
@@ -507,7 +507,7 @@ static void test_tunnel(void **state)
 static void test_upgrade_refused(void **state)
 {
 	struct owner *owner = owner_new(&world, "GET", "/ws");
-	uint32_t busy, idle;
+	struct upstream_counts counts;
 	int fd;
 
 	(void)state;
@@ -518,8 +518,8 @@ static void test_upgrade_refused(void **state)
 	world_turns(&world, 2);
 	assert_int_equal(owner->fetch.state, UPSTREAM_DONE);
 	assert_false(owner->fetch.is_tunnel);
-	upstream_count(world.upstream, &busy, &idle);
-	assert_int_equal(idle, 1);
+	counts = upstream_count(world.upstream);
+	assert_int_equal(counts.idle, 1);
 	owner_free(owner);
 }
 

@@ -22,10 +22,7 @@ static int teardown(void **state)
 
 static uint32_t idle_count(void)
 {
-	uint32_t busy, idle;
-
-	upstream_count(world.upstream, &busy, &idle);
-	return idle;
+	return upstream_count(world.upstream).idle;
 }
 
 /* A connection that lies idle; its far end, which is the caller's. */

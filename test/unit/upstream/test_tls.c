@@ -117,10 +117,7 @@ static void server_says(const char *text)
 
 static uint32_t idle_count(void)
 {
-	uint32_t busy, idle;
-
-	upstream_count(world.upstream, &busy, &idle);
-	return idle;
+	return upstream_count(world.upstream).idle;
 }
 
 static bool detail_is(const struct owner *owner, struct span wanted)
@@ -147,6 +144,7 @@ static void run_reuse(uint16_t version)
 	assert_int_equal(owner->fetch.state, UPSTREAM_DONE);
 	assert_string_equal(owner->body, "hello");
 	assert_int_equal(idle_count(), 1);
+	assert_int_equal(upstream_count(world.upstream).tls, 1);
 
 	/* A POST with a chunked body, on the same connection. */
 	owner->request.method_text = SPAN("POST");
@@ -166,6 +164,7 @@ static void run_reuse(uint16_t version)
 
 	/* It says goodbye: the end is seen. */
 	assert_int_equal(idle_count(), 1);
+	assert_int_equal(upstream_count(world.upstream).tls, 1);
 	SSL_shutdown(server);
 	world_turns(&world, 2);
 	assert_int_equal(idle_count(), 0);
@@ -190,6 +189,7 @@ static void test_idle_records(void **state)
 	server_says(OK "Content-Length: 0\r\n\r\n");
 	world_turns(&world, 2);
 	assert_int_equal(idle_count(), 1);
+	assert_int_equal(upstream_count(world.upstream).tls, 1);
 	assert_true(SSL_key_update(server, SSL_KEY_UPDATE_REQUESTED));
 	/* The update leaves with the next write, so there is none to be had without data. */
 	server_says("x");
@@ -339,6 +339,7 @@ static void test_large_both_ways(void **state)
 	assert_int_equal(owner->body_len, SIZE);
 	assert_string_equal(owner->body, body);
 	assert_int_equal(idle_count(), 1);
+	assert_int_equal(upstream_count(world.upstream).tls, 1);
 	owner_free(owner);
 }
 
