@@ -78,17 +78,19 @@ def examples():
     for part in parts:
         name = part.split('\n')[0]
         places = re.search(r'^- stands in: (.*)', part, re.M)[1]
-        yield name, 'the file' in places, re.search(r'^Example: `(.*)`', part, re.M)[1]
+        yield name, places.strip('`'), re.search(r'^Example: `(.*)`', part, re.M)[1]
 
 
-def whole(folder, is_top, example):
+def whole(folder, place, example):
     """The example in a file that is complete, with paths that exist."""
     example = example.replace('/etc/portcullis/www', f'{folder}/www').replace('/srv/www', folder)
     example = re.sub(r'/var/(lib|log)/portcullis', folder, example)
     more = '' if example.startswith('listen') else 'listen 127.0.0.1:8443\n'
-    if is_top:
+    if 'the file' in place:
         site = '' if example.startswith('site') else 'site localhost { respond 200 }\n'
         return f'portcullis 1\n{more}{example.replace("www.example.com", "a.test").replace(" example.com", " b.test")}\n{site}'
+    if place == 'upstream':
+        return f'portcullis 1\n{more}upstream app {{ origin 10.0.1.9:80; {example} }}\nsite a.test {{ proxy app }}\n'
     example = example.replace('example.com', 'b.test') if example.startswith('alias') else example
     handler = '' if re.match('respond|redirect|proxy|files', example) else 'respond 200; '
     return f'portcullis 1\n{more}site a.test {{ {handler}{example} }}\n'
@@ -104,18 +106,18 @@ def certificate():
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize('name, is_top, example', list(examples()))
-def test_every_example(certificate, name, is_top, example):
-    done = check(certificate, whole(certificate, is_top, example))
+@pytest.mark.parametrize('name, place, example', list(examples()))
+def test_every_example(certificate, name, place, example):
+    done = check(certificate, whole(certificate, place, example))
     assert done.returncode == 0, f'{name}: {done.stderr}'
 
 
-@pytest.mark.parametrize('name, is_top, example', list(examples()))
-def test_every_example_with_one_letter_changed(certificate, name, is_top, example):
+@pytest.mark.parametrize('name, place, example', list(examples()))
+def test_every_example_with_one_letter_changed(certificate, name, place, example):
     """The first word misspelt is refused, and the right one is named."""
     word = re.match(r'[a-z]+', example)[0]
     wrong = word[:-1] + 'x' if len(word) > 3 else word + 'x'
-    done = check(certificate, whole(certificate, is_top, wrong + example[len(word):]))
+    done = check(certificate, whole(certificate, place, wrong + example[len(word):]))
     assert done.returncode == 1 and word in done.stderr.replace(wrong, ''), f'{name}: {done.stderr}'
 
 
@@ -346,7 +348,7 @@ FAULTS = [  # a line, where it is wrong, what the user is told
     ('server { listen 80 }', 1, 'site NAME'), ('site a { proxy_pass http://127.0.0.1:3000 }', 10, 'proxy UPSTREAM'),
     ('site b { reverse_proxy :3000 }', 10, 'proxy UPSTREAM'), ('site c { root /srv }', 10, 'files DIR'),
     ('site d { location / { } }', 10, 'on /'), ('site e { waf crs; respond 200 }', 10, 'no version yet'),
-    ('upstream app { origin 127.0.0.1:1 }', 1, 'no version yet'), ('acme a@b.test', 1, 'certificate file'),
+    ('cluster valkey 10.0.0.5:6379', 1, 'no version yet'), ('acme a@b.test', 1, 'certificate file'),
     ('site f { certificate acme }', 22, '`certificate internal` or `certificate file`'),
     ('site g { certificate a.crt a.key }', 22, '`certificate internal` or `certificate file`'),
     ('log /var/log/x', 5, '`log access` or `log events`'), ('site h { tls 1.3 }', 14, '`tls min`'),
