@@ -421,6 +421,7 @@ static bool wants_data(enum ipc_kind kind, uint32_t what)
 	case IPC_DATA_CHAIN:
 		return kind == IPC_WORKER || kind == IPC_KEYHOLDER || kind == IPC_VAULT;
 	case IPC_DATA_ROOTS:
+		return kind == IPC_WORKER || kind == IPC_DIALER;
 	case IPC_DATA_ROOT_SLOTS:
 		return kind == IPC_WORKER;
 	case IPC_DATA_HOSTS:

@@ -3,6 +3,7 @@
 #include "proc/proc.h"
 
 #include "dial/dial.h"
+#include "proc/dialer_check.h"
 #include "proc/dialer_internal.h"
 
 enum {
@@ -20,6 +21,7 @@ struct dialer {
 	struct list channels;
 	size_t attempts_max; /* of one channel */
 	struct dialer_looks looks;
+	struct dialer_checks *checks;
 };
 
 struct dialer_channel {
@@ -105,6 +107,7 @@ static void on_linked(void *state, struct proc_self *self, struct ipc_channel *i
 	channel->slot = ipc->peer_slot;
 	list_init(&channel->questions);
 	list_push_back(&dialer->channels, &channel->link);
+	dialer_checks_tell(dialer->checks, ipc);
 }
 
 /* ---- Questions ----------------------------------------------------------------------------------------- */
@@ -300,6 +303,9 @@ static void on_commit(void *state, struct proc_self *self, uint64_t change)
 		failed = dial_set_resolver(dialer->dial, resolver->bytes);
 	if (!failed && dialer->fresh)
 		failed = set_origins(dialer, dialer->fresh, NULL);
+	if (!failed)
+		failed = dialer_checks_commit(dialer->checks,
+					      dialer->fresh ? dialer->fresh : proc_snapshot(self));
 	dialer->fresh = NULL;
 	if (failed)
 		proc_exit(self, PROC_EXIT_FAULT);
@@ -342,7 +348,15 @@ static int on_born(void *state, struct proc_self *self)
 	list_init(&dialer->channels);
 	if (!failed)
 		share_out(dialer, proc_birth(self));
-	return failed;
+	return failed ? failed : dialer_checks_new(self, dialer->dial, &dialer->checks);
+}
+
+static void on_turn(void *state, struct proc_self *self)
+{
+	struct dialer *dialer = state;
+
+	(void)self;
+	dialer_checks_turn(dialer->checks);
 }
 
 const struct proc_kind proc_dialer = {
@@ -354,4 +368,5 @@ const struct proc_kind proc_dialer = {
 	.prepare = on_prepare,
 	.commit = on_commit,
 	.abandon = on_abandon,
+	.turn = on_turn,
 };
