@@ -175,8 +175,8 @@ void lifecycle_settle_rows(struct lifecycle *lifecycle)
 /* ---- Channels between them ------------------------------------------------------------------------- */
 
 /* The one to ask: only one that serves what is running, and was told to commit it. Its end of the channel comes
- * behind that, so it answers the first question as any other. A new `files` beside the old one is not asked before
- * the change that wants it is decided. */
+ * behind that, so it answers the first question as it does any other. A new `files` beside the old one is not
+ * asked before the change that wants it is decided. */
 static struct lifecycle_process *peer_of(struct lifecycle *lifecycle, enum ipc_kind kind,
 					 uint32_t slot)
 {
