@@ -78,15 +78,19 @@ def examples():
     for part in parts:
         name = part.split('\n')[0]
         places = re.search(r'^- stands in: (.*)', part, re.M)[1]
-        yield name, 'the file' in places, re.search(r'^Example: `(.*)`', part, re.M)[1]
+        yield name, places, re.search(r'^Example: `(.*)`', part, re.M)[1]
 
 
-def whole(folder, is_top, example):
+def whole(folder, places, example):
     """The example in a file that is complete, with paths that exist."""
     example = example.replace('/etc/portcullis/www', f'{folder}/www').replace('/srv/www', folder)
     example = re.sub(r'/var/(lib|log)/portcullis', folder, example)
     more = '' if example.startswith('listen') else 'listen 127.0.0.1:8443\n'
-    if is_top:
+    if '<office>' in example:
+        more += 'table office { 192.0.2.0/24 }\n'
+    if places == '`listen`':
+        return f'portcullis 1\n{more}listen 127.0.0.1:8444 {{ {example} }}\nsite a.test {{ respond 200 }}\n'
+    if 'the file' in places:
         site = '' if example.startswith('site') else 'site localhost { respond 200 }\n'
         return f'portcullis 1\n{more}{example.replace("www.example.com", "a.test").replace(" example.com", " b.test")}\n{site}'
     example = example.replace('example.com', 'b.test') if example.startswith('alias') else example
@@ -104,18 +108,39 @@ def certificate():
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize('name, is_top, example', list(examples()))
-def test_every_example(certificate, name, is_top, example):
-    done = check(certificate, whole(certificate, is_top, example))
+@pytest.mark.parametrize('name, places, example', list(examples()))
+def test_every_example(certificate, name, places, example):
+    done = check(certificate, whole(certificate, places, example))
     assert done.returncode == 0, f'{name}: {done.stderr}'
 
 
-@pytest.mark.parametrize('name, is_top, example', list(examples()))
-def test_every_example_with_one_letter_changed(certificate, name, is_top, example):
+def whole_files():
+    """Every block of a page that is a whole configuration: it begins with the language's version."""
+    for page in ['README.md', *sorted(f'docs/{name}' for name in os.listdir(os.path.join(ROOT, 'docs')) if name.endswith('.md'))]:
+        with open(os.path.join(ROOT, page), encoding='utf-8') as file:
+            for number, block in enumerate(re.findall(r'^```\n(portcullis 1\n.*?)^```', file.read(), flags=re.M | re.S)):
+                yield pytest.param(block, id=f'{page}-{number}')
+
+
+@pytest.mark.parametrize('block', list(whole_files()))
+def test_every_whole_file_of_the_manual(certificate, block):
+    """Passes without a fault, with files where it names some."""
+    with open(f'{certificate}/cdn.txt', 'w', encoding='utf-8') as file:
+        file.write('192.0.2.0/24\n')
+    for name in ('api.example.com', 'www.example.com', 'example.com'):
+        block = re.sub(rf'(?<![\w.]){re.escape(name)}(?= )', name.replace('example.com', 'a.test').replace('www.', ''), block)
+    block = re.sub(r'/etc/portcullis/', f'{certificate}/', block).replace('/srv/www', certificate)
+    block = re.sub(r'/var/(lib|log)/portcullis', certificate, block)
+    done = check(certificate, block)
+    assert done.returncode == 0, f'{block}\n{done.stderr}'
+
+
+@pytest.mark.parametrize('name, places, example', list(examples()))
+def test_every_example_with_one_letter_changed(certificate, name, places, example):
     """The first word misspelt is refused, and the right one is named."""
     word = re.match(r'[a-z]+', example)[0]
     wrong = word[:-1] + 'x' if len(word) > 3 else word + 'x'
-    done = check(certificate, whole(certificate, is_top, wrong + example[len(word):]))
+    done = check(certificate, whole(certificate, places, wrong + example[len(word):]))
     assert done.returncode == 1 and word in done.stderr.replace(wrong, ''), f'{name}: {done.stderr}'
 
 
