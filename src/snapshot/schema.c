@@ -275,6 +275,8 @@ static const size_t counts[] = { ARRAY_LEN(snapshot_rows) };
 #define A_PROXY "here it is `proxy UPSTREAM`"
 #define A_FOLDER "here it is `files DIR`"
 #define A_CERTIFICATE "here it is `certificate file CERT KEY`"
+#define A_TRUST "here it is `trust forwarded from <TABLE> [field NAME]`, in a site"
+#define A_PROXY_HEADER "here it is `proxy-protocol from <TABLE>`, in the block of a `listen`"
 #define PLANNED "it is planned, and in no version yet"
 
 static const struct conf_hint hints[] = {
@@ -301,6 +303,13 @@ static const struct conf_hint hints[] = {
 	{ "sslcertificatefile", A_CERTIFICATE },
 	{ "access_log", "here it is `log access FILE`" },
 	{ "error_log", "here it is `log events FILE`" },
+	{ "set_real_ip_from", A_TRUST },
+	{ "real_ip_header", A_TRUST },
+	{ "trusted_proxies", A_TRUST },
+	{ "proxy_protocol", A_PROXY_HEADER },
+	{ "accept-proxy", A_PROXY_HEADER },
+	{ "acl", "addresses under a name are `table NAME { CIDR… }`" },
+	{ "geo", "addresses under a name are `table NAME { CIDR… }`" },
 	/* What a plan of this program names. */
 	{ "acme", PLANNED ": until then `certificate file CERT KEY`" },
 	{ "upstream", PLANNED ": until then `proxy` takes several upstreams" },

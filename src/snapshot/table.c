@@ -184,6 +184,16 @@ static bool is_faulty_table(const struct compiler *compiler, struct span name)
 	return false;
 }
 
+static const struct snapshot_table *named(struct compiler *compiler, const struct conf_value *value,
+					  const struct snapshot_table *table)
+{
+	if (!table->range4_count && !table->range6_count)
+		conf_warning_add(compiler->errors, value->word->place,
+				 "the table `%.*s` is empty: nobody is in it",
+				 SPAN_ARG(table->name));
+	return table;
+}
+
 const struct snapshot_table *compiler_table(struct compiler *compiler,
 					    const struct conf_value *value)
 {
@@ -193,7 +203,7 @@ const struct snapshot_table *compiler_table(struct compiler *compiler,
 	conf_nearest_init(&nearest, value->text);
 	for (size_t i = 0; i < compiler->snapshot->table_count; i++) {
 		if (span_equal(compiler->tables[i].name, value->text))
-			return &compiler->tables[i];
+			return named(compiler, value, &compiler->tables[i]);
 		conf_nearest_offer(&nearest, compiler->tables[i].name);
 	}
 	if (is_faulty_table(compiler, value->text))

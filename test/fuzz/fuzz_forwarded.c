@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { ELEMENTS_MAX = 4096 };
 
-static const char name[] = "Forwarded";
+static const struct span name = { "Forwarded", 9 };
 
 static void check_written(struct arena *arena, const struct http_node *node)
 {
@@ -58,8 +58,8 @@ static void check_alone(struct arena *arena, const struct http_forwarded_element
 	struct http_fields fields;
 
 	http_fields_init(&fields, arena);
-	MUST(http_fields_add(&fields, SPAN(name), element->text) == 0);
-	http_forwarded_init(&walk, &fields, SPAN(name), form);
+	MUST(http_fields_add(&fields, name, element->text) == 0);
+	http_forwarded_init(&walk, &fields, name, form);
 	MUST(http_forwarded_previous(&walk, &again) && is_same(element, &again));
 	MUST(!http_forwarded_previous(&walk, &again));
 }
@@ -77,8 +77,8 @@ static void check_before(struct arena *arena, const struct http_fields *fields,
 	MUST(http_fields_copy(&copy, fields, arena) == 0);
 	parts[2] = copy.items[0].value;
 	copy.items[0].value = arena_join(arena, parts, 3);
-	http_forwarded_init(&walk, fields, SPAN(name), form);
-	http_forwarded_init(&longer, &copy, SPAN(name), form);
+	http_forwarded_init(&walk, fields, name, form);
+	http_forwarded_init(&longer, &copy, name, form);
 	while (http_forwarded_previous(&walk, &one)) {
 		MUST(http_forwarded_previous(&longer, &other));
 		/* A quote that is open at the line's start reaches beyond it. */
@@ -95,7 +95,7 @@ static size_t walk_all(struct arena *arena, const struct http_fields *fields,
 	struct http_forwarded walk;
 	size_t count = 0;
 
-	http_forwarded_init(&walk, fields, SPAN(name), form);
+	http_forwarded_init(&walk, fields, name, form);
 	while (http_forwarded_previous(&walk, &element)) {
 		MUST(element.text.len > 0 && ++count <= ELEMENTS_MAX);
 		MUST(walk.line < fields->count);
@@ -128,7 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (span_cut(&rest, '\n', &line)) {
 		line = span_trim(line);
 		if (http_is_field_value(line))
-			MUST(http_fields_add(&fields, SPAN(name), line) == 0);
+			MUST(http_fields_add(&fields, name, line) == 0);
 	}
 	(void)walk_all(&arena, &fields, form);
 	if (fields.count)

@@ -407,6 +407,19 @@ static void test_a_faulty_table_is_told_of_once(void **state)
 	drop(&world);
 }
 
+static void test_an_empty_table_is_warned_of(void **state)
+{
+	struct world world;
+
+	(void)state;
+	build(&world, SPAN(IN_SITE("trust forwarded from <none>") "\ntable none { }\n"));
+	assert_int_equal(world.result, 0);
+	assert_int_equal(world.errors.warning_count, 1);
+	assert_int_equal(world.errors.list[0].place.line, 5);
+	assert_non_null(strstr(world.output, "the table `none` is empty"));
+	drop(&world);
+}
+
 static void test_meaning(void **state)
 {
 	struct world world;
@@ -450,6 +463,7 @@ int main(void)
 		cmocka_unit_test(test_entries),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_a_faulty_table_is_told_of_once),
+		cmocka_unit_test(test_an_empty_table_is_warned_of),
 		cmocka_unit_test(test_meaning),
 	};
 
