@@ -76,9 +76,9 @@ static int final_head(struct codec_h1_client *client, struct http_response *resp
 
 	read_persistence(client, response);
 	response->has_body = framing != CODEC_H1_FRAMING_NONE;
-	/* Framing where no body may be: some origins send one all the same, which the next
-	 * response must not be read from. HEAD and 304 may name the length that GET would have. */
-	if (response->status == 204 && (client->head.is_chunked || response->content_length > 0))
+	/* A body is named where none may be. HEAD and 304 may do that, but some origins send it all the same, and a
+	 * moment later: the next response must not be read from it. */
+	if (!response->has_body && (client->head.is_chunked || response->content_length > 0))
 		client->keep_alive = false;
 	if (framing == CODEC_H1_FRAMING_CLOSE)
 		client->keep_alive = false;

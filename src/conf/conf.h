@@ -25,7 +25,7 @@ enum {
 	CONF_WORD_MAX = 64 << 10, /* bytes of one word after $NAME was resolved */
 	CONF_LIST_MAX = 65536,    /* words of one list, those of its file too */
 	CONF_ARGUMENTS_MAX = 4,   /* of one row */
-	CONF_OPTIONS_MAX = 8,
+	CONF_OPTIONS_MAX = 12,
 };
 
 /* ---- Places and faults ----------------------------------------------------------------------- */
@@ -188,6 +188,7 @@ enum conf_type {
 		      at the end */
 	CONF_LISTEN,   /* ADDR:PORT, [v6]:PORT, *:PORT. value.address */
 	CONF_ORIGIN,   /* PORT, HOST:PORT, [v6]:PORT, http(s)://…, unix:PATH. value.origin */
+	CONF_UPSTREAM, /* an origin, or a NAME that stands for several: value.is_name, value.text */
 	CONF_DURATION, /* 250ms 10s 5m 1h 30d. value.number: nanoseconds */
 	CONF_SIZE,     /* 512B 32KB 1MB 2GB, powers of 1024. value.number: bytes */
 	CONF_RATE,     /* 20/s 5/min 100/h. value.number per value.period_ns */
@@ -231,6 +232,7 @@ struct conf_value {
 	struct conf_address address;
 	bool is_address; /* CONF_HOST */
 	bool is_rounded; /* CONF_NETWORK: bits behind the prefix were set; in `address` they are not */
+	bool is_name;    /* CONF_UPSTREAM */
 	struct conf_origin origin;
 };
 

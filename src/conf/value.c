@@ -224,6 +224,15 @@ static const char *parse_table(struct span text, struct conf_value *value)
 	return parse_name(value->text);
 }
 
+/* `app` is a name. What has a port, a scheme or a dot was meant as an origin, and is told what is wrong with it. */
+static const char *parse_upstream(struct arena *arena, struct span folder, struct span text,
+				  struct conf_value *value)
+{
+	value->is_name = text.len && ascii_is_alpha(text.ptr[0]) &&
+			 span_find_byte(text, '.') == text.len && !parse_name(text);
+	return value->is_name ? NULL : conf_origin_parse(arena, folder, text, value);
+}
+
 static const char *parse(struct arena *arena, const struct conf_argument *argument,
 			 struct span folder, struct span text, struct conf_value *value)
 {
@@ -242,6 +251,8 @@ static const char *parse(struct arena *arena, const struct conf_argument *argume
 		return conf_listen_parse(text, value);
 	case CONF_ORIGIN:
 		return conf_origin_parse(arena, folder, text, value);
+	case CONF_UPSTREAM:
+		return parse_upstream(arena, folder, text, value);
 	case CONF_DURATION:
 		return parse_duration(text, value);
 	case CONF_SIZE:

@@ -85,6 +85,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->handshakes_max = handshakes_max(config->connections_max);
 	edge->descriptors_end = descriptors_end(config->descriptors_max);
 	edge->gateway_id = config->gateway_id;
+	edge->slot_count = config->slot_count ? config->slot_count : 1;
 	edge->ring_event = -1;
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		list_init(lists[i]);
@@ -95,6 +96,8 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->memory_max = telemetry_limits[TELEMETRY_LIMIT_WORKER_MEMORY].value;
 	os_random(&edge->request_id_high, sizeof(edge->request_id_high));
 	os_random(&edge->request_id_low, sizeof(edge->request_id_low));
+	edge->random = edge->request_id_low;
+	edge->retry_credit = EDGE_RETRY_BURST;
 	edge->adopted[edge->slot] = true;
 	edge_clock(edge);
 	if (buffers_new(edge) || engines_new(edge)) {
@@ -135,6 +138,13 @@ static void drop_policy(void *value)
 	tls_policy_free(value);
 }
 
+static void drop_snapshot(struct edge *edge, struct edge_snapshot *used)
+{
+	if (used)
+		edge_origins_drop(edge, used);
+	heap_free(used);
+}
+
 void edge_free(struct edge *edge)
 {
 	if (!edge)
@@ -168,8 +178,9 @@ void edge_free(struct edge *edge)
 	map_drop(&edge->staged_policies, drop_policy);
 	map_drop(&edge->client_policies, drop_policy);
 	map_drop(&edge->staged_client_policies, drop_policy);
-	heap_free(edge->current);
-	heap_free(edge->staged);
+	drop_snapshot(edge, edge->current);
+	drop_snapshot(edge, edge->staged);
+	map_fini(&edge->origins);
 	heap_free(edge->root_slots);
 	heap_free(edge->staged_root_slots);
 	slab_fini(&edge->connection_slab);
@@ -458,9 +469,14 @@ int edge_prepare(struct edge *edge, const struct snapshot *snapshot)
 		return -ENOMEM;
 	edge->staged->snapshot = snapshot;
 	edge->staged->references = 1;
-	failed = stage_policies(edge, snapshot);
-	if (!failed)
-		failed = reserve_rooms(edge);
+	failed = edge_origins_stage(edge, edge->staged);
+	if (!failed) {
+		failed = stage_policies(edge, snapshot);
+		if (!failed)
+			failed = reserve_rooms(edge);
+		if (failed)
+			edge_origins_drop(edge, edge->staged);
+	}
 	/* The host counts only what was prepared. */
 	if (failed)
 		heap_free(TAKE(edge->staged));
@@ -488,6 +504,7 @@ void edge_snapshot_unref(struct edge *edge, struct edge_snapshot *used)
 	MUST(used->references > 0);
 	if (--used->references)
 		return;
+	edge_origins_drop(edge, used);
 	edge->host->release_snapshot(edge->host_data, used->snapshot);
 	heap_free(used);
 }

@@ -24,8 +24,8 @@ struct edge_host {
 
 struct edge_config {
 	struct os_loop *loop;
-	uint32_t slot;
-	struct ipc_range *range; /* this process's range: gauges and counters */
+	uint32_t slot, slot_count; /* of all workers; 0 is 1 */
+	struct ipc_range *range;   /* this process's range: gauges and counters */
 	const struct edge_host *host;
 	void *host_data;
 	const struct tls_ticket_keys *tickets; /* NULL: no tickets */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "balance/balance.h"
 #include "cert/cert.h"
 #include "codec/codec.h"
 #include "edge/edge.h"
@@ -57,10 +58,41 @@ void question_fini(struct edge *edge);
 
 /* ---- Snapshots in use --------------------------------------------------------------------------------- */
 
+struct exchange;
+
 struct edge_snapshot {
 	const struct snapshot *snapshot;
 	uint32_t references; /* exchanges, and one while current */
+	struct arena arena;
+	struct balance *groups; /* by the index of its upstream in the snapshot */
+	size_t group_count;
 };
+
+/* ---- Origins ------------------------------------------------------------------------------------------ */
+
+enum { EDGE_RETRY_BURST = 1000 }; /* hundredths of a retry */
+
+/* One by id, over all configurations: kept while a group names it or a request is under way there. */
+struct edge_origin {
+	struct balance_origin state;
+	uint32_t references;
+};
+
+/* Makes the groups. 0 or -ENOMEM: then there are none. */
+int edge_origins_stage(struct edge *edge, struct edge_snapshot *used) MUST_CHECK;
+void edge_origins_drop(struct edge *edge, struct edge_snapshot *used);
+/* Sets origin, member and taken. False: nobody is there whom this exchange has not tried. */
+bool exchange_choose_origin(struct exchange *exchange) MUST_CHECK;
+void exchange_release_origin(struct exchange *exchange); /* harmless without one */
+/* Stops the fetch where there is one, and lets go of its origin. */
+void exchange_end_fetch(struct exchange *exchange);
+/* How a try ended: counted where it is the origin's doing. Before its release. */
+void exchange_origin_failed(struct exchange *exchange, enum telemetry_end end);
+void exchange_origin_answered(struct exchange *exchange);
+/* Another one after a failed try, within the limit `retries`: each proxied request earns a part of one. */
+bool exchange_choose_another(struct exchange *exchange) MUST_CHECK;
+void edge_retry_earn(struct edge *edge);
+const struct balance_member *exchange_member(const struct exchange *exchange);
 
 /* ---- Connections -------------------------------------------------------------------------------------- */
 
@@ -267,6 +299,9 @@ struct exchange {
 	struct upstream_fetch fetch;
 	struct upstream_request fetch_request;
 	bool has_fetch;
+	struct balance_choice choice; /* its tried_count: tries so far */
+	struct edge_origin *taken;    /* counts this exchange as under way there; or NULL */
+	uint32_t member;              /* in its group */
 	const struct snapshot_origin *origin;
 
 	/* For the record. */
@@ -349,7 +384,7 @@ struct edge {
 	struct os_loop *loop;
 	const struct edge_host *host;
 	void *host_data;
-	uint32_t slot;
+	uint32_t slot, slot_count;
 	struct ipc_range *range;
 	const struct tls_ticket_keys *tickets;
 	struct telemetry_ring *ring;
@@ -381,7 +416,9 @@ struct edge {
 	struct map policies;        /* policy id → tls_policy */
 	struct map client_policies; /* ca id → tls_policy */
 	struct map staged_credentials, staged_client_policies, staged_policies;
-	uint64_t round_robin;
+	struct map origins; /* id → edge_origin */
+	uint64_t random;    /* for choices that need not be secret */
+	uint64_t retry_credit;
 	/* The widest of what any site grants: which site it is, a head says only at its end. */
 	struct codec_h1_limits h1_limits;
 	uint32_t gateway_id;
@@ -443,6 +480,9 @@ void edge_accept_rest_begin(struct edge *edge); /* without anybody's going */
 bool edge_descriptors_are_low(struct edge *edge, int fd);
 void edge_input_release(struct edge *edge);
 /* One line to the log's ring, finished by one of telemetry's writers. */
+/* An anomaly that nobody outside caused by name. */
+void edge_event(struct edge *edge, struct span message, const struct telemetry_pair *pairs,
+		size_t pair_count);
 void edge_event_tls(struct connection *connection, const char *why, struct span detail);
 void edge_event_proxy_header(struct connection *connection, const char *why);
 static inline struct conf_address edge_conf_address(const struct os_address *address)

@@ -59,9 +59,7 @@ static void exchange_release(struct exchange *exchange)
 		exchange_stages[exchange->stage].leave(exchange);
 	pump_close(&exchange->request_pump);
 	pump_close(&exchange->response_pump);
-	if (exchange->has_fetch)
-		upstream_fetch_stop(&exchange->fetch);
-	exchange->has_fetch = false;
+	exchange_end_fetch(exchange);
 	question_cancel(edge, exchange->question);
 	exchange->question = 0;
 	files_document_unref(exchange->document);
@@ -197,9 +195,7 @@ static void answer_reset(struct exchange *exchange, uint16_t status)
 	http_fields_init(&exchange->response.fields, &exchange->arena);
 	exchange->source = RESPONSE_NONE;
 	exchange->text = SPAN_NONE;
-	if (exchange->has_fetch)
-		upstream_fetch_stop(&exchange->fetch);
-	exchange->has_fetch = false;
+	exchange_end_fetch(exchange);
 	if (exchange->request && pump_is_open(&exchange->request_pump) &&
 	    exchange->request_pump.sink == &fetch_sink)
 		pump_set_sink(&exchange->request_pump, NULL, NULL);

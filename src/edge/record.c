@@ -55,6 +55,7 @@ static void fill_upstream(struct telemetry_access *access, const struct exchange
 		exchange->fetch.address_text[0] ? span_str(exchange->fetch.address_text) : origin;
 	if (exchange->fetch.first_byte_ns > exchange->dispatched_ns)
 		access->upstream_ns = exchange->fetch.first_byte_ns - exchange->dispatched_ns;
+	access->upstream_tries = exchange->choice.tried_count;
 }
 
 void record_write(struct exchange *exchange)
@@ -103,6 +104,26 @@ void record_write(struct exchange *exchange)
 		break;
 	}
 	ring_put(edge, TELEMETRY_RING_ACCESS, &line);
+}
+
+void edge_event(struct edge *edge, struct span message, const struct telemetry_pair *pairs,
+		size_t pair_count)
+{
+	struct writer line = writer_of(edge->line_buffer, TELEMETRY_LINE_MAX);
+	char process[32];
+	struct writer name = writer_of(process, sizeof(process));
+	struct telemetry_event event = {
+		.type = TELEMETRY_EVENT_ANOMALY,
+		.wall_ns = edge->wall_ns,
+		.message = message,
+		.pairs = pairs,
+		.pair_count = pair_count,
+	};
+
+	write_format(&name, "worker %u", edge->slot);
+	event.process = writer_done(&name);
+	telemetry_write_event(&line, &event);
+	ring_put(edge, TELEMETRY_RING_EVENT, &line);
 }
 
 /* Fills source and destination, whose texts lie in the two buffers. */

@@ -60,8 +60,6 @@ void stage_dispatch_leave(struct exchange *exchange)
 	question_cancel(exchange->edge, exchange->question);
 	exchange->question = 0;
 	list_remove(&exchange->waiting);
-	if (exchange->has_fetch && exchange->source != RESPONSE_FETCH) {
-		upstream_fetch_stop(&exchange->fetch);
-		exchange->has_fetch = false;
-	}
+	if (exchange->source != RESPONSE_FETCH)
+		exchange_end_fetch(exchange);
 }

@@ -1,7 +1,9 @@
-/* Stage 13, proxy: one fetch; what is sent is derived once, here. Trying another origin is a loop in here. */
+/* Stage 13, proxy: a fetch; what is sent is derived once, here. Where it fails before anything could have come of it, it
+ * is tried once more at another origin. */
 #include "edge/edge_internal.h"
 
 enum dispatch_proxy_step { PROXY_START, PROXY_HEAD };
+enum { EDGE_TRIES_MAX = 2 };
 
 /* ---- What is sent ----------------------------------------------------------------------------------------- */
 
@@ -40,7 +42,7 @@ static int request_fields(struct exchange *exchange)
 	struct writer writer = writer_of(client, sizeof(client));
 	struct http_hop hop = { .host = request->authority.raw,
 				.secure = exchange->connection->is_tls };
-	struct span host = host_to_send(exchange), via;
+	struct span via;
 	char pseudonym[EDGE_PSEUDONYM_SIZE];
 
 	http_request_strip(request);
@@ -54,9 +56,9 @@ static int request_fields(struct exchange *exchange)
 			 (struct span[]){ request->version % 10 ? SPAN("1.1 ") : SPAN("1.0 "),
 					  edge_pseudonym(exchange->edge, pseudonym) },
 			 2);
-	if (!via.ptr || http_fields_add_id(&request->fields, HTTP_NAME_VIA, via))
+	if (!via.ptr)
 		return -ENOMEM;
-	return http_fields_set(&request->fields, SPAN("Host"), host);
+	return http_fields_add_id(&request->fields, HTTP_NAME_VIA, via);
 }
 
 static struct span target_to_send(struct exchange *exchange)
@@ -69,10 +71,10 @@ static struct span target_to_send(struct exchange *exchange)
 			  (struct span[]){ request->path.wire, SPAN("?"), request->query }, 3);
 }
 
+/* All but what depends on the origin. */
 static int request_make(struct exchange *exchange)
 {
 	struct http_request *request = exchange->request;
-	const struct snapshot_origin *origin = exchange->origin;
 	struct upstream_request *sent = &exchange->fetch_request;
 	struct span upgrade = request->upgrade;
 
@@ -82,11 +84,6 @@ static int request_make(struct exchange *exchange)
 	if (!upgrade.len)
 		exchange->codec->refuse_upgrade(exchange);
 	*sent = (struct upstream_request){
-		.origin_id = origin->id,
-		.is_tls = origin->is_https,
-		.is_verified = origin->is_https,
-		.server_name = origin->server_name.len ? origin->server_name : origin->host,
-		.ca_id = origin->ca ? origin->ca->id : 0,
 		.method = request->method,
 		.method_text = request->method_text,
 		.content_length = request->content_length,
@@ -96,12 +93,30 @@ static int request_make(struct exchange *exchange)
 		.may_retry = http_method_is_idempotent(request->method) && !request->has_body,
 		.fields = &request->fields,
 	};
-	edge_upstream_limits(exchange->limits, &sent->limits);
 	if (request_fields(exchange))
 		return -ENOMEM;
 	sent->target = target_to_send(exchange);
-	sent->host = http_fields_value(&request->fields, HTTP_NAME_HOST);
 	return sent->target.ptr ? 0 : -ENOMEM;
+}
+
+static int request_address(struct exchange *exchange)
+{
+	const struct snapshot_origin *origin = exchange->origin;
+	const struct balance_member *member = exchange_member(exchange);
+	struct http_fields *fields = &exchange->request->fields;
+	struct upstream_request *sent = &exchange->fetch_request;
+
+	sent->origin_id = origin->id;
+	sent->is_tls = sent->is_verified = origin->is_https;
+	sent->server_name = origin->server_name.len ? origin->server_name : origin->host;
+	sent->ca_id = origin->ca ? origin->ca->id : 0;
+	edge_upstream_limits(exchange->limits, &sent->limits);
+	if (member->active_max && member->active_max < sent->limits.connections_per_origin)
+		sent->limits.connections_per_origin = member->active_max;
+	if (http_fields_set(fields, SPAN("Host"), host_to_send(exchange)))
+		return -ENOMEM;
+	sent->host = http_fields_value(fields, HTTP_NAME_HOST);
+	return 0;
 }
 
 /* ---- The fetch --------------------------------------------------------------------------------------------- */
@@ -113,6 +128,20 @@ void exchange_count_fetch_limit(const struct exchange *exchange)
 	if (failure->is_limit && exchange->end == TELEMETRY_END_OK)
 		telemetry_count_limit(exchange->edge->counters,
 				      (enum telemetry_limit)failure->limit);
+}
+
+/* Nothing can have come of it: the request never left, or it may be repeated and has no answer. And all of it is still
+ * here: a body is handed on from its first byte only. */
+static bool may_go_elsewhere(const struct exchange *exchange)
+{
+	const struct upstream_failure *failure = &exchange->fetch.failure;
+
+	if (exchange->choice.tried_count >= EDGE_TRIES_MAX || exchange->request_pump.written ||
+	    failure->is_answered || failure->after_head)
+		return false;
+	if (exchange->request->has_body && !pump_is_open(&exchange->request_pump))
+		return false;
+	return failure->is_unsent || exchange->fetch_request.may_retry;
 }
 
 static enum exchange_verdict answer_failure(struct exchange *exchange)
@@ -150,16 +179,12 @@ static void pull_reluctant(struct exchange *exchange)
 	}
 }
 
-static enum exchange_verdict start(struct exchange *exchange)
+static enum exchange_verdict fetch_start(struct exchange *exchange)
 {
 	struct edge *edge = exchange->edge;
-	const struct snapshot_proxy *proxy = &exchange->route->proxy;
 	int outcome;
 
-	exchange->origin =
-		proxy->origins[proxy->origin_count > 1 ? edge->round_robin++ % proxy->origin_count
-						       : 0];
-	if (request_make(exchange))
+	if (request_address(exchange))
 		return exchange_answer(exchange, 503, TELEMETRY_END_NO_ROOM);
 	exchange->has_fetch = true;
 	outcome = upstream_fetch_start(edge->upstream, &exchange->fetch, &exchange->fetch_request,
@@ -184,10 +209,41 @@ static enum exchange_verdict start(struct exchange *exchange)
 	return exchange->interrupt != EXCHANGE_NEXT ? EXCHANGE_YIELD : EXCHANGE_WAIT;
 }
 
+static enum exchange_verdict start(struct exchange *exchange)
+{
+	edge_retry_earn(exchange->edge);
+	if (request_make(exchange))
+		return exchange_answer(exchange, 503, TELEMETRY_END_NO_ROOM);
+	if (!exchange_choose_origin(exchange))
+		return exchange_answer(exchange, 503, TELEMETRY_END_ORIGIN_DOWN);
+	return fetch_start(exchange);
+}
+
+/* The failed try's limits are counted as though it had been the last. */
+static enum exchange_verdict go_elsewhere(struct exchange *exchange)
+{
+	exchange_count_fetch_limit(exchange);
+	upstream_fetch_stop(&exchange->fetch);
+	exchange->has_fetch = false;
+	exchange->fetch = (struct upstream_fetch){ 0 };
+	exchange->dispatched_ns = exchange->edge->now_ns;
+	telemetry_count(exchange->edge->counters, TELEMETRY_COUNTER_ORIGIN_TRIED_AGAIN);
+	return fetch_start(exchange);
+}
+
+static enum exchange_verdict on_failure(struct exchange *exchange)
+{
+	exchange_origin_failed(exchange, (enum telemetry_end)exchange->fetch.failure.end);
+	if (may_go_elsewhere(exchange) && exchange_choose_another(exchange))
+		return go_elsewhere(exchange);
+	return answer_failure(exchange);
+}
+
 static enum exchange_verdict take_head(struct exchange *exchange)
 {
 	struct upstream_fetch *fetch = &exchange->fetch;
 
+	exchange_origin_answered(exchange);
 	exchange->response = fetch->response;
 	exchange->source = RESPONSE_FETCH;
 	if (fetch->is_tunnel) {
@@ -222,7 +278,7 @@ enum exchange_verdict dispatch_proxy(struct exchange *exchange)
 		case UPSTREAM_DONE:
 			return take_head(exchange);
 		case UPSTREAM_FAILED:
-			return answer_failure(exchange);
+			return on_failure(exchange);
 		case UPSTREAM_IDLE:
 		case UPSTREAM_WORKING:
 			pull_reluctant(exchange);
@@ -254,8 +310,13 @@ static int fetch_body_read(void *owner, size_t room, struct span *ret_bytes)
 static int fetch_body_write(void *owner, struct span bytes, bool last, size_t *ret_taken)
 {
 	struct exchange *exchange = owner;
-	int outcome = upstream_fetch_write(&exchange->fetch, bytes, last, ret_taken);
+	int outcome;
 
+	/* Another origin may get the body yet. */
+	*ret_taken = 0;
+	if (exchange->fetch.state == UPSTREAM_FAILED && may_go_elsewhere(exchange))
+		return PUMP_WAIT;
+	outcome = upstream_fetch_write(&exchange->fetch, bytes, last, ret_taken);
 	telemetry_count_add(exchange->edge->counters, TELEMETRY_COUNTER_ORIGIN_BYTES_OUT,
 			    *ret_taken);
 	if (outcome == 0)

@@ -158,6 +158,9 @@ uint32_t http_fields_remove_text(struct http_fields *fields, struct span name);
 bool http_fields_list_has(const struct http_fields *fields, enum http_name id, struct span token);
 /* Takes the next element off a comma list, trimmed; empty ones are skipped. False at the end. */
 bool http_list_next(struct span *rest, struct span *ret_element);
+/* The value of the first cookie of that name (case matters; quotes are part of it), as a view of its field; the empty
+ * span with a NULL ptr when there is none (RFC 6265, 4.2.1). */
+struct span http_cookie_find(const struct http_fields *fields, struct span name);
 /* An independent list with the same spans, in the same or another arena. -ENOMEM. */
 int http_fields_copy(struct http_fields *ret, const struct http_fields *fields,
 		     struct arena *arena) MUST_CHECK;

@@ -74,6 +74,7 @@ static int on_sandboxed(void *state, struct proc_self *self)
 	struct edge_config config = {
 		.loop = proc_loop(self),
 		.slot = proc_birth(self)->slot,
+		.slot_count = proc_birth(self)->slot_count,
 		.range = proc_range(self),
 		.host = &host,
 		.host_data = worker,

@@ -27,6 +27,15 @@ struct span compiler_copy(struct compiler *compiler, struct span text)
 	return copy ? span_of(copy, text.len) : SPAN_NONE;
 }
 
+struct span compiler_lower(struct compiler *compiler, struct span text)
+{
+	char *lower = compiler_array(compiler, char, text.len);
+
+	for (size_t i = 0; lower && i < text.len; i++)
+		lower[i] = ascii_lower(text.ptr[i]);
+	return span_of(lower, lower ? text.len : 0);
+}
+
 /* One copy of each file's name, however many rows name it. */
 struct snapshot_place compiler_place(struct compiler *compiler, struct conf_place place)
 {
@@ -267,19 +276,19 @@ static void default_log(struct compiler *compiler, const struct snapshot_log *fr
 /* ---- All of it ------------------------------------------------------------------------------- */
 
 struct bounds {
-	size_t tables, listeners, sites, certificates, roots, origins, cas, names;
+	size_t tables, listeners, sites, certificates, roots, origins, upstreams, cas, names;
 };
 
 /* Ten thousand routes often share a few upstreams: count what is written differently. */
 static size_t count_origins(struct compiler *compiler, struct map *seen,
-			    const struct conf_statement *proxy)
+			    const struct conf_statement *statement)
 {
-	const struct conf_given *verify = conf_option(proxy, "verify");
+	const struct conf_given *verify = conf_option(statement, "verify");
 	uint64_t ca = verify ? hash_id(verify->values[1].text) : 0;
 	size_t count = 0;
 
-	for (size_t i = 0; i < proxy->argument_count; i++) {
-		uint64_t key[2] = { hash_id(proxy->arguments[i].text), ca };
+	for (size_t i = 0; i < statement->argument_count; i++) {
+		uint64_t key[2] = { hash_id(statement->arguments[i].text), ca };
 		uint64_t hash = hash_id(span_of(key, sizeof(key)));
 
 		if (map_get(seen, hash))
@@ -303,6 +312,19 @@ static void count_site(struct compiler *compiler, struct map *seen,
 		bounds->roots += conf_is(inner, "files");
 		if (!conf_is(inner, "proxy"))
 			continue;
+		bounds->upstreams++;
+		bounds->origins += count_origins(compiler, seen, inner);
+		bounds->cas += conf_option(inner, "verify") != NULL;
+	}
+}
+
+static void count_upstream(struct compiler *compiler, struct map *seen,
+			   const struct conf_statement *upstream, struct bounds *bounds)
+{
+	bounds->upstreams++;
+	for (const struct conf_statement *inner = upstream->first; inner; inner = inner->next) {
+		if (!conf_is(inner, "origin"))
+			continue;
 		bounds->origins += count_origins(compiler, seen, inner);
 		bounds->cas += conf_option(inner, "verify") != NULL;
 	}
@@ -322,6 +344,8 @@ static void make_arrays(struct compiler *compiler)
 		bounds.listeners += conf_is(s, "listen");
 		if (conf_is(s, "site"))
 			count_site(compiler, &seen, s, &bounds);
+		else if (conf_is(s, "upstream"))
+			count_upstream(compiler, &seen, s, &bounds);
 	}
 	map_fini(&seen);
 	compiler->tables = compiler_array(compiler, struct snapshot_table, bounds.tables);
@@ -332,6 +356,7 @@ static void make_arrays(struct compiler *compiler)
 		compiler_array(compiler, struct snapshot_certificate, bounds.certificates);
 	compiler->roots = compiler_array(compiler, struct snapshot_root, bounds.roots);
 	compiler->origins = compiler_array(compiler, struct snapshot_origin, bounds.origins);
+	compiler->upstreams = compiler_array(compiler, struct snapshot_upstream, bounds.upstreams);
 	compiler->cas = compiler_array(compiler, struct snapshot_ca, bounds.cas);
 	compiler->file_names =
 		arena_array(compiler->scratch, struct span, compiler->tree->file_count);
@@ -345,6 +370,7 @@ static void make_arrays(struct compiler *compiler)
 	snapshot->certificates = compiler->certificates;
 	snapshot->roots = compiler->roots;
 	snapshot->origins = compiler->origins;
+	snapshot->upstreams = compiler->upstreams;
 	snapshot->cas = compiler->cas;
 }
 
@@ -408,6 +434,10 @@ static void compile_top(struct compiler *compiler)
 	if (!has_listen)
 		imply_listeners(compiler);
 	point_redirects(compiler);
+	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
+		if (conf_is(s, "upstream") && !compiler->is_out_of_memory)
+			compile_upstream(compiler, s);
+	}
 	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
 		if (conf_is(s, "site") && !compiler->is_out_of_memory)
 			compile_site(compiler, s);

@@ -61,15 +61,12 @@ static void compile_upgrades(struct compiler *compiler, const struct conf_given 
 	struct span *tokens = compiler_array(compiler, struct span, given->value_count);
 	for (size_t i = 0; tokens && i < given->value_count; i++) {
 		const struct conf_value *value = &given->values[i];
-		char *lower = compiler_array(compiler, char, value->text.len);
 
 		/* h2c would let a client speak past every check (ARCHITECTURE, one pipeline). */
 		if (span_equal_nocase(value->text, SPAN("h2c")))
 			conf_error_add(compiler->errors, value->word->place,
 				       "h2c is never passed on: its requests would go unseen");
-		for (size_t j = 0; lower && j < value->text.len; j++)
-			lower[j] = ascii_lower(value->text.ptr[j]);
-		tokens[i] = span_of(lower, lower ? value->text.len : 0);
+		tokens[i] = compiler_lower(compiler, value->text);
 	}
 	proxy->upgrades = tokens;
 	proxy->upgrade_count = tokens ? given->value_count : 0;
@@ -78,31 +75,7 @@ static void compile_upgrades(struct compiler *compiler, const struct conf_given 
 static void compile_proxy(struct compiler *compiler, const struct conf_statement *statement,
 			  struct snapshot_proxy *proxy)
 {
-	const struct conf_given *verify = conf_option(statement, "verify");
-	const struct snapshot_ca *ca = verify ? compile_ca(compiler, &verify->values[1]) : NULL;
-	size_t count = statement->argument_count, https_count = 0;
-	const struct snapshot_origin **origins =
-		compiler_array(compiler, const struct snapshot_origin *, count);
-
-	for (size_t i = 0; origins && i < count; i++) {
-		const struct conf_value *value = &statement->arguments[i];
-
-		origins[i] = compile_origin(compiler, value, ca);
-		https_count += value->origin.scheme == CONF_HTTPS;
-		for (size_t j = 0; j < i; j++) {
-			if (origins[j] != origins[i] || !origins[i])
-				continue;
-			conf_error_add(compiler->errors, value->word->place,
-				       "this upstream stands twice in this line")
-				->other = statement->arguments[j].word->place;
-			break;
-		}
-	}
-	if (verify && !https_count)
-		conf_error_add(compiler->errors, verify->word->place,
-			       "`verify` needs an https:// upstream");
-	proxy->origins = origins;
-	proxy->origin_count = origins ? count : 0;
+	proxy->upstream = compile_proxy_upstream(compiler, statement);
 	compile_host(compiler, conf_option(statement, "host"), proxy);
 	compile_upgrades(compiler, conf_option(statement, "upgrade"), proxy);
 }

@@ -112,6 +112,96 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "limits { header 32KB idle 60s }",
 	},
 	{
+		.name = "upstream",
+		.inside = "",
+		.block = CONF_BLOCK_STATEMENTS,
+		.arguments = { { .type = CONF_NAME, .name = "NAME" } },
+		.help = "Several origins under one name, for `proxy NAME`.",
+		.unit = "",
+		.default_value = "none",
+		.example = "upstream app { origin 10.0.1.10:8080; origin 10.0.1.11:8080 }",
+	},
+	{
+		.name = "origin",
+		.inside = "upstream",
+		.arguments = { { .type = CONF_ORIGIN, .name = "ORIGIN" } },
+		.options = {
+			{ .name = "weight",
+				.arguments = { { .type = CONF_NUMBER, .name = "N", .minimum = 1,
+					.maximum = SNAPSHOT_WEIGHT_MAX } },
+				.help = "its share beside the others'; 1 is implied" },
+			{ .name = "max-conns",
+				.arguments = { { .type = CONF_NUMBER, .name = "N", .minimum = 1,
+					.maximum = 65536 } },
+				.help = "at most so many connections at once, of all workers "
+					"together; more requests go elsewhere, or wait" },
+			{ .name = "backup",
+				.help = "takes requests only while no other origin is there" },
+			{ .name = "verify",
+				.arguments = { { .type = CONF_CHOICE, .name = "ca",
+					.choices = "ca" },
+					{ .type = CONF_PATH, .name = "FILE" } },
+				.help = "the CA that it is verified by, instead of the system's" },
+		},
+		.help = "One server of the upstream: `PORT`, `HOST:PORT`, `[v6]:PORT`, "
+			"`http(s)://…` or `unix:PATH`.",
+		.unit = "",
+		.default_value = "none",
+		.example = "origin 10.0.1.10:8080 weight 2 max-conns 200",
+	},
+	{
+		.name = "balance",
+		.inside = "upstream",
+		.is_single = true,
+		.arguments = { { .type = CONF_CHOICE, .name = "METHOD",
+			.choices = "round-robin least-conn random ip-hash hash" } },
+		.options = {
+			{ .name = "header",
+				.arguments = { { .type = CONF_NAME, .name = "NAME" } },
+				.help = "`hash`: by this field of the request" },
+			{ .name = "cookie",
+				.arguments = { { .type = CONF_NAME, .name = "NAME" } },
+				.help = "`hash`: by this cookie" },
+			{ .name = "path", .help = "`hash`: by the request's path" },
+		},
+		.help = "Which origin takes a request: each in turn by its weight; the one with "
+			"the fewest under way for its weight; the better of two at random; by the "
+			"client's address; by a hash of something in the request. The last two are "
+			"consistent: an origin that goes takes only its own share along. Without "
+			"that field or cookie the client's address counts.",
+		.unit = "",
+		.default_value = "round-robin",
+		.example = "balance hash cookie session",
+	},
+	{
+		.name = "slow-start",
+		.inside = "upstream",
+		.is_single = true,
+		.arguments = { { .type = CONF_DURATION, .name = "TIME", .minimum = 1,
+			.maximum = UINT64_C(3600000000000) } },
+		.help = "An origin that comes back grows into its share over this time.",
+		.unit = "ms, s, m, h",
+		.default_value = "none: at once",
+		.example = "slow-start 30s",
+	},
+	{
+		.name = "eject",
+		.inside = "upstream",
+		.is_single = true,
+		.arguments = { { .type = CONF_NUMBER, .name = "FAILURES", .maximum = 1000 } },
+		.options = { { .name = "for",
+			.arguments = { { .type = CONF_DURATION, .name = "TIME",
+				.minimum = 1000000, .maximum = UINT64_C(3600000000000) } },
+			.help = "how long the first time; each time in a row adds as much, up to "
+				"ten times" } },
+		.help = "An origin that fails so many requests in a row (no connection, no or a "
+			"broken answer) gets none for a while. 0: never. The last one that is left "
+			"stays in.",
+		.unit = "",
+		.default_value = "3 for 10s",
+		.example = "eject 5 for 30s",
+	},
+	{
 		.name = "site",
 		.inside = "",
 		.block = CONF_BLOCK_STATEMENTS,
@@ -188,9 +278,17 @@ const struct conf_schema snapshot_rows[] = {
 	{
 		.name = "proxy",
 		.inside = "site",
-		.arguments = { { .type = CONF_ORIGIN, .name = "UPSTREAM", .is_repeated = true } },
+		.arguments = { { .type = CONF_UPSTREAM, .name = "UPSTREAM", .is_repeated = true } },
 		.options = {
 			ON_PATH,
+			{ .name = "round-robin", .help = "several upstreams in turn; this is implied" },
+			{ .name = "least-conn",
+				.help = "the one with the fewest requests under way" },
+			{ .name = "random",
+				.help = "two at random, of these the one with fewer under way" },
+			{ .name = "ip-hash",
+				.help = "by the client's address, for as long as that upstream is "
+					"there" },
 			{ .name = "host",
 				.arguments = { { .type = CONF_WORD, .name = "upstream|NAME" } },
 				.help = "the Host that the upstream sees, instead of the "
@@ -207,8 +305,7 @@ const struct conf_schema snapshot_rows[] = {
 					"of the system's" },
 		},
 		.help = "Passes requests on. UPSTREAM is `PORT`, `HOST:PORT`, `[v6]:PORT`, "
-			"`http(s)://…` or "
-			"`unix:PATH`.",
+			"`http(s)://…` or `unix:PATH`, or the name of an `upstream` block.",
 		.unit = "",
 		.default_value = "none",
 		.example = "proxy 127.0.0.1:3000 on /api/*",
@@ -312,7 +409,6 @@ static const struct conf_hint hints[] = {
 	{ "geo", "addresses under a name are `table NAME { CIDR… }`" },
 	/* What a plan of this program names. */
 	{ "acme", PLANNED ": until then `certificate file CERT KEY`" },
-	{ "upstream", PLANNED ": until then `proxy` takes several upstreams" },
 	{ "route", PLANNED ": until then handlers take `on PATH`" },
 	{ "limit", PLANNED ": `limits { … }` bounds what one client may cost" },
 	{ "alert", PLANNED },

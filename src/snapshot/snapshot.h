@@ -134,6 +134,54 @@ struct snapshot_origin {
 	struct snapshot_place place;
 };
 
+/* ---- Upstreams: several origins under one name ------------------------------------------------ */
+
+enum snapshot_balance {
+	SNAPSHOT_BALANCE_ROUND_ROBIN,
+	SNAPSHOT_BALANCE_LEAST_CONN,
+	SNAPSHOT_BALANCE_RANDOM, /* the better of two */
+	SNAPSHOT_BALANCE_IP_HASH,
+	SNAPSHOT_BALANCE_HASH, /* consistent, of `key` */
+};
+
+enum snapshot_hash_key {
+	SNAPSHOT_KEY_PATH,
+	SNAPSHOT_KEY_HEADER, /* key_name */
+	SNAPSHOT_KEY_COOKIE,
+};
+
+struct snapshot_member {
+	const struct snapshot_origin *origin;
+	uint32_t weight;          /* 1..SNAPSHOT_WEIGHT_MAX */
+	uint32_t max_connections; /* of all workers together; 0: no bound but the limit's */
+	bool is_backup;
+};
+enum { SNAPSHOT_WEIGHT_MAX = 256, SNAPSHOT_MEMBERS_MAX = 1024 };
+
+/* What is asked of each member, once for the whole machine. */
+struct snapshot_check {
+	struct span path; /* empty: nothing is asked */
+	struct span host; /* empty: as `host upstream` would send it */
+	uint64_t every_ns, timeout_ns;
+	uint16_t status_from, status_to; /* what a healthy one answers */
+	uint32_t rise, fall;             /* in a row: up again, down */
+};
+
+struct snapshot_upstream {
+	uint64_t id;      /* of its name; of its members and methods where it has none */
+	struct span name; /* empty: a `proxy` line's own */
+	const struct snapshot_member *members; /* the text's order, at least one */
+	size_t member_count;
+	enum snapshot_balance balance;
+	enum snapshot_hash_key key;
+	struct span key_name;   /* lower case for a header */
+	uint64_t slow_start_ns; /* 0: none */
+	uint32_t eject_after;   /* failures in a row; 0: never */
+	uint64_t eject_for_ns;
+	struct snapshot_check check;
+	struct snapshot_place place;
+};
+
 enum snapshot_handler {
 	SNAPSHOT_FILES,
 	SNAPSHOT_PROXY,
@@ -156,8 +204,7 @@ enum snapshot_host_mode {
 };
 
 struct snapshot_proxy {
-	const struct snapshot_origin *const *origins; /* in the text's order, at least one */
-	size_t origin_count;
+	const struct snapshot_upstream *upstream;
 	enum snapshot_host_mode host_mode;
 	struct span host_name;
 	const struct span *upgrades; /* tokens beside websocket, lower case */
@@ -296,6 +343,8 @@ struct snapshot {
 	size_t root_count;
 	const struct snapshot_origin *origins;
 	size_t origin_count;
+	const struct snapshot_upstream *upstreams; /* each index is one of this snapshot only */
+	size_t upstream_count;
 	const struct snapshot_ca *cas;
 	size_t ca_count;
 	const struct snapshot_plan_row *plan;

@@ -25,6 +25,7 @@ struct compiler {
 	struct snapshot_certificate *certificates;
 	struct snapshot_root *roots;
 	struct snapshot_origin *origins;
+	struct snapshot_upstream *upstreams;
 	struct snapshot_ca *cas;
 	struct span *file_names; /* by index of tree->files; empty until a place needs it */
 	struct map ids;   /* id → row of any of the arrays; ids of different kinds differ by their
@@ -43,6 +44,7 @@ extern const size_t snapshot_row_count;
 
 /* compile.c. Copies never point outside of the snapshot: an empty text is no pointer at all. */
 struct span compiler_copy(struct compiler *compiler, struct span text);
+struct span compiler_lower(struct compiler *compiler, struct span text);
 void *compiler_alloc(struct compiler *compiler, size_t count, size_t size, size_t align);
 #define compiler_array(compiler, type, count) \
 	((type *)compiler_alloc((compiler), (count), sizeof(type), _Alignof(type)))
@@ -70,6 +72,10 @@ void compile_pattern(struct compiler *compiler, const struct conf_statement *sta
 		     struct snapshot_pattern *pattern);
 void compile_route(struct compiler *compiler, const struct conf_statement *statement,
 		   const struct snapshot_site *site, struct snapshot_route *route);
+/* upstream.c: of a block; of a proxy line, by name or its own. NULL: reported, or no memory. */
+void compile_upstream(struct compiler *compiler, const struct conf_statement *statement);
+const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler,
+						       const struct conf_statement *statement);
 /* resource.c: rows by id, made once. NULL without memory. */
 const struct snapshot_root *compile_root(struct compiler *compiler, const struct conf_value *path);
 const struct snapshot_ca *compile_ca(struct compiler *compiler, const struct conf_value *path);

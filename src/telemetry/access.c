@@ -55,6 +55,10 @@ static void write_parties(struct writer *out, const struct telemetry_access *acc
 		TEXT(out, "upstream", access->upstream, TEXT_SHORT);
 		KEY(out, "upstream_ms");
 		record_milliseconds(out, access->upstream_ns);
+		if (access->upstream_tries > 1) {
+			KEY(out, "upstream_tries");
+			write_u64(out, access->upstream_tries);
+		}
 	}
 	if (access->tls_version.len) {
 		TEXT(out, "tls_version", access->tls_version, TEXT_SHORT);

@@ -90,6 +90,7 @@
 	X(HEARTBEAT, "heartbeat", TIME, 2, s, 0, "how long a process may be silent before it is replaced") \
 	X(DESCRIPTORS_RESERVE, "descriptors-reserve", COUNT, 64, , 0, "descriptors of a worker that are kept free (a quarter where there are few): accepting rests, what is idle goes") \
 	X(LOG_QUEUE, "log-queue", SIZE, 1, MB, 0, "lines of one process that wait for the log; more are dropped") \
+	X(RETRIES, "retries", COUNT, 20, , 0, "requests of a worker that go to another origin after one failed, for each hundred of its proxied requests; ten at once") \
 	X(DOCUMENT_WAIT, "document-wait", TIME, 10, s, 503, "how long a document, or its next part, is waited for: its file system may not answer") \
 	X(PROXY_HEADER, "proxy-header", TIME, 5, s, 0, "a PROXY header from accept to its end") \
 	X(PROXY_HEADER_SIZE, "proxy-header-size", SIZE, 4, KB, 0, "a PROXY header of version 2; one of version 1 has at most 107 bytes") \
@@ -139,7 +140,7 @@ extern const struct telemetry_limit_row telemetry_limits[TELEMETRY_LIMIT_COUNT];
 	X(FILES_FAILED, "files-failed", 500, "a document could not be read") \
 	X(FILES_CHANGED, "files-changed", 0, "a document got shorter while it was sent") \
 	X(QUEUE_FULL, "queue-full", 503, "too many requests wait for a connection to this origin, or this one did too long (`waited`)") \
-	X(ORIGIN_DOWN, "origin-down", 503, "every origin is known to be down; in no answer yet, health checks come later") \
+	X(ORIGIN_DOWN, "origin-down", 503, "every origin of the upstream is known to be down, or taken out by command") \
 	X(ORIGIN_REFUSED, "origin-refused", 502, "the origin refused the connection") \
 	X(ORIGIN_UNREACHABLE, "origin-unreachable", 502, "no way to the origin's address, or its socket is missing") \
 	X(ORIGIN_DNS, "origin-dns", 502, "the origin's name has no address, or no resolver answered") \
@@ -222,6 +223,8 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(RELOADS, "reloads", "configurations taken over") \
 	X(MESSAGES_BROKEN, "messages_broken", "messages that broke the message table's rules") \
 	X(DOCUMENTS_UNASKED, "documents_unasked", "plain reads of what `files` had not read before; stays 0") \
+	X(ORIGIN_TRIED_AGAIN, "origin_tried_again", "requests sent to another origin after one failed") \
+	X(ORIGIN_EJECTED, "origin_ejected", "origins that failed too often and got no requests for a while") \
 	X(DOCUMENTS_DISTANT, "documents_distant", "pieces of documents that `files` read itself: their file system may not answer") \
 	X(PROXY_HEADERS, "proxy_headers", "PROXY headers that connections began with") \
 	X(PROXY_HEADERS_REFUSED, "proxy_headers_refused", "connections closed for want of a PROXY header that is right, or of the right to send one") \
@@ -310,8 +313,9 @@ struct telemetry_access {
 	uint16_t status;      /* 0: no answer was sent */
 	struct span method, host, path, query, protocol /* "HTTP/1.1" */;
 	uint64_t bytes_in, bytes_out; /* heads and bodies, without TLS */
-	struct span upstream; /* address of the origin that answered, or its text; empty: none */
-	uint64_t upstream_ns; /* from sending to its head; 0: no answer */
+	struct span upstream;    /* address of the origin that answered, or its text; empty: none */
+	uint64_t upstream_ns;    /* from sending to its head; 0: no answer */
+	uint32_t upstream_tries; /* origins that were tried; written from the second on */
 	struct span tls_version, tls_group, tls_cipher, ja4; /* empty: no TLS */
 	bool tls_resumed;
 	struct span user_agent, referer;

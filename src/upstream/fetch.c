@@ -35,6 +35,10 @@ void upstream_fetch_fail(struct upstream_fetch *fetch, enum telemetry_end end, s
 		.end = end,
 		.detail = detail,
 		.after_head = fetch->state == UPSTREAM_HEAD,
+		/* A handshake's bytes are none of the request's. */
+		.is_unsent = !fetch->connection->has_sent ||
+			     fetch->connection->phase == UPSTREAM_PHASE_HANDSHAKE,
+		.is_answered = fetch->connection->has_answered,
 	};
 	fetch->state = UPSTREAM_FAILED;
 	upstream_connection_close(detach(fetch));

@@ -106,6 +106,8 @@ struct upstream_failure {
 	uint32_t end;       /* enum of telemetry's end words: origin-refused, origin-closed, … */
 	struct span detail; /* for the log ("expired"); in the owner's arena or a literal */
 	bool after_head;    /* the head had been delivered: the answer is cut short */
+	bool is_unsent;     /* no byte of the request can have reached the origin */
+	bool is_answered;   /* a byte of an answer came */
 	bool is_limit;      /* an origin ran into `limit`, a row of telemetry's table */
 	uint32_t limit;
 };

@@ -78,21 +78,23 @@ def examples():
     for part in parts:
         name = part.split('\n')[0]
         places = re.search(r'^- stands in: (.*)', part, re.M)[1]
-        yield name, places, re.search(r'^Example: `(.*)`', part, re.M)[1]
+        yield name, places.strip('`'), re.search(r'^Example: `(.*)`', part, re.M)[1]
 
 
-def whole(folder, places, example):
+def whole(folder, place, example):
     """The example in a file that is complete, with paths that exist."""
     example = example.replace('/etc/portcullis/www', f'{folder}/www').replace('/srv/www', folder)
     example = re.sub(r'/var/(lib|log)/portcullis', folder, example)
     more = '' if example.startswith('listen') else 'listen 127.0.0.1:8443\n'
     if '<office>' in example:
         more += 'table office { 192.0.2.0/24 }\n'
-    if places == '`listen`':
+    if place == 'listen':
         return f'portcullis 1\n{more}listen 127.0.0.1:8444 {{ {example} }}\nsite a.test {{ respond 200 }}\n'
-    if 'the file' in places:
+    if 'the file' in place:
         site = '' if example.startswith('site') else 'site localhost { respond 200 }\n'
         return f'portcullis 1\n{more}{example.replace("www.example.com", "a.test").replace(" example.com", " b.test")}\n{site}'
+    if place == 'upstream':
+        return f'portcullis 1\n{more}upstream app {{ origin 10.0.1.9:80; {example} }}\nsite a.test {{ proxy app }}\n'
     example = example.replace('example.com', 'b.test') if example.startswith('alias') else example
     handler = '' if re.match('respond|redirect|proxy|files', example) else 'respond 200; '
     return f'portcullis 1\n{more}site a.test {{ {handler}{example} }}\n'
@@ -108,9 +110,9 @@ def certificate():
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize('name, places, example', list(examples()))
-def test_every_example(certificate, name, places, example):
-    done = check(certificate, whole(certificate, places, example))
+@pytest.mark.parametrize('name, place, example', list(examples()))
+def test_every_example(certificate, name, place, example):
+    done = check(certificate, whole(certificate, place, example))
     assert done.returncode == 0, f'{name}: {done.stderr}'
 
 
@@ -135,12 +137,12 @@ def test_every_whole_file_of_the_manual(certificate, block):
     assert done.returncode == 0, f'{block}\n{done.stderr}'
 
 
-@pytest.mark.parametrize('name, places, example', list(examples()))
-def test_every_example_with_one_letter_changed(certificate, name, places, example):
+@pytest.mark.parametrize('name, place, example', list(examples()))
+def test_every_example_with_one_letter_changed(certificate, name, place, example):
     """The first word misspelt is refused, and the right one is named."""
     word = re.match(r'[a-z]+', example)[0]
     wrong = word[:-1] + 'x' if len(word) > 3 else word + 'x'
-    done = check(certificate, whole(certificate, places, wrong + example[len(word):]))
+    done = check(certificate, whole(certificate, place, wrong + example[len(word):]))
     assert done.returncode == 1 and word in done.stderr.replace(wrong, ''), f'{name}: {done.stderr}'
 
 
@@ -371,7 +373,7 @@ FAULTS = [  # a line, where it is wrong, what the user is told
     ('server { listen 80 }', 1, 'site NAME'), ('site a { proxy_pass http://127.0.0.1:3000 }', 10, 'proxy UPSTREAM'),
     ('site b { reverse_proxy :3000 }', 10, 'proxy UPSTREAM'), ('site c { root /srv }', 10, 'files DIR'),
     ('site d { location / { } }', 10, 'on /'), ('site e { waf crs; respond 200 }', 10, 'no version yet'),
-    ('upstream app { origin 127.0.0.1:1 }', 1, 'no version yet'), ('acme a@b.test', 1, 'certificate file'),
+    ('cluster valkey 10.0.0.5:6379', 1, 'no version yet'), ('acme a@b.test', 1, 'certificate file'),
     ('site f { certificate acme }', 22, '`certificate internal` or `certificate file`'),
     ('site g { certificate a.crt a.key }', 22, '`certificate internal` or `certificate file`'),
     ('log /var/log/x', 5, '`log access` or `log events`'), ('site h { tls 1.3 }', 14, '`tls min`'),

@@ -117,6 +117,45 @@ static void test_methods(void **state)
 	assert_true(http_status_has_body(502, HTTP_CONNECT));
 }
 
+static void test_cookies(void **state)
+{
+	static const struct {
+		const char *first, *second, *name, *value; /* value NULL: none */
+	} rows[] = {
+		{ "a=1", NULL, "a", "1" },
+		{ "a=1; b=2", NULL, "b", "2" },
+		{ "a=1;b=2", NULL, "b", "2" },
+		{ "ab=1; b=2=3", NULL, "b", "2=3" },
+		{ "a=1; a=2", NULL, "a", "1" },
+		{ "a=", NULL, "a", "" },
+		{ "a=\"x y\"", NULL, "a", "\"x y\"" },
+		{ "x; a=1", NULL, "a", "1" },
+		{ "x=1", "a=2", "a", "2" },
+		{ "A=1", NULL, "a", NULL },
+		{ "aa=1; ba=2", NULL, "a", NULL },
+		{ "a", NULL, "a", NULL },
+		{ "", NULL, "a", NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct http_fields fields;
+		struct span found;
+
+		http_fields_init(&fields, &arena);
+		assert_int_equal(http_fields_add(&fields, SPAN("X"), SPAN("a=no")), 0);
+		assert_int_equal(http_fields_add(&fields, SPAN("cookie"), span_str(rows[i].first)),
+				 0);
+		if (rows[i].second)
+			assert_int_equal(
+				http_fields_add(&fields, SPAN("Cookie"), span_str(rows[i].second)),
+				0);
+		found = http_cookie_find(&fields, span_str(rows[i].name));
+		assert_int_equal(found.ptr != NULL, rows[i].value != NULL);
+		assert_span(found, rows[i].value ? rows[i].value : "", rows[i].first);
+	}
+}
+
 static void test_media_types(void **state)
 {
 	static const char *const rows[][2] = {
@@ -146,9 +185,10 @@ static void test_media_types(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_list),    cmocka_unit_test(test_comma_lists),
-		cmocka_unit_test(test_names),   cmocka_unit_test(test_chars),
-		cmocka_unit_test(test_methods), cmocka_unit_test(test_media_types),
+		cmocka_unit_test(test_list),        cmocka_unit_test(test_comma_lists),
+		cmocka_unit_test(test_names),       cmocka_unit_test(test_chars),
+		cmocka_unit_test(test_methods),     cmocka_unit_test(test_cookies),
+		cmocka_unit_test(test_media_types),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

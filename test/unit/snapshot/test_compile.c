@@ -52,6 +52,8 @@ struct fault {
 
 #define SITE(body) "portcullis 1\nlisten 127.0.0.1:1 plain serve\nsite a.test {\n" body "\n}"
 
+#define UPSTREAM(body) "portcullis 1\nlisten 127.0.0.1:1 plain serve\n\nupstream a {\n" body "\n}"
+
 static const struct fault faults[] = {
 	{ SITE("respnd 200"), 1, 4, 1, 0, "unknown statement `respnd`", "respond" },
 	{ SITE("respond 200 onn /x"), 1, 4, 13, 0, "does not belong here", "on" },
@@ -82,6 +84,32 @@ static const struct fault faults[] = {
 	{ SITE("proxy 80 verify cb /x"), 1, 4, 17, 0, "one of: ca", "ca" },
 	{ SITE("proxy 80 host http://x"), 1, 4, 15, 0, "is no host", NULL },
 	{ SITE("proxy 80 upgrade h2c"), 1, 4, 18, 0, "h2c is never passed", NULL },
+	{ UPSTREAM(""), 1, 4, 10, 0, "needs an origin", NULL },
+	{ UPSTREAM("origin 80\norigin localhost:80"), 1, 6, 8, 5, "stands twice", NULL },
+	{ UPSTREAM("origin app"), 1, 5, 8, 0, "the port is missing", NULL },
+	{ UPSTREAM("origin 80 weight 0"), 1, 5, 18, 0, "1 to 256", NULL },
+	{ UPSTREAM("origin 80 wieght 2"), 1, 5, 11, 0, "does not belong here", "weight" },
+	{ UPSTREAM("origin 80 verify ca x.pem"), 1, 5, 11, 0, "needs an https:// origin", NULL },
+	{ UPSTREAM("server 80"), 1, 5, 1, 0, "unknown statement `server`", NULL },
+	{ UPSTREAM("origin 80; balance least-con"), 1, 5, 20, 0, "least-con", "least-conn" },
+	{ UPSTREAM("origin 80; balance hash"), 1, 5, 20, 0, "a hash of what", NULL },
+	{ UPSTREAM("origin 80; balance random path"), 1, 5, 27, 0, "belongs to `balance hash`",
+	  NULL },
+	{ UPSTREAM("origin 80; balance hash path cookie a"), 1, 5, 30, 5, "one key", NULL },
+	{ UPSTREAM("origin 80; balance random; balance random"), 1, 5, 28, 5, "stands once", NULL },
+	{ UPSTREAM("origin 80; slow-start 30"), 1, 5, 23, 0, "needs its unit", NULL },
+	{ "portcullis 1\nupstream a { origin 1 }\nupstream a { origin 2 }", 1, 3, 10, 2,
+	  "an upstream `a` already", NULL },
+	{ "portcullis 1\nupstream 9a { origin 1 }", 1, 2, 10, 0, "starts with a letter", NULL },
+	{ "portcullis 1\nupstream a.b { origin 1 }", 1, 2, 10, 0, "has no dot", NULL },
+	{ SITE("upstream a { origin 80 }"), 1, 4, 1, 0, "outside of all blocks", NULL },
+	{ SITE("proxy ap") "\nupstream app { origin 1 }", 1, 4, 7, 0, "no UPSTREAM", "app" },
+	{ SITE("proxy app 80") "\nupstream app { origin 1 }", 1, 4, 7, 0, "stands alone", NULL },
+	{ SITE("proxy app random") "\nupstream app { origin 1 }", 1, 4, 11, 0,
+	  "write `balance random` in the block", NULL },
+	{ SITE("proxy app verify ca x") "\nupstream app { origin 1 }", 1, 4, 11, 0,
+	  "behind the origins", NULL },
+	{ SITE("proxy 80 81 random ip-hash"), 1, 4, 20, 4, "one way to share", NULL },
 	{ SITE("proxy 80 upgrad x"), 1, 4, 10, 0, "no UPSTREAM", "upgrade" },
 	{ SITE("files"), 1, 4, 1, 0, "DIR is missing", NULL },
 	{ SITE("respond OK"), 1, 4, 9, 0, "is no CODE", "" },
@@ -290,30 +318,77 @@ static void test_handlers(void **state)
 	assert_int_equal(s->root_count, 1);
 	assert_true(span_equal(s->roots[0].path, SPAN("/e/srv")));
 	const struct snapshot_proxy *proxy = &route[4].proxy;
-	assert_int_equal(proxy->origin_count, 3);
+	assert_int_equal(proxy->upstream->member_count, 3);
 	assert_int_equal(proxy->host_mode, SNAPSHOT_HOST_UPSTREAM);
 	assert_int_equal(proxy->upgrade_count, 2);
 	assert_true(span_equal(proxy->upgrades[0], SPAN("foo")));
-	assert_true(span_equal(proxy->origins[0]->host, SPAN("localhost")));
-	assert_true(span_equal(proxy->origins[0]->host_field, SPAN("localhost:3000")));
-	assert_true(proxy->origins[1]->is_https);
-	assert_true(span_equal(proxy->origins[1]->server_name, SPAN("b.test")));
-	assert_true(span_equal(proxy->origins[1]->host_field, SPAN("b.test:8443")));
-	assert_true(span_equal(proxy->origins[1]->ca->path, SPAN("/e/ca.pem")));
-	assert_true(proxy->origins[2]->is_unix);
-	assert_true(span_equal(proxy->origins[2]->unix_path, SPAN("/e/run/s")));
-	assert_null(proxy->origins[2]->ca);
+	assert_true(span_equal(proxy->upstream->members[0].origin->host, SPAN("localhost")));
+	assert_true(
+		span_equal(proxy->upstream->members[0].origin->host_field, SPAN("localhost:3000")));
+	assert_true(proxy->upstream->members[1].origin->is_https);
+	assert_true(span_equal(proxy->upstream->members[1].origin->server_name, SPAN("b.test")));
+	assert_true(
+		span_equal(proxy->upstream->members[1].origin->host_field, SPAN("b.test:8443")));
+	assert_true(span_equal(proxy->upstream->members[1].origin->ca->path, SPAN("/e/ca.pem")));
+	assert_true(proxy->upstream->members[2].origin->is_unix);
+	assert_true(span_equal(proxy->upstream->members[2].origin->unix_path, SPAN("/e/run/s")));
+	assert_null(proxy->upstream->members[2].origin->ca);
 	proxy = &route[5].proxy;
-	assert_ptr_equal(proxy->origins[0], route[4].proxy.origins[0]);
-	assert_true(proxy->origins[1]->is_address);
-	assert_true(span_equal(proxy->origins[1]->host, SPAN("::1")));
-	assert_true(span_equal(proxy->origins[1]->host_field, SPAN("[::1]")));
-	assert_int_equal(proxy->origins[1]->port, 443);
-	assert_null(proxy->origins[1]->ca);
+	assert_ptr_equal(proxy->upstream->members[0].origin,
+			 route[4].proxy.upstream->members[0].origin);
+	assert_true(proxy->upstream->members[1].origin->is_address);
+	assert_true(span_equal(proxy->upstream->members[1].origin->host, SPAN("::1")));
+	assert_true(span_equal(proxy->upstream->members[1].origin->host_field, SPAN("[::1]")));
+	assert_int_equal(proxy->upstream->members[1].origin->port, 443);
+	assert_null(proxy->upstream->members[1].origin->ca);
 	assert_int_equal(proxy->host_mode, SNAPSHOT_HOST_NAME);
 	assert_true(span_equal(proxy->host_name, SPAN("x.test:81")));
 	assert_int_equal(s->origin_count, 4);
 	assert_ptr_equal(snapshot_find_origin(s, s->origins[3].id), &s->origins[3]);
+	drop(&world);
+}
+
+static void test_upstreams(void **state)
+{
+	struct world world;
+
+	(void)state;
+	build(&world, "portcullis 1\nsite a.test {\nproxy app on /a\nproxy app on /b\n"
+		      "proxy 81 82 least-conn on /c\nproxy 81 82 least-conn on /d\n"
+		      "proxy 81 82 on /e\n}\n"
+		      "upstream app {\norigin 81 weight 3\norigin 82 max-conns 7 backup\n"
+		      "origin https://b.test verify ca ca.pem\nbalance hash header X-User\n"
+		      "slow-start 30s\neject 5 for 1m\n}\n"
+		      "upstream Other { origin 81; balance hash cookie Sess }");
+	const struct snapshot *s = world.snapshot;
+	const struct snapshot_route *route = s->sites[0].routes;
+	const struct snapshot_upstream *app = route[0].proxy.upstream;
+	assert_int_equal(s->upstream_count, 4);
+	assert_ptr_equal(app, &s->upstreams[0]);
+	assert_ptr_equal(route[1].proxy.upstream, app);
+	assert_true(span_equal(app->name, SPAN("app")));
+	assert_int_equal(app->member_count, 3);
+	assert_int_equal(app->members[0].weight, 3);
+	assert_int_equal(app->members[1].weight, 1);
+	assert_int_equal(app->members[1].max_connections, 7);
+	assert_true(app->members[1].is_backup && !app->members[0].is_backup);
+	assert_true(span_equal(app->members[2].origin->ca->path, SPAN("/e/ca.pem")));
+	assert_int_equal(app->balance, SNAPSHOT_BALANCE_HASH);
+	assert_int_equal(app->key, SNAPSHOT_KEY_HEADER);
+	assert_true(span_equal(app->key_name, SPAN("x-user")));
+	assert_int_equal(app->slow_start_ns, UINT64_C(30000000000));
+	assert_int_equal(app->eject_after, 5);
+	assert_int_equal(app->eject_for_ns, UINT64_C(60000000000));
+	assert_true(span_equal(s->upstreams[1].key_name, SPAN("Sess")));
+	assert_int_equal(s->upstreams[1].key, SNAPSHOT_KEY_COOKIE);
+	assert_int_equal(s->upstreams[1].eject_after, 3);
+	assert_ptr_equal(s->upstreams[1].members[0].origin, app->members[0].origin);
+	/* Lines that say the same share one; another method is another. */
+	assert_ptr_equal(route[2].proxy.upstream, route[3].proxy.upstream);
+	assert_int_equal(route[2].proxy.upstream->balance, SNAPSHOT_BALANCE_LEAST_CONN);
+	assert_ptr_not_equal(route[4].proxy.upstream, route[3].proxy.upstream);
+	assert_int_equal(route[4].proxy.upstream->name.len, 0);
+	assert_int_equal(s->origin_count, 3);
 	drop(&world);
 }
 
@@ -468,6 +543,7 @@ int main(void)
 		cmocka_unit_test(test_warnings),
 		cmocka_unit_test(test_listeners),
 		cmocka_unit_test(test_handlers),
+		cmocka_unit_test(test_upstreams),
 		cmocka_unit_test(test_sites),
 		cmocka_unit_test(test_ids),
 		cmocka_unit_test(test_plan),

@@ -28,6 +28,10 @@ static struct span wrap(struct arena *arena, const struct conf_schema *row, stru
 	else if (span_equal(inside, SPAN("limits")))
 		text = arena_format(arena, "portcullis 1\nlimits {\n%.*s\n}\n",
 				    SPAN_ARG(statement));
+	else if (span_equal(inside, SPAN("upstream")))
+		text = arena_format(arena,
+				    "portcullis 1\nupstream a { origin 127.0.0.1:1\n%.*s\n}\n",
+				    SPAN_ARG(statement));
 	else
 		text = arena_format(arena, "portcullis 1\n%.*s\n", SPAN_ARG(statement));
 	assert_non_null(text.ptr);

@@ -1,0 +1,21 @@
+/* cookie: RFC 6265, 4.2.1 (what a user agent sends). */
+#include "http/http.h"
+
+struct span http_cookie_find(const struct http_fields *fields, struct span name)
+{
+	for (uint32_t i = 0; i < fields->count; i++) {
+		struct span rest = fields->items[i].value, pair;
+
+		if (!span_equal_nocase(fields->items[i].name, SPAN("Cookie")))
+			continue;
+		while (span_cut(&rest, ';', &pair)) {
+			size_t equals;
+
+			pair = span_trim(pair);
+			equals = span_find_byte(pair, '=');
+			if (equals < pair.len && span_equal(span_first(pair, equals), name))
+				return span_skip(pair, equals + 1);
+		}
+	}
+	return SPAN_NONE;
+}

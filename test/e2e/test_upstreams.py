@@ -1,0 +1,155 @@
+"""Several origins behind one gateway: who gets what, what a lost one costs, and what a reload keeps."""
+import collections
+import contextlib
+import threading
+
+import pytest
+
+from client import Client, get
+from gateway import Gateway, wait_until
+from origin import Origin
+
+PLAIN = 'listen 127.0.0.1:{port} plain serve\nlog access stdout\n'
+
+
+class Named:
+    """An origin that says who it is, and which Host it was asked for."""
+
+    def __init__(self, name, port=0):
+        self.name, self.paths = name, []
+        self.origin = Origin(self.answer, port=port)
+
+    def answer(self, exchange):
+        self.paths.append(exchange.target)
+        return exchange.reply(200, self.name)
+
+    @property
+    def port(self):
+        return self.origin.port
+
+
+@pytest.fixture
+def three():
+    with contextlib.ExitStack() as stack:
+        found = [Named(name) for name in 'abc']
+        for one in found:
+            stack.enter_context(one.origin)
+        yield found
+
+
+def upstream(three, more='', options=('', '', '')):
+    lines = ''.join(f'    origin 127.0.0.1:{one.port} {option}\n' for one, option in zip(three, options))
+    return PLAIN + f'upstream app {{\n{lines}    {more}\n}}\nsite localhost {{ proxy app }}\n'
+
+
+def ask(gateway, count, *fields):
+    """How often each answered, on connections of their own."""
+    found = collections.Counter()
+    for _ in range(count):
+        response = get(gateway.port, '/', *fields)
+        found[response.text if response.status == 200 else response.status] += 1
+    return found
+
+
+def test_weights(three):
+    with Gateway(upstream(three, options=('weight 3', '', ''))) as gateway:
+        found = ask(gateway, 200)
+        # Each worker counts by itself, and not all of them get as many connections.
+        assert abs(found['a'] - 120) < 12 and abs(found['b'] - 40) < 8 and abs(found['c'] - 40) < 8, found
+
+
+def test_ip_hash_and_cookie(three):
+    with Gateway(upstream(three, 'balance ip-hash')) as gateway:
+        assert len(ask(gateway, 30)) == 1
+        gateway.reload_well(upstream(three, 'balance hash cookie session'))
+        seen = {}
+        for session in range(40):
+            found = ask(gateway, 3, f'Cookie: x=1; session={session}')
+            assert len(found) == 1, found
+            seen[session] = next(iter(found))
+        assert set(seen.values()) == {'a', 'b', 'c'}
+        # Without the first: its sessions move, nobody else's.
+        gateway.reload_well(upstream(three[1:], 'balance hash cookie session'))
+        for session, before in seen.items():
+            now = next(iter(ask(gateway, 1, f'Cookie: session={session}')))
+            assert now == before if before != 'a' else now in 'bc'
+
+
+def test_a_lost_origin_fails_nothing(three):
+    """It goes away under load: its connections are refused, and no request fails for that."""
+    with Gateway(upstream(three, 'eject 3 for 1h')) as gateway:
+        over, bad, done = threading.Event(), [], []
+
+        def load():
+            with Client(gateway.port) as client:
+                while not over.is_set():
+                    response = client.get('/load')
+                    done.append(response.text)
+                    if response.status != 200:
+                        bad.append(response.status)
+        threads = [threading.Thread(target=load, daemon=True) for _ in range(4)]
+        for one in threads:
+            one.start()
+        wait_until(lambda: len(done) > 200, 'some requests')
+        three[0].origin.__exit__(None, None, None)
+        wait_until(lambda: gateway.counter('origin_ejected') >= 1, 'its ejection')
+        at = len(done)
+        wait_until(lambda: len(done) > at + 400, 'some more')
+        over.set()
+        for one in threads:
+            one.join(30)
+        assert not bad, collections.Counter(bad)
+        assert gateway.counter('origin_tried_again') > 0
+        event = next(e for e in gateway.events if 'origin' in e.get('anomaly', {}))
+        assert event['anomaly']['origin'] == f'127.0.0.1:{three[0].port}' and event['anomaly']['upstream'] == 'app', event
+        assert event['anomaly']['seconds'] == 3600, event
+
+
+def test_a_backup(three):
+    with Gateway(upstream(three[:2], options=('', 'backup'))) as gateway:
+        assert ask(gateway, 10) == {'a': 10}
+        three[0].origin.__exit__(None, None, None)
+        assert ask(gateway, 20) == {'b': 20}
+        record = next(r for r in gateway.records if r.get('upstream_tries') == 2)
+        assert record['upstream'] == f'127.0.0.1:{three[1].port}' and record['status'] == 200
+
+
+def test_inline(three):
+    text = f'proxy {" ".join(f"127.0.0.1:{one.port}" for one in three)} least-conn'
+    with Gateway(PLAIN + f'site localhost {{ {text} }}\n') as gateway:
+        found = ask(gateway, 60)
+        assert set(found) == {'a', 'b', 'c'} and min(found.values()) >= 15, found
+
+
+def test_max_conns(three):
+    """One worker's share of two for each: more of them wait, and are answered."""
+    gate = threading.Event()
+    for one in three[:2]:
+        plain = one.answer
+
+        def answer(exchange, plain=plain):
+            gate.wait(30)
+            return plain(exchange)
+        one.origin.behave = answer
+    with Gateway(upstream(three[:2], options=('max-conns 2', 'max-conns 2'))) as gateway:
+        workers = len(gateway.pids('worker'))
+        clients = [Client(gateway.port) for _ in range(12)]
+        for number, client in enumerate(clients):
+            client.request('GET', f'/{number}')
+        bound = 2 * max(2, workers)
+        wait_until(lambda: gateway.limit('origin-connections') > 0, 'somebody who waits')
+        gate.set()
+        for client in clients:
+            assert client.response().text in ('a', 'b')
+            client.close()
+        used = [len({id(exchange.connection) for exchange in one.origin.requests}) for one in three[:2]]
+        assert sum(used) <= bound, used
+
+
+def test_all_gone(three):
+    with Gateway(upstream(three[:1])) as gateway:
+        assert ask(gateway, 1) == {'a': 1}
+        three[0].origin.__exit__(None, None, None)
+        assert ask(gateway, 8) == {502: 8}
+        with Named('a', three[0].port).origin:
+            assert wait_until(lambda: ask(gateway, 1) == {'a': 1}, 'the origin, back again')
