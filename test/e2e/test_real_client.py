@@ -270,6 +270,20 @@ def test_a_kept_connection_asks_for_many(gateway):
             assert gateway.record(f'/pipelined/{i}')['client'] == f'203.0.113.{i}'
 
 
+def test_balancing_goes_by_the_client(gateway):
+    """Whoever passes requests on: `ip-hash` means whose they are."""
+    def answer(name):
+        return lambda exchange: exchange.reply(200, name)
+    with Origin(answer('one')) as one, Origin(answer('two')) as two, Gateway(
+            'table near { 127.0.0.1 }\nlisten 127.0.0.1:{port} plain serve\n'
+            f'upstream app {{ origin 127.0.0.1:{one.port}; origin 127.0.0.1:{two.port}; balance ip-hash }}\n'
+            'site a.test { trust forwarded from <near>; proxy app }') as balanced, Behind(balanced.port) as client:
+        chosen = {f'203.0.113.{i}': client.get('/', *xff(f'203.0.113.{i}')).text for i in range(20)}
+        assert set(chosen.values()) == {'one', 'two'}
+        for address, name in chosen.items():
+            assert client.get('/', *xff('6.6.6.6, ' + address)).text == name
+
+
 # ---- PROXY headers -----------------------------------------------------------------------------------------
 
 class LateHello:
