@@ -72,20 +72,22 @@ static int believe_request(struct exchange *exchange, struct span proto, struct 
 }
 
 /* From the peer backwards while whoever it is is trusted. An address that is not known (`unknown`, `_hidden`,
- * garbage) ends it: who told of it is the last that is known. */
+ * garbage) ends it: who told of it is the last that is known. What else the last element says, who wrote it is
+ * trusted for. */
 static int believe(struct exchange *exchange, uint64_t count)
 {
 	const struct snapshot_trust *trust = exchange->site->trust;
 	struct span *via = arena_array(&exchange->arena, struct span, count + 1);
-	struct http_forwarded_element element, client = { .text = SPAN_NONE };
+	struct http_forwarded_element element = { .text = SPAN_NONE };
 	struct http_forwarded walk;
 	size_t first = count;
 
 	if (!via)
 		return -ENOMEM;
 	walk_begin(&walk, exchange);
-	while (is_trusted(trust, &exchange->client) && http_forwarded_previous(&walk, &element) &&
-	       element.node.family) {
+	while (is_trusted(trust, &exchange->client) && http_forwarded_previous(&walk, &element)) {
+		if (!element.node.family)
+			break;
 		MUST(first > 0);
 		via[--first] = address_text(exchange, &exchange->client);
 		if (!via[first].ptr)
@@ -93,14 +95,13 @@ static int believe(struct exchange *exchange, uint64_t count)
 		exchange->client =
 			os_address_of(element.node.family == 4 ? OS_FAMILY_V4 : OS_FAMILY_V6,
 				      element.node.ip, element.node.port);
-		client = element;
 	}
 	exchange->hop->via = via + first;
 	exchange->hop->via_count = count - first;
 	if (exchange->hop->via_count)
 		telemetry_count(exchange->edge->counters, TELEMETRY_COUNTER_CLIENTS_FORWARDED);
 	if (trust->form == SNAPSHOT_TRUST_FORWARDED)
-		return believe_request(exchange, client.proto, client.host);
+		return believe_request(exchange, element.proto, element.host);
 	return believe_request(exchange, last_of(exchange, HTTP_NAME_X_FORWARDED_PROTO),
 			       last_of(exchange, HTTP_NAME_X_FORWARDED_HOST));
 }

@@ -196,7 +196,9 @@ static size_t last_element(struct span text, enum http_forwarded_form form)
 
 bool http_forwarded_previous(struct http_forwarded *walk, struct http_forwarded_element *ret)
 {
-	for (;;) {
+	struct http_forwarded_element element;
+
+	do {
 		size_t at;
 
 		while (!walk->rest.len) {
@@ -207,17 +209,16 @@ bool http_forwarded_previous(struct http_forwarded *walk, struct http_forwarded_
 				walk->rest = walk->fields->items[walk->line].value;
 		}
 		at = last_element(walk->rest, walk->form);
-		*ret = (struct http_forwarded_element){
+		element = (struct http_forwarded_element){
 			.text = span_trim(span_skip(walk->rest, at)),
 		};
 		walk->rest = span_first(walk->rest, at ? at - 1 : 0);
-		if (ret->text.len)
-			break;
-	}
+	} while (!element.text.len);
 	if (walk->form == HTTP_FORWARDED_PAIRS)
-		parse_pairs(ret);
+		parse_pairs(&element);
 	else
-		ret->node = http_node_parse(ret->text);
+		element.node = http_node_parse(element.text);
+	*ret = element;
 	return true;
 }
 

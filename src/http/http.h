@@ -319,7 +319,7 @@ struct http_forwarded {
 };
 void http_forwarded_init(struct http_forwarded *walk, const struct http_fields *fields,
 			 struct span name, enum http_forwarded_form form);
-/* False at the end. An element that is malformed has a node without family and no host and proto. */
+/* False at the end, *ret is left alone. An element that is malformed has a node without family and no host and proto. */
 bool http_forwarded_previous(struct http_forwarded *walk, struct http_forwarded_element *ret);
 
 /* ---- Dates (RFC 9110, 5.6.7) ----------------------------------------------------------------- */

@@ -152,7 +152,10 @@ static void walk(const struct http_fields *fields, const char *name, struct writ
 			write_format(writer, " %.*s", SPAN_ARG(element.proto));
 		write_byte(writer, '|');
 	}
+	struct http_forwarded_element before = { .text = SPAN("x") };
+	element = before;
 	assert_false(http_forwarded_previous(&at, &element));
+	assert_memory_equal(&element, &before, sizeof(element));
 }
 
 static void test_walks(void **state)
