@@ -452,6 +452,18 @@ def test_events_of_a_handshake_name_the_client(gateway):
     assert event['tls']['failure'] == 'not-tls' and event['src_port'] == 4567 and event['dest_ip'] == '198.51.100.1'
 
 
+def test_the_header_says_where_the_client_connected_to():
+    """Without SNI the site is that of the local address: of the one that the client knows."""
+    text = '''table front { 127.0.0.1 }
+listen 127.0.0.1:{port} { proxy-protocol from <front> }
+site other.test default { respond 200 other }
+site 198.51.100.1 { respond 200 addressed }'''
+    with Gateway(text) as gateway:
+        for header, status in ((v1(ONE), 200), (v2(ONE), 200), (v2(ONE, destination='198.51.100.2'), 421), (b'PROXY UNKNOWN\r\n', 421)):
+            with Behind(gateway.port, header, tls_context(), name=None) as client:
+                assert client.get('/', host='198.51.100.1').status == status
+
+
 # ---- Tables that change ---------------------------------------------------------------------------------------
 
 def test_a_table_from_a_file(gateway):
