@@ -78,9 +78,13 @@ struct edge_origin {
 	uint32_t references;
 };
 
+/* A check of the dialer's said so. */
+void edge_health(struct edge *edge, const struct ipc_message *message);
 /* Makes the groups. 0 or -ENOMEM: then there are none. */
 int edge_origins_stage(struct edge *edge, struct edge_snapshot *used) MUST_CHECK;
 void edge_origins_drop(struct edge *edge, struct edge_snapshot *used);
+/* With a commit: those that nobody names are forgotten. */
+void edge_origins_sweep(struct edge *edge);
 /* Sets origin, member and taken. False: nobody is there whom this exchange has not tried. */
 bool exchange_choose_origin(struct exchange *exchange) MUST_CHECK;
 void exchange_release_origin(struct exchange *exchange); /* harmless without one */

@@ -225,6 +225,8 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(DOCUMENTS_UNASKED, "documents_unasked", "plain reads of what `files` had not read before; stays 0") \
 	X(ORIGIN_TRIED_AGAIN, "origin_tried_again", "requests sent to another origin after one failed") \
 	X(ORIGIN_EJECTED, "origin_ejected", "origins that failed too often and got no requests for a while") \
+	X(ORIGIN_WENT_DOWN, "origin_went_down", "origins whose checks began to fail, as each worker was told") \
+	X(ORIGIN_CAME_UP, "origin_came_up", "origins whose checks are good again, as each worker was told") \
 	X(DOCUMENTS_DISTANT, "documents_distant", "pieces of documents that `files` read itself: their file system may not answer") \
 	X(PROXY_HEADERS, "proxy_headers", "PROXY headers that connections began with") \
 	X(PROXY_HEADERS_REFUSED, "proxy_headers_refused", "connections closed for want of a PROXY header that is right, or of the right to send one") \
