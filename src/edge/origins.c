@@ -205,7 +205,7 @@ static uint64_t key_of(const struct exchange *exchange, const struct snapshot_up
 
 	if (upstream->balance == SNAPSHOT_BALANCE_HASH)
 		text = key_text(exchange, upstream);
-	return text.len ? hash_id(text) : key_of_client(&exchange->connection->peer);
+	return text.len ? hash_id(text) : key_of_client(&exchange->client);
 }
 
 static struct balance *group_of(const struct exchange *exchange)
