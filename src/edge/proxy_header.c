@@ -49,7 +49,7 @@ static void take(struct connection *connection, const struct codec_proxy_header 
 	connection_activate(connection);
 }
 
-void connection_proxy_header(struct connection *connection)
+static void header_read(struct connection *connection)
 {
 	struct codec_proxy_header header;
 	struct span bytes;
@@ -78,4 +78,13 @@ void connection_proxy_header(struct connection *connection)
 		connection_refuse_proxy(connection, header.fault);
 		return;
 	}
+}
+
+void connection_proxy_header(struct connection *connection)
+{
+	/* An end that came with the bytes is told once: it is read now, or never. */
+	do {
+		header_read(connection);
+	} while (connection->phase == CONNECTION_PROXY_HEADER &&
+		 (connection->watch.ready & OS_READABLE));
 }
