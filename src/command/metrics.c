@@ -27,31 +27,40 @@ static void write_gauge(struct writer *out, const char *name, const char *help, 
 		     name, help, name, name, (unsigned long long)value);
 }
 
+static void write_all(struct writer *out, const struct sums *sums)
+{
+	write_gauge(out, "connections", "connections of clients that are open", sums->connections);
+	write_gauge(out, "exchanges", "exchanges under way", sums->exchanges);
+	write_gauge(out, "processes", "processes of the service that run", sums->processes);
+	write_format(out,
+		     "# HELP portcullis_process_restarts_total processes that were started again\n"
+		     "# TYPE portcullis_process_restarts_total counter\n"
+		     "portcullis_process_restarts_total %llu\n",
+		     (unsigned long long)sums->restarts);
+	telemetry_write_metrics(out, &sums->counters);
+}
+
 static int metrics_run(const struct command_line *line)
 {
-	static char text[256 * 1024];
-	struct writer out = writer_of(text, sizeof(text));
+	enum { SIZE = 256 * 1024 };
 	struct sums sums = { 0 };
 	struct ipc_channel channel;
+	struct writer out;
+	char *text;
 	int err = command_connect(line, &channel);
 
 	if (err)
 		return err;
 	err = command_each_process(&channel, on_process, &sums);
 	ipc_channel_close(&channel);
-	if (err)
-		return err;
-	write_gauge(&out, "connections", "connections of clients that are open", sums.connections);
-	write_gauge(&out, "exchanges", "exchanges under way", sums.exchanges);
-	write_gauge(&out, "processes", "processes of the service that run", sums.processes);
-	write_format(&out,
-		     "# HELP portcullis_process_restarts_total processes that were started again\n"
-		     "# TYPE portcullis_process_restarts_total counter\n"
-		     "portcullis_process_restarts_total %llu\n",
-		     (unsigned long long)sums.restarts);
-	telemetry_write_metrics(&out, &sums.counters);
+	text = err ? NULL : heap_alloc(SIZE);
+	if (!text)
+		return COMMAND_FAULT;
+	out = writer_of(text, SIZE);
+	write_all(&out, &sums);
 	MUST(out.ok);
 	os_out(writer_done(&out));
+	heap_free(text);
 	return 0;
 }
 

@@ -278,10 +278,9 @@ static bool retry_spend(struct edge *edge)
 
 bool exchange_choose_another(struct exchange *exchange)
 {
-	const struct balance *group = group_of(exchange);
-
-	return exchange->choice.tried_count < group->count && retry_spend(exchange->edge) &&
-	       exchange_choose_origin(exchange);
+	exchange->choice.now_ns = exchange->edge->now_ns;
+	return balance_has_more(group_of(exchange), &exchange->choice) &&
+	       retry_spend(exchange->edge) && exchange_choose_origin(exchange);
 }
 
 const struct balance_member *exchange_member(const struct exchange *exchange)

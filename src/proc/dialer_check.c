@@ -303,12 +303,24 @@ static void on_next(struct os_timer *timer)
 	os_loop_wake_again(loop);
 }
 
+/* For want of memory or descriptors, or by our own fault: that says nothing about the origin. */
+static bool is_ours(uint32_t end)
+{
+	return end == TELEMETRY_END_NO_ROOM || end == TELEMETRY_END_INTERNAL ||
+	       end == TELEMETRY_END_HELPER_GONE || end == TELEMETRY_END_QUEUE_FULL;
+}
+
 static void on_failed(struct check *check)
 {
 	const struct upstream_failure *failure = &check->fetch.failure;
 	char text[WHY_MAX];
 	struct writer writer = writer_of(text, sizeof(text));
 
+	if (is_ours(failure->end)) {
+		stop(check);
+		schedule(check, check->rule.every_ns);
+		return;
+	}
 	write_format(&writer, failure->detail.len ? "%s:%.*s" : "%s",
 		     telemetry_ends[failure->end].word, SPAN_ARG(failure->detail));
 	conclude(check, false, writer_done(&writer));
