@@ -171,6 +171,8 @@ void write_be64(struct writer *writer, uint64_t value);
  * characters, invalid UTF-8, C1, line separators and bidirectional marks are escaped; an invalid byte
  * becomes \u00XX. */
 void write_json(struct writer *writer, struct span text);
+/* How many bytes at its beginning stand in JSON as they are. */
+size_t json_plain_len(struct span text);
 /* What write_json() would escape becomes `?`, byte by byte; quotes and backslashes stay. */
 void text_make_plain(char *text, size_t len);
 void write_format(struct writer *writer, const char *format, ...) PRINTF_LIKE(2, 3);

@@ -20,7 +20,7 @@ static uint64_t load_le(const uint8_t *bytes, size_t len)
 	return value;
 }
 
-static void sip_round(struct sip *sip)
+static inline void sip_round(struct sip *sip)
 {
 	sip->v0 += sip->v1;
 	sip->v1 = rotate(sip->v1, 13) ^ sip->v0;
@@ -34,7 +34,7 @@ static void sip_round(struct sip *sip)
 	sip->v2 = rotate(sip->v2, 32);
 }
 
-static void sip_word(struct sip *sip, uint64_t word)
+static inline void sip_word(struct sip *sip, uint64_t word)
 {
 	sip->v3 ^= word;
 	sip_round(sip);

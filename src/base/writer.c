@@ -12,6 +12,10 @@ void write_u64(struct writer *writer, uint64_t value)
 	size_t count = 1;
 	char *room;
 
+	if (value < 10) {
+		write_byte(writer, (char)('0' + value));
+		return;
+	}
 	for (uint64_t limit = 10; count < DIGITS_MAX && value >= limit; limit *= 10)
 		count++;
 	room = write_room(writer, count);
@@ -38,6 +42,21 @@ void write_hex(struct writer *writer, struct span bytes)
 	}
 }
 
+/* The eight digits of 32 bits at once: the bits are spread to a digit a byte, what is above 9 becomes a letter. */
+static void put_hex(char *at, uint32_t value)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint64_t digits = value;
+
+	digits = (digits | digits << 16) & UINT64_C(0x0000ffff0000ffff);
+	digits = (digits | digits << 8) & UINT64_C(0x00ff00ff00ff00ff);
+	digits = (digits | digits << 4) & (ones * 15);
+	digits += ones * '0' + ((digits + ones * 6) >> 4 & ones) * ('a' - '0' - 10);
+	if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+		digits = __builtin_bswap64(digits);
+	memcpy(at, &digits, sizeof(digits));
+}
+
 void write_hex_u64(struct writer *writer, uint64_t value, int digits)
 {
 	int count = value ? (67 - __builtin_clzll(value)) / 4 : 1;
@@ -46,6 +65,11 @@ void write_hex_u64(struct writer *writer, uint64_t value, int digits)
 	MUST(digits >= 0 && digits <= 16);
 	count = count < digits ? digits : count;
 	room = write_room(writer, (size_t)count);
+	if (room && count == 16) {
+		put_hex(room, (uint32_t)(value >> 32));
+		put_hex(room + 8, (uint32_t)value);
+		return;
+	}
 	while (room && count-- > 0) {
 		room[count] = hex_digits[value & 15];
 		value >>= 4;
@@ -253,8 +277,8 @@ static bool is_plain(char c)
 	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
-/* The length of the run of plain ASCII that most texts are. */
-static size_t plain_len(struct span text)
+/* The run of plain ASCII that most texts are. */
+size_t json_plain_len(struct span text)
 {
 	size_t len = 0;
 	uint64_t bytes;
@@ -278,7 +302,7 @@ static size_t plain_len(struct span text)
 void write_json(struct writer *writer, struct span text)
 {
 	char *before = writer->at;
-	size_t plain = plain_len(text);
+	size_t plain = json_plain_len(text);
 
 	if (plain == text.len) {
 		char *room = write_room(writer, plain + 2);
@@ -292,7 +316,7 @@ void write_json(struct writer *writer, struct span text)
 	}
 	write_byte(writer, '"');
 	while (text.len && writer->ok) {
-		size_t len = plain_len(text);
+		size_t len = json_plain_len(text);
 		uint32_t code;
 
 		if (len) {

@@ -171,7 +171,7 @@ static void linger_run(struct connection *connection)
 	/* Closing with unread input would send a reset, which can overtake our answer: drop what still
 	 * comes, for a while. */
 	while ((connection->watch.ready & OS_READABLE) && connection->unused_bytes < 256 * 1024) {
-		got = os_read(connection->watch.fd, edge->wire_in, EDGE_WIRE_SIZE);
+		got = os_receive(connection->watch.fd, edge->wire_in, EDGE_WIRE_SIZE);
 		if (got <= 0)
 			break;
 		connection->unused_bytes += (uint32_t)got;

@@ -81,7 +81,7 @@ int connection_receive(struct connection *connection, size_t *ret_len)
 		return len ? 0 : CONNECTION_WAIT;
 	/* Before the handshake there is no exchange, later no ciphertext that had to wait. */
 	size = len ? EDGE_WIRE_SIZE - len : receive_max(connection);
-	got = os_read(connection->watch.fd, edge->wire_in + len, size);
+	got = os_receive(connection->watch.fd, edge->wire_in + len, size);
 	if (got == -EAGAIN) {
 		connection->watch.ready &= ~(unsigned)OS_READABLE;
 		return len ? 0 : CONNECTION_WAIT;
@@ -240,9 +240,7 @@ static void connection_send(struct connection *connection, const struct span *pa
 	if (connection->is_broken)
 		return;
 	if (!connection->backlog.len) {
-		ssize_t put = count == 1
-				      ? os_write(connection->watch.fd, parts[0].ptr, parts[0].len)
-				      : os_writev(connection->watch.fd, parts, count);
+		ssize_t put = os_writev(connection->watch.fd, parts, count);
 
 		if (put < 0 && put != -EAGAIN) {
 			connection->is_broken = true;

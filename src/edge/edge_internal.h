@@ -448,6 +448,7 @@ struct edge {
 	uint64_t now_ns, wall_ns;
 	char date[HTTP_DATE_LEN];
 	int64_t date_s;
+	struct telemetry_second log_second;
 	uint64_t request_id_high, request_id_low;
 	bool is_draining, is_drained, wakes_log;
 	bool has_freed;   /* a connection, while listeners rest */

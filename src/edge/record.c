@@ -67,6 +67,7 @@ void record_write(struct exchange *exchange)
 	struct writer client_writer = writer_of(client, sizeof(client));
 	struct telemetry_access access = {
 		.wall_ns = exchange->began_wall_ns,
+		.second = &edge->log_second,
 		.duration_ns = edge->now_ns - exchange->began_ns,
 		.client_port = exchange->client.port,
 		.status = exchange->head_committed ? exchange->response.status : 0,

@@ -109,25 +109,14 @@ void documents_wanted_fini(struct edge *edge)
 
 /* ---- The answer -------------------------------------------------------------------------------------------- */
 
-static int add_validators(struct exchange *exchange, struct http_validators *ret)
+/* The texts are the document's, which the exchange holds until it is freed. */
+static int add_validators(struct exchange *exchange)
 {
 	const struct files_document *document = exchange->document;
 	struct http_fields *fields = &exchange->response.fields;
-	char etag[HTTP_ETAG_SIZE], date[HTTP_DATE_LEN];
-	int64_t modified_s = document->mtime_ns / (int64_t)OS_SECOND;
-	struct span etag_span, date_span;
 
-	etag_span = arena_copy(&exchange->arena,
-			       http_etag_write(document->size, modified_s,
-					       (uint32_t)(document->mtime_ns % (int64_t)OS_SECOND),
-					       etag));
-	http_date_write(modified_s, date);
-	date_span = arena_copy(&exchange->arena, span_of(date, sizeof(date)));
-	if (!etag_span.ptr || !date_span.ptr)
-		return -ENOMEM;
-	*ret = (struct http_validators){ .etag = etag_span, .modified_s = modified_s };
-	if (http_fields_add_id(fields, HTTP_NAME_ETAG, etag_span) ||
-	    http_fields_add_id(fields, HTTP_NAME_LAST_MODIFIED, date_span) ||
+	if (http_fields_add_id(fields, HTTP_NAME_ETAG, document->validators.etag) ||
+	    http_fields_add_id(fields, HTTP_NAME_LAST_MODIFIED, document->modified) ||
 	    http_fields_add_id(fields, HTTP_NAME_ACCEPT_RANGES, SPAN("bytes")))
 		return -ENOMEM;
 	return 0;
@@ -144,13 +133,13 @@ static void begin_document(struct exchange *exchange, uint16_t status, uint64_t 
 	exchange->document_left = len;
 }
 
-static enum exchange_verdict answer_range(struct exchange *exchange,
-					  const struct http_validators *validators)
+static enum exchange_verdict answer_range(struct exchange *exchange)
 {
+	const struct files_document *document = exchange->document;
 	struct http_fields *fields = &exchange->response.fields;
-	uint64_t size = exchange->document->size, first = 0, len = size;
+	uint64_t size = document->size, first = 0, len = size;
 	enum http_range range =
-		http_range_choose(exchange->request, validators, size, &first, &len);
+		http_range_choose(exchange->request, &document->validators, size, &first, &len);
 	struct span text;
 
 	if (range == HTTP_RANGE_NONE) {
@@ -170,14 +159,14 @@ static enum exchange_verdict answer_range(struct exchange *exchange,
 
 static enum exchange_verdict answer_document(struct exchange *exchange)
 {
-	struct http_validators validators;
+	const struct files_document *document = exchange->document;
 	struct http_fields *fields;
 
 	exchange_answer_text(exchange, 200, SPAN_NONE, SPAN_NONE);
 	fields = &exchange->response.fields;
-	if (add_validators(exchange, &validators))
+	if (add_validators(exchange))
 		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
-	switch (http_conditions_evaluate(exchange->request, &validators,
+	switch (http_conditions_evaluate(exchange->request, &document->validators,
 					 (int64_t)(exchange->edge->wall_ns / OS_SECOND))) {
 	case HTTP_NOT_MODIFIED:
 		exchange->response.status = 304;
@@ -189,10 +178,9 @@ static enum exchange_verdict answer_document(struct exchange *exchange)
 	case HTTP_PROCEED:
 		break;
 	}
-	if (http_fields_add_id(fields, HTTP_NAME_CONTENT_TYPE,
-			       http_media_type(exchange->document->name)))
+	if (http_fields_add_id(fields, HTTP_NAME_CONTENT_TYPE, document->media_type))
 		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
-	return answer_range(exchange, &validators);
+	return answer_range(exchange);
 }
 
 static enum exchange_verdict answer_folder(struct exchange *exchange)

@@ -167,6 +167,21 @@ enum files_found files_cache_find(struct files_cache *cache, uint64_t root, stru
 	return is_fresh ? FILES_FRESH : FILES_STALE;
 }
 
+static void describe(struct files_document *document)
+{
+	int64_t modified_s = document->mtime_ns / (int64_t)OS_SECOND;
+	uint32_t modified_ns = (uint32_t)(document->mtime_ns % (int64_t)OS_SECOND);
+
+	document->validators = (struct http_validators){
+		.etag = http_etag_write(document->size, modified_s, modified_ns,
+					document->etag_text),
+		.modified_s = modified_s,
+	};
+	http_date_write(modified_s, document->modified_text);
+	document->modified = span_of(document->modified_text, sizeof(document->modified_text));
+	document->media_type = http_media_type(document->name);
+}
+
 static struct files_document *document_new(const struct ipc_opened *opened, struct span tail,
 					   int fd)
 {
@@ -198,6 +213,8 @@ static struct files_document *document_new(const struct ipc_opened *opened, stru
 		if (document->bytes.len != document->size)
 			document->status = IPC_OPEN_FAILED;
 	}
+	if (document->status == IPC_OPEN_DOCUMENT)
+		describe(document);
 	return document;
 }
 

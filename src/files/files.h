@@ -6,6 +6,7 @@
  * and path: small documents as bytes, others as a descriptor. It never touches a cold page. */
 #pragma once
 
+#include "http/http.h"
 #include "ipc/messages.h"
 #include "os/os.h"
 
@@ -55,6 +56,10 @@ struct files_document {
 	struct span bytes; /* its own copy; ptr NULL when it has a descriptor, or is distant */
 	int fd;
 	bool is_distant; /* its bytes are asked for with `read` */
+	/* Of IPC_OPEN_DOCUMENT what each answer's head says of it, made once. */
+	struct http_validators validators;
+	struct span modified, media_type; /* Last-Modified, Content-Type */
+	char etag_text[HTTP_ETAG_SIZE], modified_text[HTTP_DATE_LEN];
 };
 void files_document_ref(struct files_document *document);
 void files_document_unref(struct files_document *document); /* NULL is fine */

@@ -243,6 +243,8 @@ int os_descriptor_count(void); /* how many this process has; -EACCES in a sandbo
 /* Bytes of sockets, pipes and files at their position. A count, 0 at the end (os_read), or -EAGAIN,
  * -EPIPE, -ECONNRESET. Never a signal. */
 ssize_t os_read(int fd, void *buf, size_t size) MUST_CHECK;
+/* Of a socket the same, never waits, and costs the kernel less than what all kinds of files share. */
+ssize_t os_receive(int fd, void *buf, size_t size) MUST_CHECK;
 ssize_t os_write(int fd, const void *buf, size_t size) MUST_CHECK;
 /* at most 64 parts a call */
 ssize_t os_writev(int fd, const struct span *parts, size_t count) MUST_CHECK;

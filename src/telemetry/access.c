@@ -1,5 +1,7 @@
 #include "telemetry/record_internal.h"
 
+#include <string.h>
+
 /* What a text may take in a line, escapes included. Their sum and that of the keys is below
  * TELEMETRY_LINE_MAX: a record is never lost for being long. */
 enum {
@@ -16,27 +18,45 @@ _Static_assert(TEXT_PATH + TEXT_QUERY + TEXT_AGENT + TEXT_REFERER + TEXT_HOST + 
 		       TELEMETRY_LINE_MAX,
 	       "a record fits its line");
 
+/* Behind its first quote. Most texts are plain and stand there as they are. */
+static void write_text(struct writer *out, struct span text, size_t out_max)
+{
+	char *room;
+
+	if (text.len + 2 > out_max || json_plain_len(text) < text.len) {
+		out->at -= out->ok; /* the quote is record_text's */
+		record_text(out, text, out_max);
+		return;
+	}
+	room = write_room(out, text.len + 1);
+	if (!room)
+		return;
+	if (text.len)
+		memcpy(room, text.ptr, text.len);
+	room[text.len] = '"';
+}
+
 static void write_end(struct writer *out, const struct telemetry_access *access)
 {
 	char text[TEXT_SHORT];
 	struct writer end = writer_of(text, sizeof(text));
 
 	if (!access->end_detail.len) {
-		record_text(out, span_str(telemetry_ends[access->end].word), TEXT_SHORT);
+		write_text(out, span_str(telemetry_ends[access->end].word), TEXT_SHORT);
 		return;
 	}
 	write_str(&end, telemetry_ends[access->end].word);
 	write_byte(&end, ':');
 	write_span(&end, span_first(access->end_detail, 128));
-	record_text(out, writer_done(&end), TEXT_SHORT);
+	write_text(out, writer_done(&end), TEXT_SHORT);
 }
 
 /* A member that is not the first, its key a literal: one copy of known length, for each request. */
 #define KEY(out, key) write_span(out, SPAN(",\"" key "\":"))
 #define TEXT(out, key, text, out_max) \
 	do { \
-		KEY(out, key); \
-		record_text(out, text, out_max); \
+		write_span(out, SPAN(",\"" key "\":\"")); \
+		write_text(out, text, out_max); \
 	} while (0)
 #define OPTIONAL(out, key, text, out_max) \
 	do { \
@@ -79,9 +99,9 @@ void telemetry_write_access_json(struct writer *out, const struct telemetry_acce
 
 	MUST(access->end < TELEMETRY_END_COUNT);
 	write_span(out, SPAN("{\"time\":\""));
-	telemetry_write_time(out, access->wall_ns);
-	write_byte(out, '"');
-	TEXT(out, "client", access->client, TEXT_SHORT);
+	record_time(out, access->wall_ns, access->second);
+	write_span(out, SPAN("\",\"client\":\""));
+	write_text(out, access->client, TEXT_SHORT);
 	if (access->client_port)
 		NUMBER(out, "client_port", access->client_port);
 	TEXT(out, "method", access->method, TEXT_SHORT);
@@ -95,13 +115,12 @@ void telemetry_write_access_json(struct writer *out, const struct telemetry_acce
 	KEY(out, "duration_ms");
 	record_milliseconds(out, access->duration_ns);
 	write_parties(out, access);
-	KEY(out, "request_id");
-	write_byte(out, '"');
+	write_span(out, SPAN(",\"request_id\":\""));
 	write_hex_u64(out, access->request_id_high, 16);
 	write_hex_u64(out, access->request_id_low, 16);
-	write_byte(out, '"');
-	NUMBER(out, "worker", access->worker);
-	KEY(out, "end");
+	write_span(out, SPAN("\",\"worker\":"));
+	write_u64(out, access->worker);
+	write_span(out, SPAN(",\"end\":\""));
 	write_end(out, access);
 	write_byte(out, '}');
 	record_line_end(&line);

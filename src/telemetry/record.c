@@ -1,5 +1,7 @@
 #include "telemetry/record_internal.h"
 
+#include <string.h>
+
 /* Days to a date in the proleptic Gregorian calendar. Years are counted from 1 March, so that the leap
  * day is a year's last; 400 years have 146,097 days. */
 struct record_date record_date_of(uint64_t wall_ns)
@@ -33,19 +35,39 @@ static inline void put_digits(char *at, uint32_t value, int digits)
 	}
 }
 
-void telemetry_write_time(struct writer *out, uint64_t wall_ns)
+static void put_second(char *at, uint64_t wall_ns)
 {
 	struct record_date date = record_date_of(wall_ns);
-	char text[] = "0000-00-00T00:00:00.000000Z";
 
-	put_digits(text, date.year, 4);
-	put_digits(text + 5, date.month, 2);
-	put_digits(text + 8, date.day, 2);
-	put_digits(text + 11, date.hour, 2);
-	put_digits(text + 14, date.minute, 2);
-	put_digits(text + 17, date.second, 2);
-	put_digits(text + 20, date.microsecond, 6);
-	write_span(out, span_of(text, sizeof(text) - 1));
+	memcpy(at, "0000-00-00T00:00:00.", TELEMETRY_SECOND_LEN);
+	put_digits(at, date.year, 4);
+	put_digits(at + 5, date.month, 2);
+	put_digits(at + 8, date.day, 2);
+	put_digits(at + 11, date.hour, 2);
+	put_digits(at + 14, date.minute, 2);
+	put_digits(at + 17, date.second, 2);
+}
+
+void record_time(struct writer *out, uint64_t wall_ns, struct telemetry_second *second)
+{
+	uint64_t number = wall_ns / 1000000000 + 1;
+	char *room = write_room(out, TELEMETRY_SECOND_LEN + sizeof("000000Z") - 1);
+
+	if (!room)
+		return;
+	if (!second || second->number != number)
+		put_second(second ? second->text : room, wall_ns);
+	if (second) {
+		second->number = number;
+		memcpy(room, second->text, TELEMETRY_SECOND_LEN);
+	}
+	put_digits(room + TELEMETRY_SECOND_LEN, (uint32_t)(wall_ns / 1000 % 1000000), 6);
+	room[TELEMETRY_SECOND_LEN + 6] = 'Z';
+}
+
+void telemetry_write_time(struct writer *out, uint64_t wall_ns)
+{
+	record_time(out, wall_ns, NULL);
 }
 
 struct record_line record_line_begin(struct writer *out)

@@ -8,6 +8,9 @@ struct record_date {
 };
 struct record_date record_date_of(uint64_t wall_ns);
 
+/* telemetry_write_time(), by way of what is kept (NULL: nothing is). */
+void record_time(struct writer *out, uint64_t wall_ns, struct telemetry_second *second);
+
 /* A line is written whole or not at all. */
 struct record_line {
 	struct writer *out;

@@ -307,12 +307,20 @@ enum { TELEMETRY_LINE_MAX = 32 * 1024 };
 /* RFC 3339 in UTC with microseconds: 2026-03-01T12:00:00.000000Z. wall_ns: since 1970. */
 void telemetry_write_time(struct writer *out, uint64_t wall_ns);
 
+/* What of a time's text all lines of a second have in common, kept by who writes many. Zeroed: nothing yet. */
+enum { TELEMETRY_SECOND_LEN = 20 };
+struct telemetry_second {
+	uint64_t number; /* since 1970, and one more */
+	char text[TELEMETRY_SECOND_LEN];
+};
+
 struct telemetry_access {
-	uint64_t wall_ns;     /* when the request began; since 1970 */
-	uint64_t duration_ns; /* from then to the record */
-	struct span client;   /* address as text */
-	uint16_t client_port; /* 0: not known */
-	uint16_t status;      /* 0: no answer was sent */
+	uint64_t wall_ns;                /* when the request began; since 1970 */
+	struct telemetry_second *second; /* NULL: none is kept */
+	uint64_t duration_ns;            /* from then to the record */
+	struct span client;              /* address as text */
+	uint16_t client_port;            /* 0: not known */
+	uint16_t status;                 /* 0: no answer was sent */
 	struct span method, host, path, query, protocol /* "HTTP/1.1" */;
 	uint64_t bytes_in, bytes_out; /* heads and bodies, without TLS */
 	struct span upstream;    /* address of the origin that answered, or its text; empty: none */

@@ -16,7 +16,7 @@ ssize_t upstream_socket_receive(struct upstream_connection *connection, char *bu
 
 	if (!upstream_is_readable(connection))
 		return -EAGAIN;
-	n = os_read(connection->fd, buf, size);
+	n = os_receive(connection->fd, buf, size);
 	if (n == -EAGAIN)
 		connection->watch.ready &= ~(unsigned)READ_BITS;
 	/* A short read has emptied the socket; only an end that was told already is still to be read. */

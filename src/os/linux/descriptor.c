@@ -111,6 +111,13 @@ ssize_t os_read(int fd, void *buf, size_t size)
 	return len < 0 ? -errno : len;
 }
 
+ssize_t os_receive(int fd, void *buf, size_t size)
+{
+	ssize_t len = RETRY(recv(fd, buf, size, MSG_DONTWAIT));
+
+	return len < 0 ? -errno : len;
+}
+
 ssize_t os_write(int fd, const void *buf, size_t size)
 {
 	ssize_t len = RETRY(write(fd, buf, size));
@@ -122,6 +129,8 @@ ssize_t os_writev(int fd, const struct span *parts, size_t count)
 {
 	ssize_t len;
 
+	if (count == 1)
+		return os_write(fd, parts[0].ptr, parts[0].len);
 	if (count > 64)
 		count = 64;
 	len = RETRY(writev(fd, (const struct iovec *)(const void *)parts, (int)count));

@@ -329,6 +329,16 @@ ssize_t os_writev(int fd, const struct span *parts, size_t count)
 	return total;
 }
 
+ssize_t os_receive(int fd, void *buf, size_t size)
+{
+	struct sim_file *file = sim_descriptor(fd);
+
+	SIM_CALL_ON(file, -ECONNRESET);
+	if (!file)
+		return -EBADF;
+	return file->kind == SIM_STREAM ? sim_stream_read(file, buf, size, false) : -ENOTSOCK;
+}
+
 ssize_t os_peek(int fd, void *buf, size_t size)
 {
 	struct sim_file *file = sim_descriptor(fd);

@@ -250,8 +250,11 @@ static void test_numbers(void **state)
 			write_u64(&writer, value);
 			write_byte(&writer, ' ');
 			write_hex_u64(&writer, value, 5);
-			snprintf(wanted, sizeof(wanted), "%llu %05llx", (unsigned long long)value,
-				 (unsigned long long)value);
+			write_byte(&writer, ' ');
+			write_hex_u64(&writer, value * UINT64_C(0x9e3779b97f4a7c15), 16);
+			snprintf(wanted, sizeof(wanted), "%llu %05llx %016llx",
+				 (unsigned long long)value, (unsigned long long)value,
+				 (unsigned long long)(value * UINT64_C(0x9e3779b97f4a7c15)));
 			assert_written(&writer, wanted);
 		}
 	}

@@ -94,6 +94,24 @@ static void test_ask_once(void **state)
 	files_cache_free(NULL);
 }
 
+/* What an answer's head says of a document is made from what the opener said, not from the path that was asked. */
+static void test_head_texts(void **state)
+{
+	struct files_cache *cache = cache_new(10, 1000);
+	struct ipc_opened opened = { .size = 3, .name_len = 10, .mtime_ns = 1767225600000000255 };
+	struct files_reply reply = { &opened, SPAN("index.htmlabc"), -1 };
+	struct files_document *document = files_cache_store(cache, ROOT, SPAN("/a/"), 1, &reply);
+
+	(void)state;
+	assert_non_null(document);
+	files_cache_free(cache);
+	assert_true(span_equal(document->validators.etag, SPAN("\"6955b900000000ff-3\"")));
+	assert_int_equal(document->validators.modified_s, 1767225600);
+	assert_true(span_equal(document->modified, SPAN("Thu, 01 Jan 2026 00:00:00 GMT")));
+	assert_true(span_equal(document->media_type, SPAN("text/html; charset=utf-8")));
+	files_document_unref(document);
+}
+
 static void test_old_failures_are_not_served(void **state)
 {
 	struct files_cache *cache = cache_new(10, 1000);
@@ -219,6 +237,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ask_once),
+		cmocka_unit_test(test_head_texts),
 		cmocka_unit_test(test_old_failures_are_not_served),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_roots_and_absences),

@@ -76,10 +76,16 @@ static void test_accepted_sockets(void **state)
 			3);
 		assert_int_equal(os_wait(server, OS_READABLE, 1000), 0);
 		assert_int_equal(os_peek(server, buf, sizeof(buf)), 3);
-		assert_int_equal(os_read(server, buf, sizeof(buf)), 3);
+		assert_int_equal(os_receive(server, buf, 1), 1);
+		assert_int_equal(os_read(server, buf, sizeof(buf)), 2);
+		assert_int_equal(os_receive(server, buf, sizeof(buf)), -EAGAIN);
+		assert_int_equal(os_writev(client, (struct span[]){ SPAN("de") }, 1), 2);
+		assert_int_equal(os_wait(server, OS_READABLE, 1000), 0);
+		assert_int_equal(os_receive(server, buf, sizeof(buf)), 2);
+		assert_memory_equal(buf, "de", 2);
 		assert_int_equal(os_shutdown(client, OS_HALF_WRITE), 0);
 		assert_int_equal(os_wait(server, OS_READABLE, 1000), 0);
-		assert_int_equal(os_read(server, buf, sizeof(buf)), 0);
+		assert_int_equal(os_receive(server, buf, sizeof(buf)), 0);
 		assert_int_equal(os_socket_linger_none(server), 0);
 		os_close(server);
 		assert_int_equal(os_wait(client, OS_READABLE, 1000), 0);

@@ -216,6 +216,36 @@ static void test_access_json(void **state)
 	assert_int_equal(span_find(got, SPAN("upstream")), got.len);
 }
 
+/* The text that is kept for a second is that second's, whichever way time went. */
+static void test_access_second(void **state)
+{
+	static const uint64_t walls[] = { 0,
+					  999999999,
+					  1000000000,
+					  1767225599999999000,
+					  1767225600000000000,
+					  1767225600999999999,
+					  1767225599000001000,
+					  0 };
+	struct telemetry_second second = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(walls); i++) {
+		struct telemetry_access access = sample();
+		struct writer out = writer_of(line_text, sizeof(line_text));
+		char wanted[64];
+		struct writer time = writer_of(wanted, sizeof(wanted));
+
+		access.wall_ns = walls[i];
+		access.second = &second;
+		telemetry_write_access_json(&out, &access);
+		write_str(&time, "{\"time\":\"");
+		telemetry_write_time(&time, walls[i]);
+		write_str(&time, "\",");
+		assert_true(span_starts_with(writer_done(&out), writer_done(&time)));
+	}
+}
+
 /* Every byte anywhere: one line, nothing in it that a terminal obeys, and it reads back. */
 static void test_access_hostile_bytes(void **state)
 {
@@ -411,15 +441,11 @@ static void test_event_long(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_times),
-		cmocka_unit_test(test_access_json),
-		cmocka_unit_test(test_access_hostile_bytes),
-		cmocka_unit_test(test_access_long),
-		cmocka_unit_test(test_access_no_room),
-		cmocka_unit_test(test_access_combined),
-		cmocka_unit_test(test_access_short),
-		cmocka_unit_test(test_event),
-		cmocka_unit_test(test_event_long),
+		cmocka_unit_test(test_times),           cmocka_unit_test(test_access_json),
+		cmocka_unit_test(test_access_second),   cmocka_unit_test(test_access_hostile_bytes),
+		cmocka_unit_test(test_access_long),     cmocka_unit_test(test_access_no_room),
+		cmocka_unit_test(test_access_combined), cmocka_unit_test(test_access_short),
+		cmocka_unit_test(test_event),           cmocka_unit_test(test_event_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
