@@ -55,6 +55,7 @@ def markdown(head, rows):
 # What no process counts: where it is told instead.
 NOT_COUNTED = {
     'inspection': 'nothing to count yet', 'inspection-response': 'nothing to count yet',
+    'table-entries': 'an error of `check`',
 }
 
 
@@ -74,8 +75,8 @@ def limits():
 
 Every limit has a name, a default, a counter (or the last column says where it is told) and a reason in the log: an exchange that runs into one
 ends with `limit:NAME` in the access log, with `client-timeout:NAME` where a client was too slow, or
-with the word for what its origin did ([errors](errors.md)); a handshake, with `limit:NAME` in an
-event. *Status* is what a request over it is answered with while that is possible;
+with the word for what its origin did ([errors](errors.md)); a handshake or a PROXY header, with
+`limit:NAME` in an event. *Status* is what a request over it is answered with while that is possible;
 where there is none, the connection ends or nobody's request is at fault.
 
 ## Settable
@@ -115,6 +116,14 @@ From an origin all of them are 502. What a client sends over a limit (a line, he
 or trailer too many or too long) ends with that [limit](limits.md)'s name instead.
 
 """ + markdown(['detail', 'status'], faults)
+        headers = [[f'`{word}`', help_text] for _, word, help_text in table(CODEC, 'CODEC_PROXY_FAULTS')]
+        text += """
+## PROXY headers that are refused
+
+The connection is closed before anything else is read of it, and an event of type `anomaly` has the
+word as its `failure` ([behind a CDN or load balancer](behind.md)).
+
+""" + markdown(['failure', 'what was wrong'], headers)
     return text
 
 

@@ -84,6 +84,13 @@ static bool narrow(struct candidates *among)
 	return false;
 }
 
+bool balance_has_more(const struct balance *balance, const struct balance_choice *choice)
+{
+	struct candidates among = { .balance = balance, .choice = choice };
+
+	return narrow(&among);
+}
+
 /* In 256ths. Just returned, an origin has the share of its weight that it has been back for. */
 static uint32_t weight_now(const struct balance *balance, const struct balance_member *member,
 			   uint64_t now_ns)

@@ -87,6 +87,9 @@ struct balance_choice {
  * its queue decides. Backups only where no other member is available (full ones are). */
 uint32_t balance_choose(struct balance *balance, struct balance_choice *choice);
 
+/* Whether balance_choose would give anybody. */
+bool balance_has_more(const struct balance *balance, const struct balance_choice *choice);
+
 bool balance_is_available(const struct balance_origin *origin, uint64_t now_ns);
 /* Somebody named it (sticky): may it be used for this request? */
 bool balance_may_use(const struct balance *balance, uint32_t member, uint64_t now_ns);

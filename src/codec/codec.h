@@ -1,5 +1,5 @@
 /* codec: bytes on a connection to requests and responses, and back. Today HTTP/1.1 (RFC 9112),
- * both sides; HTTP/2, HTTP/3 and the PROXY header come beside it.
+ * both sides, and the PROXY header before them; HTTP/2 and HTTP/3 come beside it.
  *
  * An engine: no I/O, no clock, no log. The caller reads and writes sockets, owns the buffers and
  * both structs, decides time-outs, and passes an arena per exchange in which a head lives. Body
@@ -265,3 +265,62 @@ int codec_h1_response_eof(struct codec_h1_client *client, struct codec_h1_event 
 /* After END: may the next request go out on this connection? has_input: bytes stand behind the
  * response. Only true when the request was written to its end too. */
 bool codec_h1_client_is_reusable(const struct codec_h1_client *client, bool has_input);
+
+/* ---- The PROXY header (The PROXY protocol, versions 1 & 2, W. Tarreau, 2020) ------------------ */
+
+/* What a connection begins with where somebody in front of us passes it on: who its client is. A line of
+ * text (section 2.1, at most 107 bytes) or a binary block (2.2: signature, version and command, family
+ * and protocol, length, addresses, TLVs).
+ *
+ * LOCAL (the sender's own connection, a health check) and UNKNOWN, UNSPEC and families without IP addresses
+ * keep the socket's. TLVs are skipped; of PROXY, a CRC32c is checked where it is there (2.2.3). What section
+ * 2 says must be refused is refused, and a line with any byte that its grammar does not have. */
+
+enum {
+	CODEC_PROXY_SIZE_MAX = 4096, /* of a whole header */
+	CODEC_PROXY_LINE_MAX = 107,  /* of version 1, with CRLF */
+};
+
+enum codec_proxy_outcome {
+	CODEC_PROXY_NEED_MORE = 1, /* so far it may be one */
+	CODEC_PROXY_REFUSED,       /* header.fault */
+};
+
+/* Why a connection was closed, as the event says it: word, what it means. The first three are said by who
+ * reads, not by the parser. */
+#define CODEC_PROXY_FAULTS(X) \
+	X(STRANGER, "stranger", "who connected is not in the table") \
+	X(LATE, "limit:proxy-header", "the header was not whole in time") \
+	X(CLOSED, "closed", "the connection ended within the header") \
+	X(MISSING, "missing", "it does not begin with a PROXY header") \
+	X(LONG, "limit:proxy-header-size", "the header is longer than 4 KiB") \
+	X(LINE, "bad-line", "a header of version 1 that is none: its words, blanks or end") \
+	X(ADDRESS, "bad-address", "an address or port of version 1 that is none") \
+	X(VERSION, "bad-version", "a version beside 1 and 2") \
+	X(COMMAND, "bad-command", "neither PROXY nor LOCAL") \
+	X(FAMILY, "bad-family", "an address family or protocol that there is not") \
+	X(LENGTH, "bad-length", "shorter than its addresses") \
+	X(TLV, "bad-tlv", "a TLV that reaches beyond the header, or a CRC32c of another length") \
+	X(CHECKSUM, "bad-checksum", "the CRC32c is another")
+
+enum codec_proxy_fault {
+	CODEC_PROXY_FAULT_NONE,
+#define X(id, text, help) CODEC_PROXY_FAULT_##id,
+	CODEC_PROXY_FAULTS(X)
+#undef X
+};
+const char *codec_proxy_fault_text(enum codec_proxy_fault fault);
+
+struct codec_proxy_endpoint {
+	uint8_t ip[16]; /* network order; v4: the first 4, the rest 0 */
+	uint16_t port;
+};
+struct codec_proxy_header {
+	size_t len;     /* bytes of the header; the connection's own begin behind it */
+	uint8_t family; /* 4, 6; 0: it names no address, the socket's holds */
+	struct codec_proxy_endpoint source, destination;
+	enum codec_proxy_fault fault;
+};
+/* `bytes`: all that the connection sent so far. 0 and a header, or enum codec_proxy_outcome. A fault is told
+ * as soon as the bytes show it. */
+int codec_proxy_parse(struct span bytes, struct codec_proxy_header *ret) MUST_CHECK;

@@ -165,3 +165,40 @@ const struct command command_stop = {
 		     { "--now", NULL, "without waiting for what is under way" } },
 	.run = stop_run,
 };
+
+static void map_range(const struct ipc_message *message, struct command_process *process)
+{
+	void *memory;
+
+	memset(&process->range, 0, sizeof(process->range));
+	memset(&process->counters, 0, sizeof(process->counters));
+	if (!message->descriptor_count ||
+	    os_memory_map(message->descriptors[0], IPC_RANGE_SIZE, NULL, 0, &memory) < 0)
+		return;
+	memcpy(&process->range, memory, sizeof(process->range));
+	memcpy(&process->counters, ((const struct ipc_range *)memory)->counters,
+	       sizeof(process->counters));
+	os_memory_unmap(memory, IPC_RANGE_SIZE);
+}
+
+int command_each_process(struct ipc_channel *channel,
+			 void (*on_process)(void *owner, const struct command_process *process),
+			 void *owner)
+{
+	struct command_process process;
+	struct ipc_message message;
+	bool is_over = IPC_SEND(channel, status, { 0 }) != 0;
+	int err = 0;
+
+	while (!is_over && !(err = command_wait(channel, &message))) {
+		is_over = message.number == IPC_MESSAGE_answer_end;
+		if (message.number == IPC_MESSAGE_status_row) {
+			process.row = message.body;
+			process.remark = message.tail;
+			map_range(&message, &process);
+			on_process(owner, &process);
+		}
+		ipc_message_done(&message);
+	}
+	return err;
+}

@@ -4,6 +4,7 @@
 #include "command/command.h"
 #include "ipc/ipc.h"
 #include "os/os.h"
+#include "telemetry/telemetry.h"
 
 #define COMMAND_FILE_OPTION \
 	{ \
@@ -19,6 +20,18 @@ int command_open_control(struct span control, struct arena *arena, int *ret_fd) 
 /* A channel to the running service, found by -c FILE's `state`, the environment or the defaults. 0;
  * COMMAND_FAULT after it has said `not running`. */
 int command_connect(const struct command_line *line, struct ipc_channel *ret_channel) MUST_CHECK;
+/* One process of the service as `status` tells it. Its range of shared memory is a copy: it goes on changing. All zero
+ * where it could not be read. */
+struct command_process {
+	const struct ipc_status_row *row;
+	struct span remark;
+	struct ipc_range range;
+	struct telemetry_counters counters;
+};
+/* Asks for `status` and calls `on_process` for each row. 0, or COMMAND_FAULT after it has said why. */
+int command_each_process(struct ipc_channel *channel,
+			 void (*on_process)(void *owner, const struct command_process *process),
+			 void *owner) MUST_CHECK;
 /* Waits for the next message however long that takes. 0, or COMMAND_FAULT after it has said that the service
  * is gone. */
 int command_wait(struct ipc_channel *channel, struct ipc_message *ret_message) MUST_CHECK;

@@ -4,12 +4,6 @@
 
 #include "telemetry/telemetry.h"
 
-/* A process's range of shared memory, copied once: it goes on changing. */
-struct seen {
-	struct ipc_range range;
-	struct telemetry_counters counters;
-};
-
 static const char *state_name(uint32_t state)
 {
 	switch ((enum ipc_process_state)state) {
@@ -45,22 +39,6 @@ static void write_parts(struct writer *out, uint32_t bits, bool json)
 		else
 			write_str(out, name);
 	}
-}
-
-static bool map_range(const struct ipc_message *message, struct seen *ret_seen)
-{
-	struct ipc_range *ret_range = &ret_seen->range;
-	void *memory;
-
-	memset(ret_seen, 0, sizeof(*ret_seen));
-	if (!message->descriptor_count ||
-	    os_memory_map(message->descriptors[0], IPC_RANGE_SIZE, NULL, 0, &memory) < 0)
-		return false;
-	memcpy(ret_range, memory, sizeof(*ret_range));
-	memcpy(&ret_seen->counters, ((const struct ipc_range *)memory)->counters,
-	       sizeof(ret_seen->counters));
-	os_memory_unmap(memory, IPC_RANGE_SIZE);
-	return ret_range->format == IPC_RANGE_FORMAT;
 }
 
 /* Those that are not 0, as one object. */
@@ -101,7 +79,8 @@ static void write_counters(struct writer *out, const struct telemetry_counters *
 	write_cells(out, limits, counters->limits, ARRAY_LEN(limits));
 }
 
-static void print_json(const struct ipc_status_row *row, const struct seen *seen, bool is_first)
+static void print_json(const struct ipc_status_row *row, const struct command_process *seen,
+		       bool is_first)
 {
 	const struct ipc_range *range = &seen->range;
 	char text[16384];
@@ -167,35 +146,33 @@ static void print_text(const struct ipc_status_row *row, const struct ipc_range 
 	os_out(writer_done(&out));
 }
 
+struct listing {
+	bool json, is_first;
+};
+
+static void on_process(void *owner, const struct command_process *process)
+{
+	struct listing *listing = owner;
+
+	if (listing->json)
+		print_json(process->row, process, listing->is_first);
+	else
+		print_text(process->row, &process->range, process->remark);
+	listing->is_first = false;
+}
+
 static int status_run(const struct command_line *line)
 {
-	bool json = command_has(line, "--json"), is_over = false, is_first = true;
+	struct listing listing = { .json = command_has(line, "--json"), .is_first = true };
 	struct ipc_channel channel;
-	struct ipc_message message;
-	struct seen seen;
 	int err = command_connect(line, &channel);
 
 	if (err)
 		return err;
-	if (IPC_SEND(&channel, status, { 0 }) != 0)
-		is_over = true;
-	if (json)
+	if (listing.json)
 		command_print("[");
-	while (!is_over && !(err = command_wait(&channel, &message))) {
-		is_over = message.number == IPC_MESSAGE_answer_end;
-		if (message.number == IPC_MESSAGE_status_row) {
-			map_range(&message, &seen);
-			if (json)
-				print_json(message.body, &seen, is_first);
-			else
-				print_text(message.body, &seen.range, message.tail);
-			is_first = false;
-		}
-		ipc_message_done(&message);
-		if (err)
-			break;
-	}
-	if (json)
+	err = command_each_process(&channel, on_process, &listing);
+	if (listing.json)
 		command_print("]\n");
 	ipc_channel_close(&channel);
 	return err;

@@ -424,6 +424,39 @@ static void check_pairs(struct checker *checker, struct conf_statement *statemen
 	check_block(checker, &statement->first, statement->words[0].text);
 }
 
+/* The block's words, and behind them those of the files that the statement names. NULL: a fault, or no memory. */
+static const struct conf_word *join_files(struct checker *checker,
+					  const struct conf_statement *statement,
+					  const struct conf_word *words, size_t *count)
+{
+	for (size_t i = 0; i < statement->option_count; i++) {
+		const struct conf_given *given = &statement->options[i];
+		const struct conf_word *more;
+		struct conf_word *joined;
+		size_t more_count;
+		int result;
+
+		if (!given->value_count || given->values[0].type != CONF_WORDS)
+			continue;
+		result = conf_words_read(checker->tree, checker->errors, &given->values[0], &more,
+					 &more_count);
+		checker->is_out_of_memory |= result < 0;
+		joined = result ? NULL
+				: arena_array(checker->tree->arena, struct conf_word,
+					      *count + more_count + 1);
+		if (!joined) {
+			checker->is_out_of_memory |= !result;
+			return NULL;
+		}
+		memcpy(joined, words, *count * sizeof(*words));
+		if (more_count)
+			memcpy(joined + *count, more, more_count * sizeof(*more));
+		words = joined;
+		*count += more_count;
+	}
+	return words;
+}
+
 static void check_list(struct checker *checker, struct conf_statement *statement,
 		       const struct conf_schema *row)
 {
@@ -432,8 +465,15 @@ static void check_list(struct checker *checker, struct conf_statement *statement
 	size_t count = 0;
 
 	line.words = flatten(checker, statement, &count);
+	if (line.words)
+		line.words = join_files(checker, statement, line.words, &count);
 	if (!line.words)
 		return;
+	if (count > CONF_LIST_MAX) {
+		conf_error_add(checker->errors, line.words[CONF_LIST_MAX].place,
+			       "`%s` holds more than %d words", row->name, CONF_LIST_MAX);
+		return;
+	}
 	line.word_count = count;
 	words.values = arena_array(checker->tree->arena, struct conf_value, count + 1);
 	if (!words.values) {
@@ -449,7 +489,8 @@ static void check_list(struct checker *checker, struct conf_statement *statement
 static void check_inside(struct checker *checker, struct conf_statement *statement,
 			 const struct conf_schema *row)
 {
-	bool needs_block = row->block != CONF_BLOCK_NONE && row->block != CONF_BLOCK_OPTIONAL;
+	bool needs_block = row->block != CONF_BLOCK_NONE && row->block != CONF_BLOCK_OPTIONAL &&
+			   row->block != CONF_BLOCK_LIST_OPTIONAL;
 
 	if (needs_block && !statement->has_block) {
 		conf_error_add(checker->errors, statement->place, "`%s` needs a block: `%s { … }`",
@@ -472,6 +513,7 @@ static void check_inside(struct checker *checker, struct conf_statement *stateme
 		check_pairs(checker, statement);
 		break;
 	case CONF_BLOCK_LIST:
+	case CONF_BLOCK_LIST_OPTIONAL:
 		check_list(checker, statement, row);
 		break;
 	}

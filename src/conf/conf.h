@@ -23,6 +23,7 @@ enum {
 	CONF_FILES_MAX = 1024,    /* 16 levels of globs could otherwise multiply without end */
 	CONF_TEXT_MAX = 16 << 20, /* bytes of all files together */
 	CONF_WORD_MAX = 64 << 10, /* bytes of one word after $NAME was resolved */
+	CONF_LIST_MAX = 65536,    /* words of one list, those of its file too */
 	CONF_ARGUMENTS_MAX = 4,   /* of one row */
 	CONF_OPTIONS_MAX = 12,
 };
@@ -108,7 +109,7 @@ struct conf_statement {
 	size_t argument_count;
 	const struct conf_given *options;
 	size_t option_count;
-	const struct conf_value *list; /* of a CONF_BLOCK_LIST */
+	const struct conf_value *list; /* of a list block, then of its files (CONF_WORDS) */
 	size_t list_count;
 };
 
@@ -137,10 +138,12 @@ struct conf_tree {
 	struct conf_file *files;
 	size_t file_count;
 	struct conf_answer *answers;
+	const struct conf_functions *functions; /* a copy; NULL where there were none */
 	uint64_t version;
 };
 
-/* All answers must live until conf_parse returns; it copies. */
+/* All answers must live until conf_parse returns; it copies. conf_check asks too, for the files of lists: `owner` lives
+ * as long as the tree is checked. */
 struct conf_functions {
 	void *owner;
 	/* The bytes of one file. `path` is absolute or relative to what the first file's name is
@@ -197,6 +200,10 @@ enum conf_type {
 	CONF_URL,     /* http:// or https:// or an absolute path, for a redirect */
 	CONF_CHOICE,  /* one of argument.choices. value.number: its index */
 	CONF_TABLE,   /* <name>. value.text: name */
+	CONF_NETWORK, /* ADDR or ADDR/BITS. value.address without port, v4 in v6 as v4; value.number:
+			 bits */
+	CONF_WORDS, /* of an option: path (as CONF_PATH) of a file of words; they join the statement's
+		       list */
 };
 
 /* An IP address, or any (`*`), with a port. Plain bytes, so that it can lie in a snapshot. */
@@ -224,6 +231,7 @@ struct conf_value {
 	uint64_t number, period_ns;
 	struct conf_address address;
 	bool is_address; /* CONF_HOST */
+	bool is_rounded; /* CONF_NETWORK: bits behind the prefix were set; in `address` they are not */
 	bool is_name;    /* CONF_UPSTREAM */
 	struct conf_origin origin;
 };
@@ -255,10 +263,11 @@ struct conf_given {
 
 enum conf_block {
 	CONF_BLOCK_NONE,
-	CONF_BLOCK_STATEMENTS, /* rows whose `inside` names this row */
-	CONF_BLOCK_OPTIONAL,   /* the same, and may be left out */
-	CONF_BLOCK_LIST,       /* words, each checked as `list` */
-	CONF_BLOCK_PAIRS,      /* NAME VALUE NAME VALUE, each checked by a row like a statement */
+	CONF_BLOCK_STATEMENTS,    /* rows whose `inside` names this row */
+	CONF_BLOCK_OPTIONAL,      /* the same, and may be left out */
+	CONF_BLOCK_LIST,          /* words, each checked as `list` */
+	CONF_BLOCK_LIST_OPTIONAL, /* the same, and may be left out */
+	CONF_BLOCK_PAIRS, /* NAME VALUE NAME VALUE, each checked by a row like a statement */
 };
 
 struct conf_schema {
@@ -269,7 +278,7 @@ struct conf_schema {
 	bool is_single; /* once per block */
 	struct conf_argument arguments[CONF_ARGUMENTS_MAX];
 	struct conf_option options[CONF_OPTIONS_MAX];
-	struct conf_argument list; /* CONF_BLOCK_LIST */
+	struct conf_argument list; /* CONF_BLOCK_LIST, _LIST_OPTIONAL */
 	const char *help;          /* one sentence */
 	const char *unit;          /* of the value, "" where there is none */
 	const char *default_value; /* what holds without the line, in words or as a value */
@@ -322,6 +331,8 @@ bool conf_address_parse(struct span text,
 			struct conf_address *ret_address); /* no port; [v6] or v6 */
 void conf_address_write(const struct conf_address *address,
 			struct writer *writer); /* port if not 0 */
+/* The four bytes of an IPv4 address, also of one in IPv6 clothes (::ffff:0:0/96); else NULL. */
+const uint8_t *conf_address_v4(const struct conf_address *address);
 bool conf_address_is_loopback(const struct conf_address *address);
 bool conf_address_is_private(
 	const struct conf_address *address); /* or loopback, link-local, unique local */

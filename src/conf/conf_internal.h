@@ -55,11 +55,21 @@ struct conf_place lexer_place(struct lexer *lexer, size_t offset, size_t len);
 bool lexer_accepts(struct lexer *lexer);
 
 /* parse.c */
+bool parser_add_file(struct parser *parser, struct span name, struct span text,
+		     struct conf_place included_at, uint32_t *ret_file);
+void parser_push_word(struct parser *parser, const struct conf_word *word);
 struct conf_answer *parser_answer(struct parser *parser, enum conf_answer_kind kind,
 				  struct span name);
 struct span conf_folder_of(struct span name); /* with its slash; empty for a plain name */
 struct span conf_join(struct arena *arena, struct span folder,
 		      struct span path); /* ptr NULL: no room */
+
+/* words.c: the words of a CONF_WORDS option's file, in the tree's arena. 0, CONF_FAULTY (reported) or -ENOMEM. */
+int conf_words_read(struct conf_tree *tree, struct conf_errors *errors,
+		    const struct conf_value *path, const struct conf_word **ret_words,
+		    size_t *ret_count) MUST_CHECK;
+/* network.c */
+const char *conf_network_parse(struct span text, struct conf_value *value);
 
 /* host.c: lower case, A-labels, without a dot at the end, NUL-terminated. NULL: fine, else the
  * reason. */

@@ -55,8 +55,7 @@ void conf_address_write(const struct conf_address *address, struct writer *write
 	}
 }
 
-/* An IPv4 address in IPv6 clothes (::ffff:0:0/96) is what it carries. */
-static const uint8_t *v4_bytes(const struct conf_address *address)
+const uint8_t *conf_address_v4(const struct conf_address *address)
 {
 	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
 
@@ -70,7 +69,7 @@ static const uint8_t *v4_bytes(const struct conf_address *address)
 bool conf_address_is_loopback(const struct conf_address *address)
 {
 	static const uint8_t loopback[16] = { [15] = 1 };
-	const uint8_t *v4 = v4_bytes(address);
+	const uint8_t *v4 = conf_address_v4(address);
 
 	if (v4)
 		return v4[0] == 127;
@@ -80,7 +79,7 @@ bool conf_address_is_loopback(const struct conf_address *address)
 /* RFC 1918, RFC 3927, RFC 6598; RFC 4193, RFC 4291 (fe80::/10). */
 bool conf_address_is_private(const struct conf_address *address)
 {
-	const uint8_t *v4 = v4_bytes(address);
+	const uint8_t *v4 = conf_address_v4(address);
 
 	if (conf_address_is_loopback(address))
 		return true;

@@ -50,9 +50,10 @@ void conf_schema_write_form(const struct conf_schema *row, struct writer *writer
 		write_str(writer, " { … }");
 		break;
 	case CONF_BLOCK_LIST:
-		write_str(writer, " { ");
+	case CONF_BLOCK_LIST_OPTIONAL:
+		write_str(writer, row->block == CONF_BLOCK_LIST ? " { " : " [{ ");
 		write_str(writer, row->list.name);
-		write_str(writer, "… }");
+		write_str(writer, row->block == CONF_BLOCK_LIST ? "… }" : "… }]");
 		break;
 	case CONF_BLOCK_PAIRS:
 		write_str(writer, " { NAME VALUE … }");

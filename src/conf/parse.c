@@ -117,7 +117,7 @@ struct conf_answer *parser_answer(struct parser *parser, enum conf_answer_kind k
 	return parser->is_out_of_memory ? NULL : answer;
 }
 
-static bool add_file(struct parser *parser, struct span name, struct span text,
+bool parser_add_file(struct parser *parser, struct span name, struct span text,
 		     struct conf_place included_at, uint32_t *ret_file)
 {
 	struct conf_tree *tree = parser->tree;
@@ -179,7 +179,7 @@ static void include_one(struct parser *parser, struct conf_statement *parent,
 		conf_error_add(errors, place, "more than %d files", CONF_FILES_MAX);
 		return;
 	}
-	if (!add_file(parser, answer->name, answer->value, place, &file))
+	if (!parser_add_file(parser, answer->name, answer->value, place, &file))
 		return;
 	parser->include_depth++;
 	parser->include_files[parser->include_depth] = file;
@@ -318,7 +318,7 @@ static bool open_block(struct parser *parser, struct nesting *nesting, struct co
 	return true;
 }
 
-static void push_word(struct parser *parser, const struct conf_word *word)
+void parser_push_word(struct parser *parser, const struct conf_word *word)
 {
 	if (parser->word_count == parser->word_capacity) {
 		size_t capacity = parser->word_capacity ? parser->word_capacity * 2 : 16;
@@ -344,7 +344,7 @@ static void parse_statements(struct lexer *lexer, struct nesting *nesting)
 	for (;;) {
 		switch (lexer_next(lexer, &word)) {
 		case TOKEN_WORD:
-			push_word(parser, &word);
+			parser_push_word(parser, &word);
 			break;
 		case TOKEN_END:
 			(void)finish_statement(parser, nesting, false);
@@ -400,11 +400,19 @@ int conf_parse(struct arena *arena, struct span name, struct span text,
 	if (!tree)
 		return -ENOMEM;
 	tree->arena = arena;
+	if (functions) {
+		struct conf_functions *copy = arena_new(arena, struct conf_functions);
+
+		if (!copy)
+			return -ENOMEM;
+		*copy = *functions;
+		tree->functions = copy;
+	}
 	parser.comments_tail = &tree->comments;
 	parser.answers_tail = &tree->answers;
 	parser.text_total = text.len;
 	struct span kept = text.len > CONF_TEXT_MAX ? SPAN("") : keep(&parser, text);
-	if (!add_file(&parser, keep(&parser, name), kept, (struct conf_place){ 0 }, &file))
+	if (!parser_add_file(&parser, keep(&parser, name), kept, (struct conf_place){ 0 }, &file))
 		return -ENOMEM;
 	struct conf_statement **tail = &tree->first;
 	struct conf_place start = { .file = file, .line = 1, .column = 1 };

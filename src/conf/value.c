@@ -262,6 +262,7 @@ static const char *parse(struct arena *arena, const struct conf_argument *argume
 	case CONF_NUMBER:
 		return parse_u64(text, UINT64_MAX, &value->number) ? NULL : "a number";
 	case CONF_PATH:
+	case CONF_WORDS:
 		return parse_path(arena, folder, text, value);
 	case CONF_PATTERN:
 		return parse_pattern(text);
@@ -271,6 +272,8 @@ static const char *parse(struct arena *arena, const struct conf_argument *argume
 		return parse_choice(arena, argument, text, value);
 	case CONF_TABLE:
 		return parse_table(text, value);
+	case CONF_NETWORK:
+		return conf_network_parse(text, value);
 	}
 	return "nothing";
 }

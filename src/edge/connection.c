@@ -56,6 +56,25 @@ static const struct snapshot_limits *limits_of_plain(const struct snapshot *snap
 	return snapshot->site_count == 1 ? snapshot->sites[0].limits : &snapshot->limits;
 }
 
+void connection_begin(struct connection *connection)
+{
+	connection->phase = CONNECTION_HELLO;
+	if (connection->is_tls)
+		handshake_begin(connection);
+	else
+		connection_open(connection);
+}
+
+/* A stranger is not read: what he sends could only be a claim. */
+static void proxy_header_begin(struct connection *connection, const struct snapshot_table *table)
+{
+	struct conf_address peer = edge_conf_address(&connection->peer);
+
+	connection->phase = CONNECTION_PROXY_HEADER;
+	if (!snapshot_table_has(table, &peer))
+		connection_refuse_proxy(connection, CODEC_PROXY_FAULT_STRANGER);
+}
+
 static void connection_start(struct connection *connection)
 {
 	struct edge *edge = connection->edge;
@@ -69,13 +88,12 @@ static void connection_start(struct connection *connection)
 	connection->tls_port = row ? row->tls_port : 0;
 	connection_limits_set(connection,
 			      connection->is_tls ? &snapshot->limits : limits_of_plain(snapshot));
-	connection->phase = CONNECTION_HELLO;
-	if (connection->is_tls) {
+	if (connection->is_tls)
 		edge->tls_count++;
-		handshake_begin(connection);
-	} else {
-		connection_open(connection);
-	}
+	if (row && row->proxy_protocol)
+		proxy_header_begin(connection, row->proxy_protocol);
+	else
+		connection_begin(connection);
 	/* The first bytes are usually there with the connection: read at once, without another turn. */
 	connection->watch.ready |= OS_READABLE | OS_WRITABLE;
 	connection_activate(connection);
@@ -197,6 +215,9 @@ void connection_run(struct connection *connection)
 		return;
 	}
 	switch (connection->phase) {
+	case CONNECTION_PROXY_HEADER:
+		connection_proxy_header(connection);
+		break;
 	case CONNECTION_HELLO:
 	case CONNECTION_HANDSHAKE:
 		connection_handshake(connection);
@@ -220,6 +241,7 @@ void connection_run(struct connection *connection)
 
 enum deadline_kind {
 	DEADLINE_NONE,
+	DEADLINE_PROXY_HEADER,
 	DEADLINE_HANDSHAKE,
 	DEADLINE_IDLE,
 	DEADLINE_HEAD,
@@ -302,6 +324,10 @@ static enum deadline_kind exchange_deadline(const struct connection *connection,
 static enum deadline_kind connection_deadline(const struct connection *connection, uint64_t *ret_ns)
 {
 	switch (connection->phase) {
+	case CONNECTION_PROXY_HEADER:
+		*ret_ns = connection->accepted_ns +
+			  telemetry_limits[TELEMETRY_LIMIT_PROXY_HEADER].value;
+		return DEADLINE_PROXY_HEADER;
 	case CONNECTION_HELLO:
 	case CONNECTION_HANDSHAKE:
 		*ret_ns = connection->accepted_ns + connection->handshake_max_ns;
@@ -324,6 +350,7 @@ static enum deadline_kind connection_deadline(const struct connection *connectio
 static void deadline_count(const struct connection *connection, enum deadline_kind kind)
 {
 	static const enum telemetry_limit limits[] = {
+		[DEADLINE_PROXY_HEADER] = TELEMETRY_LIMIT_PROXY_HEADER,
 		[DEADLINE_HANDSHAKE] = TELEMETRY_LIMIT_HANDSHAKE,
 		[DEADLINE_IDLE] = TELEMETRY_LIMIT_IDLE,
 		[DEADLINE_HEAD] = TELEMETRY_LIMIT_HEADER_TIME,
@@ -387,6 +414,9 @@ static void on_due(struct os_timer *timer)
 		break;
 	case DEADLINE_IDLE:
 		connection_finish(connection, false);
+		break;
+	case DEADLINE_PROXY_HEADER:
+		connection_refuse_proxy(connection, CODEC_PROXY_FAULT_LATE);
 		break;
 	case DEADLINE_HANDSHAKE:
 		telemetry_count(connection->edge->counters, TELEMETRY_COUNTER_HANDSHAKES_FAILED);

@@ -180,6 +180,7 @@ void edge_free(struct edge *edge)
 	map_drop(&edge->staged_client_policies, drop_policy);
 	drop_snapshot(edge, edge->current);
 	drop_snapshot(edge, edge->staged);
+	edge_origins_sweep(edge);
 	map_fini(&edge->origins);
 	heap_free(edge->root_slots);
 	heap_free(edge->staged_root_slots);
@@ -591,6 +592,7 @@ void edge_commit(struct edge *edge)
 	edge->range->snapshot_serial = edge->current->snapshot->serial;
 	files_cache_clear(edge->cache);
 	keep_origins(edge);
+	edge_origins_sweep(edge);
 	edge->memory_max = edge->current->snapshot->limits.values[SNAPSHOT_LIMIT_WORKER_MEMORY];
 	set_upstream_limits(edge);
 	set_h1_limits(edge);

@@ -1,6 +1,8 @@
 /* What the files of edge share: the worker's state, connections, exchanges, questions. */
 #pragma once
 
+#include <string.h>
+
 #include "balance/balance.h"
 #include "cert/cert.h"
 #include "codec/codec.h"
@@ -76,9 +78,13 @@ struct edge_origin {
 	uint32_t references;
 };
 
+/* A check of the dialer's said so. */
+void edge_health(struct edge *edge, const struct ipc_message *message);
 /* Makes the groups. 0 or -ENOMEM: then there are none. */
 int edge_origins_stage(struct edge *edge, struct edge_snapshot *used) MUST_CHECK;
 void edge_origins_drop(struct edge *edge, struct edge_snapshot *used);
+/* With a commit: those that nobody names are forgotten. */
+void edge_origins_sweep(struct edge *edge);
 /* Sets origin, member and taken. False: nobody is there whom this exchange has not tried. */
 bool exchange_choose_origin(struct exchange *exchange) MUST_CHECK;
 void exchange_release_origin(struct exchange *exchange); /* harmless without one */
@@ -95,7 +101,8 @@ const struct balance_member *exchange_member(const struct exchange *exchange);
 /* ---- Connections -------------------------------------------------------------------------------------- */
 
 enum connection_phase {
-	CONNECTION_HELLO, /* first bytes; no SSL yet */
+	CONNECTION_PROXY_HEADER, /* who the client is, said by who passes the connection on */
+	CONNECTION_HELLO,        /* first bytes; no SSL yet */
 	CONNECTION_HANDSHAKE,
 	CONNECTION_OPEN,
 	CONNECTION_LINGER, /* our end is sent; the peer's bytes are dropped until it ends too */
@@ -143,6 +150,7 @@ struct connection {
 	bool ended_output;      /* our half has ended, the client's goes on (tunnels) */
 	bool is_pending_cipher; /* pending holds ciphertext that waits for the session */
 	uint16_t tls_port;      /* where a redirect points */
+	/* The client and where it connected to: of the socket, or as its PROXY header says. */
 	struct os_address peer, local;
 	struct tls_session *tls;
 	const char *tls_failure; /* how TLS broke behind the handshake; NULL: it did not */
@@ -173,6 +181,9 @@ void connection_accept(struct edge *edge, struct edge_listener *listener);
 void connection_limits_set(struct connection *connection, const struct snapshot_limits *limits);
 void connection_activate(struct connection *connection); /* it gets a share of this turn */
 void connection_run(struct connection *connection);
+void connection_proxy_header(struct connection *connection); /* before the others */
+void connection_refuse_proxy(struct connection *connection, enum codec_proxy_fault fault);
+void connection_begin(struct connection *connection);     /* behind it: phase 3, or 6 */
 void connection_handshake(struct connection *connection); /* phases 3 and 5 */
 /* The log's word for it; a limit is counted. */
 const char *connection_tls_reason(struct connection *connection, enum tls_reason reason);
@@ -277,6 +288,8 @@ struct exchange {
 	const struct snapshot_site *site;
 	const struct snapshot_route *route;
 	const struct snapshot_limits *limits;
+	struct os_address client; /* who asks: the connection's peer, or whom a trusted one names */
+	struct http_hop *hop;     /* what is said of it to an origin; NULL: only the peer's */
 
 	struct pump request_pump, response_pump;
 	enum response_source source;
@@ -329,6 +342,8 @@ enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t s
 					   struct span media_type, struct span text);
 /* The limit's status, or 503; counted, and the record's detail. */
 enum exchange_verdict exchange_over_limit(struct exchange *exchange, enum telemetry_limit limit);
+/* Who asks, now that the site says whom it believes. NEXT, or an answer. */
+enum exchange_verdict exchange_find_client(struct exchange *exchange);
 void exchange_count_fetch_limit(const struct exchange *exchange); /* its fetch failed by one */
 enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_end end);
 void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct span detail);
@@ -474,3 +489,11 @@ void edge_input_release(struct edge *edge);
 void edge_event(struct edge *edge, struct span message, const struct telemetry_pair *pairs,
 		size_t pair_count);
 void edge_event_tls(struct connection *connection, const char *why, struct span detail);
+void edge_event_proxy_header(struct connection *connection, const char *why);
+static inline struct conf_address edge_conf_address(const struct os_address *address)
+{
+	struct conf_address same = { .family = address->family, .port = address->port };
+
+	memcpy(same.bytes, address->ip, sizeof(same.bytes));
+	return same;
+}

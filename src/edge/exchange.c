@@ -34,6 +34,7 @@ struct exchange *exchange_new(struct connection *connection)
 	exchange->edge = edge;
 	edge_memory_charge(exchange);
 	exchange->connection = connection;
+	exchange->client = connection->peer;
 	exchange->codec = connection->codec;
 	exchange->snapshot = edge->current;
 	exchange->snapshot->references++;

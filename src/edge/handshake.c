@@ -105,9 +105,7 @@ static void local_address(struct connection *connection, struct conf_address *re
 {
 	if (!connection->local.family && os_socket_local(connection->watch.fd, &connection->local))
 		connection->local = (struct os_address){ .family = OS_FAMILY_V4 };
-	*ret = (struct conf_address){ .family = connection->local.family,
-				      .port = connection->local.port };
-	memcpy(ret->bytes, connection->local.ip, sizeof(ret->bytes));
+	*ret = edge_conf_address(&connection->local);
 }
 
 /* wire_in holds all bytes so far. True: a session stands and shall be given them. */

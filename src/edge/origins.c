@@ -6,21 +6,29 @@
 
 /* ---- By id --------------------------------------------------------------------------------------------------- */
 
-static struct edge_origin *origin_take(struct edge *edge, uint64_t id)
+static struct edge_origin *origin_find(struct edge *edge, uint64_t id)
 {
 	struct edge_origin *origin = map_get(&edge->origins, id);
 
-	if (!origin) {
-		origin = heap_alloc(sizeof(*origin));
-		if (!origin)
-			return NULL;
-		origin->state.id = id;
-		if (map_set(&edge->origins, id, origin)) {
-			heap_free(origin);
-			return NULL;
-		}
+	if (origin)
+		return origin;
+	origin = heap_alloc(sizeof(*origin));
+	if (!origin)
+		return NULL;
+	origin->state.id = id;
+	if (map_set(&edge->origins, id, origin)) {
+		heap_free(origin);
+		return NULL;
 	}
-	origin->references++;
+	return origin;
+}
+
+static struct edge_origin *origin_take(struct edge *edge, uint64_t id)
+{
+	struct edge_origin *origin = origin_find(edge, id);
+
+	if (origin)
+		origin->references++;
 	return origin;
 }
 
@@ -31,6 +39,51 @@ static void origin_drop(struct edge *edge, struct edge_origin *origin)
 		return;
 	map_remove(&edge->origins, origin->state.id);
 	heap_free(origin);
+}
+
+void edge_origins_sweep(struct edge *edge)
+{
+	struct edge_origin *origin;
+	size_t cursor = 0;
+	uint64_t id;
+
+	while ((origin = map_next(&edge->origins, &cursor, &id))) {
+		if (origin->references)
+			continue;
+		map_remove(&edge->origins, id);
+		heap_free(origin);
+	}
+}
+
+/* One worker tells it for all: each of them is told. */
+static void tell_health(struct edge *edge, uint64_t id, bool is_down, struct span why)
+{
+	const struct snapshot_origin *origin =
+		edge->current ? snapshot_find_origin(edge->current->snapshot, id) : NULL;
+	struct telemetry_pair pairs[] = {
+		{ .key = "origin", .text = origin ? origin->text : SPAN_NONE },
+		{ .key = "why", .text = why },
+	};
+
+	if (edge->slot || !origin)
+		return;
+	edge_event(edge, is_down ? SPAN("an origin is down") : SPAN("an origin is up again"), pairs,
+		   is_down ? 2 : 1);
+}
+
+void edge_health(struct edge *edge, const struct ipc_message *message)
+{
+	const struct ipc_health *health = message->body;
+	/* The dialer may know of a configuration before this worker does. */
+	struct edge_origin *origin = origin_find(edge, health->origin);
+	bool is_down = health->is_down;
+
+	if (!origin || origin->state.is_down == is_down)
+		return;
+	balance_set_down(&origin->state, is_down, edge->now_ns);
+	telemetry_count(edge->counters, is_down ? TELEMETRY_COUNTER_ORIGIN_WENT_DOWN
+						: TELEMETRY_COUNTER_ORIGIN_CAME_UP);
+	tell_health(edge, health->origin, is_down, message->tail);
 }
 
 /* ---- Groups -------------------------------------------------------------------------------------------------- */
@@ -152,7 +205,7 @@ static uint64_t key_of(const struct exchange *exchange, const struct snapshot_up
 
 	if (upstream->balance == SNAPSHOT_BALANCE_HASH)
 		text = key_text(exchange, upstream);
-	return text.len ? hash_id(text) : key_of_client(&exchange->connection->peer);
+	return text.len ? hash_id(text) : key_of_client(&exchange->client);
 }
 
 static struct balance *group_of(const struct exchange *exchange)
@@ -225,10 +278,9 @@ static bool retry_spend(struct edge *edge)
 
 bool exchange_choose_another(struct exchange *exchange)
 {
-	const struct balance *group = group_of(exchange);
-
-	return exchange->choice.tried_count < group->count && retry_spend(exchange->edge) &&
-	       exchange_choose_origin(exchange);
+	exchange->choice.now_ns = exchange->edge->now_ns;
+	return balance_has_more(group_of(exchange), &exchange->choice) &&
+	       retry_spend(exchange->edge) && exchange_choose_origin(exchange);
 }
 
 const struct balance_member *exchange_member(const struct exchange *exchange)

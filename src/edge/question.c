@@ -152,7 +152,13 @@ static void question_finish(struct edge *edge, struct edge_question *question,
 void edge_message(struct edge *edge, struct ipc_channel *channel, struct ipc_message *message)
 {
 	struct ipc_question name = *(const struct ipc_question *)message->body;
-	struct edge_question *question = question_find(edge, name);
+	struct edge_question *question;
+
+	if (message->number == IPC_MESSAGE_health) {
+		edge_health(edge, message);
+		return;
+	}
+	question = question_find(edge, name);
 
 	/* The keyholder's slot is the worker's own. */
 	if (question && question->kind->peer == channel->peer &&

@@ -69,7 +69,7 @@ void record_write(struct exchange *exchange)
 		.wall_ns = exchange->began_wall_ns,
 		.second = &edge->log_second,
 		.duration_ns = edge->now_ns - exchange->began_ns,
-		.client_port = connection->peer.port,
+		.client_port = exchange->client.port,
 		.status = exchange->head_committed ? exchange->response.status : 0,
 		.bytes_in = exchange->head_bytes_in + exchange->request_pump.read,
 		.bytes_out = exchange->head_bytes_out + exchange->response_pump.written,
@@ -87,7 +87,7 @@ void record_write(struct exchange *exchange)
 	telemetry_count_add(edge->counters, TELEMETRY_COUNTER_BYTES_OUT, access.bytes_out);
 	if (exchange->log_target == SNAPSHOT_LOG_OFF)
 		return;
-	os_address_write_ip(&connection->peer, &client_writer);
+	os_address_write_ip(&exchange->client, &client_writer);
 	access.client = writer_done(&client_writer);
 	if (exchange->request)
 		fill_request(&access, exchange);
@@ -127,13 +127,30 @@ void edge_event(struct edge *edge, struct span message, const struct telemetry_p
 	ring_put(edge, TELEMETRY_RING_EVENT, &line);
 }
 
+/* Fills source and destination, whose texts lie in the two buffers. */
+static void fill_addresses(struct telemetry_event *event, struct connection *connection,
+			   char client[OS_ADDRESS_TEXT_MAX], char local[OS_ADDRESS_TEXT_MAX])
+{
+	struct writer client_writer = writer_of(client, OS_ADDRESS_TEXT_MAX);
+	struct writer local_writer = writer_of(local, OS_ADDRESS_TEXT_MAX);
+
+	os_address_write_ip(&connection->peer, &client_writer);
+	event->source = writer_done(&client_writer);
+	event->source_port = connection->peer.port;
+	/* It may have failed before anybody asked for it. */
+	if (connection->local.family ||
+	    os_socket_local(connection->watch.fd, &connection->local) == 0) {
+		os_address_write_ip(&connection->local, &local_writer);
+		event->destination = writer_done(&local_writer);
+		event->destination_port = connection->local.port;
+	}
+}
+
 void edge_event_tls(struct connection *connection, const char *why, struct span detail)
 {
 	struct edge *edge = connection->edge;
 	struct writer line = writer_of(edge->line_buffer, TELEMETRY_LINE_MAX);
 	char client[OS_ADDRESS_TEXT_MAX], local[OS_ADDRESS_TEXT_MAX];
-	struct writer client_writer = writer_of(client, sizeof(client));
-	struct writer local_writer = writer_of(local, sizeof(local));
 	struct telemetry_pair pairs[] = {
 		{ .key = "failure", .text = span_str(why) },
 		{ .key = "detail", .text = detail },
@@ -142,22 +159,32 @@ void edge_event_tls(struct connection *connection, const char *why, struct span 
 	struct telemetry_event event = {
 		.type = TELEMETRY_EVENT_TLS,
 		.wall_ns = edge->wall_ns,
-		.source_port = connection->peer.port,
 		.message = connection->phase == CONNECTION_OPEN ? SPAN("TLS connection broke")
 								: SPAN("TLS handshake failed"),
 		.pairs = pairs,
 		.pair_count = ARRAY_LEN(pairs),
 	};
 
-	os_address_write_ip(&connection->peer, &client_writer);
-	event.source = writer_done(&client_writer);
-	/* It may have failed before anybody asked for it. */
-	if (connection->local.family ||
-	    os_socket_local(connection->watch.fd, &connection->local) == 0) {
-		os_address_write_ip(&connection->local, &local_writer);
-		event.destination = writer_done(&local_writer);
-		event.destination_port = connection->local.port;
-	}
+	fill_addresses(&event, connection, client, local);
+	telemetry_write_event(&line, &event);
+	ring_put(edge, TELEMETRY_RING_EVENT, &line);
+}
+
+void edge_event_proxy_header(struct connection *connection, const char *why)
+{
+	struct edge *edge = connection->edge;
+	struct writer line = writer_of(edge->line_buffer, TELEMETRY_LINE_MAX);
+	char client[OS_ADDRESS_TEXT_MAX], local[OS_ADDRESS_TEXT_MAX];
+	struct telemetry_pair pairs[] = { { .key = "failure", .text = span_str(why) } };
+	struct telemetry_event event = {
+		.type = TELEMETRY_EVENT_ANOMALY,
+		.wall_ns = edge->wall_ns,
+		.message = SPAN("PROXY header refused"),
+		.pairs = pairs,
+		.pair_count = ARRAY_LEN(pairs),
+	};
+
+	fill_addresses(&event, connection, client, local);
 	telemetry_write_event(&line, &event);
 	ring_put(edge, TELEMETRY_RING_EVENT, &line);
 }

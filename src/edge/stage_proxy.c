@@ -46,9 +46,11 @@ static int request_fields(struct exchange *exchange)
 	char pseudonym[EDGE_PSEUDONYM_SIZE];
 
 	http_request_strip(request);
-	os_address_write_ip(&exchange->connection->peer, &writer);
-	hop.client = arena_copy(&exchange->arena, writer_done(&writer));
-	if (!hop.client.ptr || http_fields_add_forwarded(&request->fields, &hop))
+	os_address_write_ip(&exchange->client, &writer);
+	hop.client = writer_done(&writer);
+	if (exchange->hop)
+		hop = *exchange->hop;
+	if (http_fields_add_forwarded(&request->fields, &hop))
 		return -ENOMEM;
 	via = arena_join(&exchange->arena,
 			 (struct span[]){ request->version % 10 ? SPAN("1.1 ") : SPAN("1.0 "),

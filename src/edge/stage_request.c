@@ -115,6 +115,8 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 	if (!exchange->site)
 		return exchange_answer(exchange, 421, TELEMETRY_END_MISDIRECTED);
 	exchange->limits = exchange->site->limits;
+	if (exchange->site->trust && exchange_find_client(exchange) != EXCHANGE_NEXT)
+		return EXCHANGE_ANSWER;
 	if (request->target_form == HTTP_TARGET_ASTERISK)
 		return answer_options(exchange);
 	if (exchange->connection->is_redirecting) {

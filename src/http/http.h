@@ -277,10 +277,50 @@ struct http_hop {
 	struct span client; /* its address as text, v6 without brackets */
 	struct span host;   /* what it asked for: authority.raw; empty: left out */
 	bool secure;
+	/* Addresses that the request passed behind the client, as `client`, the last one connected to us. */
+	const struct span *via;
+	size_t via_count;
+	struct span field; /* one more field that says `client`; empty: none */
 };
 /* Writes X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239, v6 quoted and in brackets)
- * afresh. The old ones must be stripped before. Values are made in the list's arena. -ENOMEM. */
+ * afresh, and hop->field instead of all that a reader could take for it. The old ones must be
+ * stripped before. Values are made in the list's arena. -ENOMEM. */
 int http_fields_add_forwarded(struct http_fields *fields, const struct http_hop *hop) MUST_CHECK;
+
+/* ---- Whom a request passed (RFC 7239; X-Forwarded-For and its like) --------------------------- */
+
+struct http_node {
+	uint8_t family; /* 4, 6; 0: `unknown`, obfuscated (`_name`), or no address at all */
+	uint8_t ip[16]; /* network order; v4 (also one in v6 clothes): the first 4, the rest 0 */
+	uint16_t port;  /* 0: none that is a number */
+};
+/* `192.0.2.1`, `2001:db8::1`, `[2001:db8::1]`, the first and the last with a port too; in quotes or
+ * not. */
+struct http_node http_node_parse(struct span text);
+
+enum http_forwarded_form {
+	HTTP_FORWARDED_LIST, /* nodes, commas between */
+	HTTP_FORWARDED_PAIRS /* RFC 7239 */
+};
+struct http_forwarded_element {
+	struct span text; /* all of it */
+	struct http_node node;
+	struct span host, proto; /* PAIRS; without quotes; empty: not said */
+};
+/* A walk over the elements of all fields of that name, the last one first: who wrote it is nearest to
+ * us. Lists are read from their end, so that nothing that stands before an element, such as a quote that
+ * is never closed, can change what it says. Empty elements are skipped. */
+struct http_forwarded {
+	const struct http_fields *fields;
+	struct span name;
+	enum http_forwarded_form form;
+	uint32_t line;    /* fields before this one are still to be read */
+	struct span rest; /* of the line that is being read */
+};
+void http_forwarded_init(struct http_forwarded *walk, const struct http_fields *fields,
+			 struct span name, enum http_forwarded_form form);
+/* False at the end, *ret is left alone. An element that is malformed has a node without family and no host and proto. */
+bool http_forwarded_previous(struct http_forwarded *walk, struct http_forwarded_element *ret);
 
 /* ---- Dates (RFC 9110, 5.6.7) ----------------------------------------------------------------- */
 

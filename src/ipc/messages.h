@@ -107,6 +107,7 @@ enum {
 	X(71, dialed,       IPC_TO_DIALER, IPC_TO_WORKER, 0, 1, 0) \
 	X(72, dial_failed,  IPC_TO_DIALER, IPC_TO_WORKER, 256, 0, 0) \
 	X(73, cancel,       IPC_TO_WORKER, IPC_TO_DIALER | IPC_TO_FILES, 0, 0, 0) \
+	X(74, health,       IPC_TO_DIALER, IPC_TO_WORKER, 256, 0, 0) \
 	X(78, look,         IPC_TO_SUPERVISOR, IPC_TO_DIALER, 0, 0, 0) \
 	X(79, unanswered,   IPC_TO_DIALER, IPC_TO_SUPERVISOR, 4096, 0, 100) \
 	/* The log. */ \
@@ -447,6 +448,11 @@ struct ipc_dial_failed { /* tail: detail for the log */
 };
 struct ipc_cancel {
 	struct ipc_question question;
+};
+/* What the checks of an origin say: told whenever one of them ended, and to a new channel at once. tail: why it is down */
+struct ipc_health {
+	uint64_t origin;
+	uint32_t is_down, reserved;
 };
 /* The gateway serves (again, after a reload): do the origins that were not looked at before answer? */
 struct ipc_look {

@@ -225,17 +225,32 @@ static bool is_overdue(struct lifecycle *lifecycle)
 	return true;
 }
 
+static void settle_member(struct lifecycle *lifecycle, struct lifecycle_process *process)
+{
+	lifecycle_link(lifecycle, process);
+	if (!is_member(lifecycle, process))
+		return;
+	send_running(lifecycle, process);
+	send_next(lifecycle, process);
+}
+
+/* Who is asked before who asks: he is told to commit, then the other gets a channel to him, and only then commits what
+ * makes it ask. Kinds ask those that stand behind them. */
+void lifecycle_settle_members(struct lifecycle *lifecycle)
+{
+	for (unsigned kind = IPC_KIND_COUNT; kind-- > 0;) {
+		LIFECYCLE_EACH(lifecycle, process)
+		{
+			if (process->kind == kind)
+				settle_member(lifecycle, process);
+		}
+	}
+}
+
 bool lifecycle_settle_change(struct lifecycle *lifecycle)
 {
 	if (is_overdue(lifecycle))
 		return true;
-	LIFECYCLE_EACH(lifecycle, process)
-	{
-		if (!is_member(lifecycle, process))
-			continue;
-		send_running(lifecycle, process);
-		send_next(lifecycle, process);
-	}
 	switch (lifecycle->phase) {
 	case LIFECYCLE_IDLE:
 		return begin_next(lifecycle);

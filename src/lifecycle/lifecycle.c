@@ -7,6 +7,16 @@ static const uint64_t ELAPSED_MAX_NS = 500 * LIFECYCLE_MS;
 
 enum { ACTIONS_PER_PROCESS = 16 };
 
+/* The order in which members are told (lifecycle_settle_members) stands on it. */
+static bool is_asked_behind(const struct lifecycle_rule *rules, unsigned asker)
+{
+	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
+		if ((rules[asker].links & 1U << kind) && (kind <= asker || !rules[kind].is_member))
+			return false;
+	}
+	return true;
+}
+
 int lifecycle_new(const struct lifecycle_rule *rules, uint32_t slot_count, uint64_t now_ns,
 		  struct lifecycle **ret_lifecycle)
 {
@@ -16,6 +26,8 @@ int lifecycle_new(const struct lifecycle_rule *rules, uint32_t slot_count, uint6
 		return -ENOMEM;
 	lifecycle->rules = rules;
 	lifecycle->slot_count = slot_count;
+	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++)
+		MUST(is_asked_behind(rules, kind));
 	/* Per kind the rows of its slots, and a second set for those that are on their way out. */
 	for (int kind = 0; kind < IPC_KIND_COUNT; kind++)
 		lifecycle->capacity += 2 * lifecycle_count_max(lifecycle, (enum ipc_kind)kind);
@@ -72,7 +84,7 @@ void lifecycle_settle(struct lifecycle *lifecycle)
 	lifecycle_settle_adoptions(lifecycle);
 	do {
 		lifecycle_settle_rows(lifecycle);
-		lifecycle_settle_links(lifecycle);
+		lifecycle_settle_members(lifecycle);
 	} while (lifecycle_settle_change(lifecycle));
 	lifecycle_settle_adoptions(lifecycle);
 }

@@ -19,8 +19,9 @@
 struct lifecycle_rule {
 	bool per_slot;  /* one per slot, else as many as the plan wants, at most count_max */
 	bool is_member; /* prepare and commit are sent to it */
-	/* Kinds that it asks, as bits of IPC_TO_*; of a per-slot kind the one of its own slot. A new life of
-	 * either end gets a new channel, and so do two that live on when theirs has ended. */
+	/* Kinds that it asks, as bits of IPC_TO_*: members, behind it in the enum's order; of a per-slot kind the one of
+	 * its own slot. A new life of either end gets a new channel, and so do two that live on when theirs has ended;
+	 * each once who is asked was told to commit what is running. */
 	uint32_t links;
 	uint32_t count_max; /* 0: one */
 	/* What it waits for may never come (a disk): a change does not wait for one that hangs or is away. It gets what
@@ -109,7 +110,7 @@ enum lifecycle_what {
 	LIFECYCLE_ABORT_COMPILE, /* the job is over its time: end it */
 	LIFECYCLE_GATHER,        /* change; process is the vault. Answer: lifecycle_on_gathered */
 	LIFECYCLE_WELCOME, /* process is ready: give it what belongs to its kind, before all that follows */
-	LIFECYCLE_LINK,        /* process gets a channel to peer, and peer one to process */
+	LIFECYCLE_LINK, /* process gets a channel to peer, and peer, behind its COMMIT, one to process */
 	LIFECYCLE_PREPARE,     /* process, change: data sets that it lacks, then `prepare` */
 	LIFECYCLE_DECIDED,     /* change is the running one from here: before its first commit */
 	LIFECYCLE_COMMIT,      /* process, change */

@@ -60,7 +60,8 @@ bool lifecycle_wants_process(const struct lifecycle_wants *wants,
 			     const struct lifecycle_process *process);
 bool lifecycle_has_next(const struct lifecycle *lifecycle); /* next_wants holds */
 void lifecycle_settle_rows(struct lifecycle *lifecycle);
-void lifecycle_settle_links(struct lifecycle *lifecycle);
+/* To all that it asks and that can answer by now. */
+void lifecycle_link(struct lifecycle *lifecycle, struct lifecycle_process *process);
 void lifecycle_settle_adoptions(struct lifecycle *lifecycle);
 void lifecycle_watch_over(struct lifecycle *lifecycle, uint64_t elapsed_ns);
 void lifecycle_kill(struct lifecycle *lifecycle, struct lifecycle_process *process,
@@ -69,6 +70,7 @@ void lifecycle_drain(struct lifecycle *lifecycle, struct lifecycle_process *proc
 		     uint32_t drain_ms);
 
 /* change.c */
+void lifecycle_settle_members(struct lifecycle *lifecycle);
 bool lifecycle_settle_change(struct lifecycle *lifecycle); /* true: the phase moved, settle again */
 void lifecycle_change_fail(struct lifecycle *lifecycle, const char *why);
 

@@ -174,15 +174,17 @@ void lifecycle_settle_rows(struct lifecycle *lifecycle)
 
 /* ---- Channels between them ------------------------------------------------------------------------- */
 
-/* The one to ask: only one that serves what is running. A new `files` beside the old one is not asked
- * before the change that wants it is decided. */
+/* The one to ask: only one that serves what is running, and was told to commit it. Its end of the channel comes
+ * behind that, so it answers the first question as it does any other. A new `files` beside the old one is not
+ * asked before the change that wants it is decided. */
 static struct lifecycle_process *peer_of(struct lifecycle *lifecycle, enum ipc_kind kind,
 					 uint32_t slot)
 {
 	LIFECYCLE_EACH(lifecycle, process)
 	{
 		if (process->state == LIFECYCLE_READY && process->kind == kind &&
-		    process->slot == slot && lifecycle_wants_process(&lifecycle->wants, process))
+		    process->slot == slot && process->commit_sent == lifecycle->running &&
+		    lifecycle_wants_process(&lifecycle->wants, process))
 			return process;
 	}
 	return NULL;
@@ -226,19 +228,16 @@ void lifecycle_on_unlinked(struct lifecycle *lifecycle, uint32_t index, enum ipc
 	}
 }
 
-void lifecycle_settle_links(struct lifecycle *lifecycle)
+void lifecycle_link(struct lifecycle *lifecycle, struct lifecycle_process *process)
 {
-	LIFECYCLE_EACH(lifecycle, process)
-	{
-		for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
-			if (process->state == LIFECYCLE_READY &&
-			    (lifecycle->rules[process->kind].links & 1U << kind))
-				link_kind(lifecycle, process, (enum ipc_kind)kind);
-		}
-		/* Of one that leaves too: a time that has passed would be waited for again and again. */
-		if (process->relink_at_ns <= lifecycle->now_ns)
-			process->relink_at_ns = 0;
+	for (unsigned kind = 0; kind < IPC_KIND_COUNT; kind++) {
+		if (process->state == LIFECYCLE_READY &&
+		    (lifecycle->rules[process->kind].links & 1U << kind))
+			link_kind(lifecycle, process, (enum ipc_kind)kind);
 	}
+	/* Of one that leaves too: a time that has passed would be waited for again and again. */
+	if (process->relink_at_ns <= lifecycle->now_ns)
+		process->relink_at_ns = 0;
 }
 
 /* ---- Listeners of dead workers --------------------------------------------------------------------- */

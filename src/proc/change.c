@@ -350,10 +350,18 @@ static bool same_bytes(const struct plan_data *data, struct span text)
 	return same;
 }
 
+/* One of a change that has failed meanwhile is nobody's. */
+static struct plan *running_of(struct supervisor *supervisor, uint64_t change)
+{
+	struct plan *running = supervisor->running;
+
+	return running && (!change || change == running->change) ? running : NULL;
+}
+
 void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, struct span chain)
 {
 	bool is_for_next = supervisor->next && leaf->change == supervisor->next->change;
-	struct plan *plan = is_for_next ? supervisor->next : supervisor->running;
+	struct plan *plan = is_for_next ? supervisor->next : running_of(supervisor, leaf->change);
 	struct ipc_data data = { .id = leaf->id,
 				 .what = IPC_DATA_CHAIN,
 				 .size = (uint32_t)chain.len };
@@ -421,6 +429,7 @@ static bool wants_data(enum ipc_kind kind, uint32_t what)
 	case IPC_DATA_CHAIN:
 		return kind == IPC_WORKER || kind == IPC_KEYHOLDER || kind == IPC_VAULT;
 	case IPC_DATA_ROOTS:
+		return kind == IPC_WORKER || kind == IPC_DIALER;
 	case IPC_DATA_ROOT_SLOTS:
 		return kind == IPC_WORKER;
 	case IPC_DATA_HOSTS:

@@ -3,6 +3,7 @@
 #include "proc/proc.h"
 
 #include "dial/dial.h"
+#include "proc/dialer_check.h"
 #include "proc/dialer_internal.h"
 
 enum {
@@ -15,11 +16,11 @@ enum {
 
 struct dialer {
 	struct dial *dial;
-	bool has_origins;             /* a newborn may be asked before its first change */
 	const struct snapshot *fresh; /* of the change under way */
 	struct list channels;
 	size_t attempts_max; /* of one channel */
 	struct dialer_looks looks;
+	struct dialer_checks *checks;
 };
 
 struct dialer_channel {
@@ -35,9 +36,7 @@ struct dialer_question {
 	struct list link;
 	struct dialer_channel *channel;
 	struct ipc_question name;
-	struct dial_attempt *attempt; /* NULL: waits for the first list of origins */
-	uint64_t origin;
-	uint32_t timeout_ms;
+	struct dial_attempt *attempt;
 };
 
 /* ---- Channels ------------------------------------------------------------------------------------------ */
@@ -62,8 +61,7 @@ static void question_free(struct dialer_question *question)
 
 static void question_cancel(struct dialer_question *question)
 {
-	if (question->attempt)
-		dial_cancel(question->attempt);
+	dial_cancel(question->attempt);
 	question_free(question);
 }
 
@@ -105,6 +103,7 @@ static void on_linked(void *state, struct proc_self *self, struct ipc_channel *i
 	channel->slot = ipc->peer_slot;
 	list_init(&channel->questions);
 	list_push_back(&dialer->channels, &channel->link);
+	dialer_checks_tell(dialer->checks, ipc);
 }
 
 /* ---- Questions ----------------------------------------------------------------------------------------- */
@@ -160,9 +159,12 @@ static void on_done(void *owner, struct dial_attempt *attempt, const struct dial
 	question_free(question);
 }
 
-static void question_start(struct dialer *dialer, struct dialer_question *question)
+static void question_start(struct dialer *dialer, struct dialer_question *question,
+			   const struct ipc_dial *dial)
 {
-	if (dial_start(dialer->dial, question->origin, question->timeout_ms, on_done, question,
+	uint32_t timeout_ms = dial->timeout_ms < TIMEOUT_MAX_MS ? dial->timeout_ms : TIMEOUT_MAX_MS;
+
+	if (dial_start(dialer->dial, dial->origin, timeout_ms, on_done, question,
 		       &question->attempt) == 0)
 		return;
 	answer_failed(question->channel->channel, question->name, IPC_DIAL_FAILED, ENOMEM,
@@ -186,22 +188,7 @@ static void on_dial(struct dialer *dialer, struct dialer_channel *channel,
 	question->name = dial->question;
 	list_push_back(&channel->questions, &question->link);
 	channel->count++;
-	question->origin = dial->origin;
-	question->timeout_ms =
-		dial->timeout_ms < TIMEOUT_MAX_MS ? dial->timeout_ms : TIMEOUT_MAX_MS;
-	if (dialer->has_origins)
-		question_start(dialer, question);
-}
-
-static void start_waiting(struct dialer *dialer)
-{
-	if (dialer->has_origins)
-		return;
-	dialer->has_origins = true;
-	LIST_EACH(&dialer->channels, channel) {
-		LIST_EACH(&LIST_ITEM(channel, struct dialer_channel, link)->questions, node)
-			question_start(dialer, LIST_ITEM(node, struct dialer_question, link));
-	}
+	question_start(dialer, question, dial);
 }
 
 static void on_cancel(struct dialer_channel *channel, const struct ipc_cancel *cancel)
@@ -300,11 +287,12 @@ static void on_commit(void *state, struct proc_self *self, uint64_t change)
 		failed = dial_set_resolver(dialer->dial, resolver->bytes);
 	if (!failed && dialer->fresh)
 		failed = set_origins(dialer, dialer->fresh, NULL);
+	if (!failed)
+		failed = dialer_checks_commit(dialer->checks,
+					      dialer->fresh ? dialer->fresh : proc_snapshot(self));
 	dialer->fresh = NULL;
 	if (failed)
 		proc_exit(self, PROC_EXIT_FAULT);
-	else
-		start_waiting(dialer);
 }
 
 static void on_abandon(void *state, struct proc_self *self, uint64_t change)
@@ -342,7 +330,15 @@ static int on_born(void *state, struct proc_self *self)
 	list_init(&dialer->channels);
 	if (!failed)
 		share_out(dialer, proc_birth(self));
-	return failed;
+	return failed ? failed : dialer_checks_new(self, dialer->dial, &dialer->checks);
+}
+
+static void on_turn(void *state, struct proc_self *self)
+{
+	struct dialer *dialer = state;
+
+	(void)self;
+	dialer_checks_turn(dialer->checks);
 }
 
 const struct proc_kind proc_dialer = {
@@ -354,4 +350,5 @@ const struct proc_kind proc_dialer = {
 	.prepare = on_prepare,
 	.commit = on_commit,
 	.abandon = on_abandon,
+	.turn = on_turn,
 };

@@ -47,7 +47,6 @@ struct keyholder {
 	struct list
 		pulls; /* at most as many as the plan has certificates: others are refused before */
 	uint64_t preparing;    /* the change under way, or 0 */
-	bool knows_plan;       /* one was prepared */
 	uint64_t settle_at_ns; /* 0: the allow-list is the committed plan's */
 };
 
@@ -336,9 +335,6 @@ static void on_turn(void *state, struct proc_self *self)
 	struct keyholder *keyholder = state;
 	unsigned spent_us = 0, served = 0;
 
-	/* Its channel is there as soon as a new life runs, which is before that knows which keys may sign. */
-	if (!keyholder->knows_plan)
-		return;
 	while (!list_is_empty(&keyholder->waiting) && spent_us < KEYHOLDER_BATCH_US) {
 		struct parked *parked = LIST_ITEM(keyholder->waiting.next, struct parked, link);
 
@@ -423,7 +419,6 @@ static enum proc_prepare_result on_prepare(void *state, struct proc_self *self, 
 
 	(void)snapshot;
 	keyholder->preparing = change;
-	keyholder->knows_plan = true;
 	allow_plan(keyholder, self);
 	return PROC_PREPARED;
 }

@@ -80,6 +80,7 @@ static const struct proc_row rows[] = {
 		.kind = IPC_DIALER,
 		.name = "dialer",
 		.is_member = true,
+		.starts_crypto = true, /* checks of https origins */
 		.calls = dialer_calls,
 		.may_connect = true,
 		.limits = { NO_CORE, NO_CHILDREN, AS_BORN, { OS_LIMIT_FILE_BYTES, 0 } },

@@ -170,6 +170,10 @@ static void compile_listener(struct compiler *compiler, const struct conf_statem
 	set_listener(compiler, listener, &address->address, plain);
 	listener->is_serving = plain && plain->value_count;
 	listener->place = compiler_place(compiler, statement->place);
+	for (const struct conf_statement *s = statement->first; s; s = s->next) {
+		if (conf_is(s, "proxy-protocol from"))
+			listener->proxy_protocol = compiler_table(compiler, &s->arguments[0]);
+	}
 	if (listener->is_serving && !conf_address_is_private(&address->address))
 		conf_warning_add(
 			compiler->errors, address->word->place,
@@ -272,7 +276,7 @@ static void default_log(struct compiler *compiler, const struct snapshot_log *fr
 /* ---- All of it ------------------------------------------------------------------------------- */
 
 struct bounds {
-	size_t listeners, sites, certificates, roots, origins, upstreams, cas, names;
+	size_t tables, listeners, sites, certificates, roots, origins, upstreams, cas, names;
 };
 
 /* Ten thousand routes often share a few upstreams: count what is written differently. */
@@ -336,6 +340,7 @@ static void make_arrays(struct compiler *compiler)
 		return;
 	map_init(&seen);
 	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {
+		bounds.tables += conf_is(s, "table");
 		bounds.listeners += conf_is(s, "listen");
 		if (conf_is(s, "site"))
 			count_site(compiler, &seen, s, &bounds);
@@ -343,6 +348,7 @@ static void make_arrays(struct compiler *compiler)
 			count_upstream(compiler, &seen, s, &bounds);
 	}
 	map_fini(&seen);
+	compiler->tables = compiler_array(compiler, struct snapshot_table, bounds.tables);
 	compiler->listeners = compiler_array(compiler, struct snapshot_listener, bounds.listeners);
 	compiler->sites = compiler_array(compiler, struct snapshot_site, bounds.sites);
 	compiler->policies = compiler_array(compiler, struct snapshot_tls_policy, 2);
@@ -357,6 +363,7 @@ static void make_arrays(struct compiler *compiler)
 	compiler->name_uses = arena_array(compiler->scratch, struct name_use *, bounds.names + 1);
 	if (!compiler->name_uses || !compiler->file_names)
 		compiler->is_out_of_memory = true;
+	snapshot->tables = compiler->tables;
 	snapshot->listeners = compiler->listeners;
 	snapshot->sites = compiler->sites;
 	snapshot->policies = compiler->policies;
@@ -380,6 +387,11 @@ static uint64_t hash_text(struct compiler *compiler)
 		}
 		hashes[1] = hash_id(line);
 		hashes[0] = hash_id(span_of(hashes, sizeof(hashes)));
+		/* What stands in a list's file is no part of its line. */
+		for (size_t i = 0; i < s->list_count; i++) {
+			hashes[1] = hash_id(s->list[i].word->text);
+			hashes[0] = hash_id(span_of(hashes, sizeof(hashes)));
+		}
 	}
 	return hashes[0];
 }
@@ -403,6 +415,7 @@ static void compile_top(struct compiler *compiler)
 	bool has_listen = false;
 
 	default_limits(&snapshot->limits);
+	compile_tables(compiler);
 	default_log(compiler, &compiler->options->access_log, &snapshot->access_log);
 	default_log(compiler, &compiler->options->events_log, &snapshot->events_log);
 	for (const struct conf_statement *s = compiler->tree->first; s; s = s->next) {

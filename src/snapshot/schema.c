@@ -54,8 +54,25 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "log events /var/log/portcullis/events.json",
 	},
 	{
+		.name = "table",
+		.inside = "",
+		.block = CONF_BLOCK_LIST_OPTIONAL,
+		.arguments = { { .type = CONF_NAME, .name = "NAME" } },
+		.options = { { .name = "file",
+			.arguments = { { .type = CONF_WORDS, .name = "PATH" } },
+			.help = "a file of addresses and networks instead of the block, blanks or "
+				"line ends between, `#` before a comment" } },
+		.list = { .type = CONF_NETWORK, .name = "CIDR" },
+		.help = "Addresses and networks under one name; other statements say `<NAME>`. Its "
+			"file is read when the configuration is.",
+		.unit = "",
+		.default_value = "none",
+		.example = "table office { 192.0.2.0/24 2001:db8:10::/48 }",
+	},
+	{
 		.name = "listen",
 		.inside = "",
+		.block = CONF_BLOCK_OPTIONAL,
 		.arguments = { { .type = CONF_LISTEN, .name = "ADDR:PORT" } },
 		.options = { { .name = "plain",
 			.arguments = { { .type = CONF_CHOICE, .name = "serve", .choices = "serve",
@@ -69,6 +86,18 @@ const struct conf_schema snapshot_rows[] = {
 		.unit = "",
 		.default_value = "`*:443`, and `*:80 plain` if that port is free",
 		.example = "listen *:443",
+	},
+	{
+		.name = "proxy-protocol from",
+		.inside = "listen",
+		.is_single = true,
+		.arguments = { { .type = CONF_TABLE, .name = "<TABLE>" } },
+		.help = "Each connection begins with a PROXY header, v1 or v2, and comes from an "
+			"address of the table; the client is whom the header names. What comes from "
+			"elsewhere or begins otherwise is closed.",
+		.unit = "",
+		.default_value = "none: no PROXY header is read",
+		.example = "proxy-protocol from <office>",
 	},
 	{
 		.name = "limits",
@@ -173,6 +202,47 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "eject 5 for 30s",
 	},
 	{
+		.name = "check",
+		.inside = "upstream",
+		.is_single = true,
+		.arguments = { { .type = CONF_PATTERN, .name = "PATH" } },
+		.options = {
+			{ .name = "every",
+				.arguments = { { .type = CONF_DURATION, .name = "TIME",
+					.minimum = UINT64_C(100000000),
+					.maximum = UINT64_C(3600000000000) } },
+				.help = "between the end of one and the next; 5s is implied" },
+			{ .name = "timeout",
+				.arguments = { { .type = CONF_DURATION, .name = "TIME",
+					.minimum = UINT64_C(10000000),
+					.maximum = UINT64_C(60000000000) } },
+				.help = "for the whole answer's head; 2s is implied" },
+			{ .name = "status",
+				.arguments = { { .type = CONF_NUMBER, .name = "CODE", .minimum = 200,
+					.maximum = 599 },
+					{ .type = CONF_NUMBER, .name = "CODE", .is_optional = true,
+						.minimum = 200, .maximum = 599 } },
+				.help = "what a healthy origin answers, or from which to which; "
+					"200 399 is implied" },
+			{ .name = "rise",
+				.arguments = { { .type = CONF_NUMBER, .name = "N", .minimum = 1,
+					.maximum = 100 } },
+				.help = "good answers in a row until it is up again; 2 is implied" },
+			{ .name = "fall",
+				.arguments = { { .type = CONF_NUMBER, .name = "N", .minimum = 1,
+					.maximum = 100 } },
+				.help = "bad ones in a row until it is down; 2 is implied" },
+			{ .name = "host",
+				.arguments = { { .type = CONF_WORD, .name = "NAME" } },
+				.help = "the Host that is asked for, instead of the origin's" },
+		},
+		.help = "Asks each origin for this path, once for the whole machine. One that is "
+			"down gets no requests; the first answer after a start counts at once.",
+		.unit = "",
+		.default_value = "none: only requests show who answers",
+		.example = "check /healthz every 2s timeout 1s status 200",
+	},
+	{
 		.name = "site",
 		.inside = "",
 		.block = CONF_BLOCK_STATEMENTS,
@@ -229,6 +299,24 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "tls min 1.3",
 	},
 	{
+		.name = "trust forwarded",
+		.inside = "site",
+		.is_single = true,
+		.arguments = { { .type = CONF_CHOICE, .name = "from", .choices = "from" },
+			{ .type = CONF_TABLE, .name = "<TABLE>" } },
+		.options = { { .name = "field",
+			.arguments = { { .type = CONF_WORD, .name = "NAME" } },
+			.help = "the field that is believed: `X-Forwarded-For` unless it is said, "
+				"`Forwarded` (RFC 7239), or another with an address in it, such as "
+				"`CF-Connecting-IP`" } },
+		.help = "Believes who connects from an address of the table about the client: the "
+			"last address of the field that is not in the table itself. X-Forwarded-Proto "
+			"and -Host, or what Forwarded says instead, are believed too.",
+		.unit = "",
+		.default_value = "nobody is believed; the client is who connected",
+		.example = "trust forwarded from <office> field X-Forwarded-For",
+	},
+	{
 		.name = "proxy",
 		.inside = "site",
 		.arguments = { { .type = CONF_UPSTREAM, .name = "UPSTREAM", .is_repeated = true } },
@@ -242,6 +330,15 @@ const struct conf_schema snapshot_rows[] = {
 			{ .name = "ip-hash",
 				.help = "by the client's address, for as long as that upstream is "
 					"there" },
+			{ .name = "check",
+				.arguments = { { .type = CONF_PATTERN, .name = "PATH" } },
+				.help = "each upstream is asked for this path; one that is down gets "
+					"no requests" },
+			{ .name = "every",
+				.arguments = { { .type = CONF_DURATION, .name = "TIME",
+					.minimum = UINT64_C(100000000),
+					.maximum = UINT64_C(3600000000000) } },
+				.help = "`check`: how often; 5s is implied" },
 			{ .name = "host",
 				.arguments = { { .type = CONF_WORD, .name = "upstream|NAME" } },
 				.help = "the Host that the upstream sees, instead of the "
@@ -325,6 +422,8 @@ static const size_t counts[] = { ARRAY_LEN(snapshot_rows) };
 #define A_PROXY "here it is `proxy UPSTREAM`"
 #define A_FOLDER "here it is `files DIR`"
 #define A_CERTIFICATE "here it is `certificate file CERT KEY`"
+#define A_TRUST "here it is `trust forwarded from <TABLE> [field NAME]`, in a site"
+#define A_PROXY_HEADER "here it is `proxy-protocol from <TABLE>`, in the block of a `listen`"
 #define PLANNED "it is planned, and in no version yet"
 
 static const struct conf_hint hints[] = {
@@ -351,6 +450,13 @@ static const struct conf_hint hints[] = {
 	{ "sslcertificatefile", A_CERTIFICATE },
 	{ "access_log", "here it is `log access FILE`" },
 	{ "error_log", "here it is `log events FILE`" },
+	{ "set_real_ip_from", A_TRUST },
+	{ "real_ip_header", A_TRUST },
+	{ "trusted_proxies", A_TRUST },
+	{ "proxy_protocol", A_PROXY_HEADER },
+	{ "accept-proxy", A_PROXY_HEADER },
+	{ "acl", "addresses under a name are `table NAME { CIDR… }`" },
+	{ "geo", "addresses under a name are `table NAME { CIDR… }`" },
 	/* What a plan of this program names. */
 	{ "acme", PLANNED ": until then `certificate file CERT KEY`" },
 	{ "route", PLANNED ": until then handlers take `on PATH`" },
@@ -372,8 +478,6 @@ static const struct conf_hint hints[] = {
 	{ "ready", PLANNED },
 	{ "rewrite", PLANNED },
 	{ "strip-prefix", PLANNED },
-	{ "table", PLANNED },
-	{ "trust", PLANNED },
 	{ "waf", PLANNED },
 };
 

@@ -147,6 +147,8 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 
 	compile_limits(compiler, statement, site);
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
+		if (conf_is(inner, "trust forwarded"))
+			site->trust = compile_trust(compiler, inner);
 		if (conf_is(inner, "tls min") && inner->arguments[0].number == 1)
 			min_version = 0x0304;
 	}

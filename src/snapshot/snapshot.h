@@ -49,6 +49,33 @@ struct snapshot_limits {
 
 /* ---- What a snapshot holds ------------------------------------------------------------------- */
 
+/* `table NAME`: addresses. Sorted, disjoint ranges, so that one search says whether an address is in it. */
+struct snapshot_range4 {
+	uint32_t first, last; /* host order */
+};
+struct snapshot_range6 {
+	uint8_t first[16], last[16];
+};
+struct snapshot_table {
+	uint64_t id; /* of its name */
+	struct span name;
+	const struct snapshot_range4 *ranges4;
+	const struct snapshot_range6 *ranges6;
+	size_t range4_count, range6_count;
+	struct snapshot_place place;
+};
+
+/* `trust forwarded`: who is believed about whose request he passes on, and by which field. */
+enum snapshot_trust_form {
+	SNAPSHOT_TRUST_LIST,      /* addresses, commas between: X-Forwarded-For and its like */
+	SNAPSHOT_TRUST_FORWARDED, /* RFC 7239 */
+};
+struct snapshot_trust {
+	const struct snapshot_table *table;
+	struct span field; /* its name, as the text has it */
+	enum snapshot_trust_form form;
+};
+
 struct snapshot_listener {
 	uint64_t id; /* of `ADDR:PORT`: a change of `plain` keeps the socket */
 	struct conf_address address;
@@ -57,6 +84,8 @@ struct snapshot_listener {
 	bool is_implied;   /* no line: a port that is taken is a warning */
 	uint16_t tls_port; /* of a plain listener: where its redirect points; 0 when nothing speaks
 			      TLS */
+	const struct snapshot_table
+		*proxy_protocol; /* who begins with a PROXY header; NULL: nobody */
 	struct snapshot_place place;
 };
 
@@ -230,6 +259,7 @@ struct snapshot_site {
 	const struct snapshot_limits *limits;
 	const struct snapshot_path_limits *path_limits; /* the file's order, first match decides */
 	size_t path_limit_count;
+	const struct snapshot_trust *trust; /* NULL: nobody is believed */
 	struct snapshot_place place;
 };
 
@@ -296,6 +326,8 @@ struct snapshot {
 	uint64_t size;      /* bytes of the arena that are used */
 	uint64_t serial;    /* of the change, from the options */
 	uint64_t text_hash; /* of every statement's canonical line: equal texts, equal hash */
+	const struct snapshot_table *tables; /* the file's order */
+	size_t table_count;
 	const struct snapshot_listener *listeners;
 	size_t listener_count;
 	const struct snapshot_site *sites; /* the file's order */
@@ -376,6 +408,8 @@ const struct snapshot_route *snapshot_find_route(const struct snapshot_site *sit
 const struct snapshot_limits *snapshot_find_limits(const struct snapshot_site *site,
 						   struct span path);
 bool snapshot_pattern_matches(const struct snapshot_pattern *pattern, struct span path);
+/* Is the address in the table? An IPv4 address in IPv6 clothes is looked for as the IPv4 address that it is. */
+bool snapshot_table_has(const struct snapshot_table *table, const struct conf_address *address);
 const struct snapshot_certificate *snapshot_find_certificate(const struct snapshot *snapshot,
 							     uint64_t id);
 const struct snapshot_root *snapshot_find_root(const struct snapshot *snapshot, uint64_t id);

@@ -18,6 +18,7 @@ struct compiler {
 	struct arena *scratch; /* the tree's */
 	struct conf_errors *errors;
 	struct snapshot *snapshot;
+	struct snapshot_table *tables;
 	struct snapshot_listener *listeners;
 	struct snapshot_site *sites;
 	struct snapshot_tls_policy *policies;
@@ -54,6 +55,14 @@ void compiler_limits(struct compiler *compiler, const struct conf_statement *blo
 		     struct snapshot_limits *limits);
 void compiler_check_limits(struct compiler *compiler, const struct conf_statement *first,
 			   const struct conf_statement *block);
+
+/* table.c */
+void compile_tables(struct compiler *compiler);
+/* The table that <name> means; NULL after a fault. */
+const struct snapshot_table *compiler_table(struct compiler *compiler,
+					    const struct conf_value *value);
+const struct snapshot_trust *compile_trust(struct compiler *compiler,
+					   const struct conf_statement *statement);
 
 /* site.c */
 void compile_site(struct compiler *compiler, const struct conf_statement *statement);

@@ -2,7 +2,8 @@
 #include "snapshot/snapshot_internal.h"
 
 enum { EJECT_AFTER = 3 };
-#define EJECT_FOR_NS UINT64_C(10000000000)
+#define SECOND_NS UINT64_C(1000000000)
+#define EJECT_FOR_NS (10 * SECOND_NS)
 
 /* Members as they are collected, and the words that named them. */
 struct collected {
@@ -105,12 +106,59 @@ static void compile_balance(struct compiler *compiler, const struct conf_stateme
 			       "a hash of what: `header NAME`, `cookie NAME` or `path`");
 }
 
+static const struct snapshot_check default_check = {
+	.every_ns = 5 * SECOND_NS,
+	.timeout_ns = 2 * SECOND_NS,
+	.status_from = 200,
+	.status_to = 399,
+	.rise = 2,
+	.fall = 2,
+};
+
+static void check_path(struct compiler *compiler, const struct conf_value *path,
+		       struct snapshot_check *check)
+{
+	if (span_find_byte(path->text, '*') < path->text.len)
+		conf_error_add(compiler->errors, path->word->place,
+			       "a check asks for one path, without `*`");
+	check->path = compiler_copy(compiler, path->text);
+}
+
+static void compile_check(struct compiler *compiler, const struct conf_statement *statement,
+			  struct snapshot_check *check)
+{
+	const struct conf_given *every = conf_option(statement, "every"),
+				*timeout = conf_option(statement, "timeout"),
+				*status = conf_option(statement, "status"),
+				*host = conf_option(statement, "host");
+
+	*check = default_check;
+	check_path(compiler, &statement->arguments[0], check);
+	check->rise = option_number(statement, "rise", check->rise);
+	check->fall = option_number(statement, "fall", check->fall);
+	if (every)
+		check->every_ns = every->values[0].number;
+	if (timeout)
+		check->timeout_ns = timeout->values[0].number;
+	if (host)
+		check->host = compiler_copy(compiler, host->values[0].text);
+	if (!status)
+		return;
+	check->status_from = (uint16_t)status->values[0].number;
+	check->status_to = (uint16_t)status->values[status->value_count - 1].number;
+	if (check->status_to < check->status_from)
+		conf_error_add(compiler->errors, status->values[1].word->place,
+			       "the second code is below the first");
+}
+
 static void compile_settings(struct compiler *compiler, const struct conf_statement *block,
 			     struct snapshot_upstream *upstream)
 {
 	for (const struct conf_statement *inner = block->first; inner; inner = inner->next) {
 		if (conf_is(inner, "balance")) {
 			compile_balance(compiler, inner, upstream);
+		} else if (conf_is(inner, "check")) {
+			compile_check(compiler, inner, &upstream->check);
 		} else if (conf_is(inner, "slow-start")) {
 			upstream->slow_start_ns = inner->arguments[0].number;
 		} else if (conf_is(inner, "eject")) {
@@ -274,9 +322,28 @@ static void refuse_beside_name(struct compiler *compiler, const struct conf_stat
 				       "write `balance %s` in the block of `%.*s`", methods[i],
 				       SPAN_ARG(name->text));
 	}
+	if (conf_option(statement, "check"))
+		conf_error_add(compiler->errors, conf_option(statement, "check")->word->place,
+			       "write `check` in the block of `%.*s`", SPAN_ARG(name->text));
 	if (verify)
 		conf_error_add(compiler->errors, verify->word->place,
 			       "write `verify` behind the origins of `%.*s`", SPAN_ARG(name->text));
+}
+
+static void compile_line_check(struct compiler *compiler, const struct conf_statement *statement,
+			       struct snapshot_check *check)
+{
+	const struct conf_given *path = conf_option(statement, "check"),
+				*every = conf_option(statement, "every");
+
+	if (every && !path)
+		conf_error_add(compiler->errors, every->word->place, "`every` belongs to `check`");
+	if (!path)
+		return;
+	*check = default_check;
+	check_path(compiler, &path->values[0], check);
+	if (every)
+		check->every_ns = every->values[0].number;
 }
 
 /* Lines that say the same share one. */
@@ -285,8 +352,9 @@ static const struct snapshot_upstream *unnamed(struct compiler *compiler,
 					       const struct collected *collected)
 {
 	enum snapshot_balance method = method_of(compiler, statement);
+	struct snapshot_check check = { 0 };
 	size_t count = collected->count;
-	uint64_t *ids = arena_array(compiler->scratch, uint64_t, count + 1), id;
+	uint64_t *ids = arena_array(compiler->scratch, uint64_t, count + 3), id;
 	struct snapshot_upstream *upstream;
 
 	if (!ids) {
@@ -295,13 +363,17 @@ static const struct snapshot_upstream *unnamed(struct compiler *compiler,
 	}
 	for (size_t i = 0; i < count; i++)
 		ids[i] = collected->members[i].origin ? collected->members[i].origin->id : 0;
+	compile_line_check(compiler, statement, &check);
 	ids[count] = (uint64_t)method;
-	id = hash_id(span_of(ids, (count + 1) * sizeof(*ids)));
+	ids[count + 1] = hash_id(check.path);
+	ids[count + 2] = check.every_ns;
+	id = hash_id(span_of(ids, (count + 3) * sizeof(*ids)));
 	upstream = compiler_find(compiler, id);
 	if (upstream)
 		return upstream;
 	upstream = new_upstream(compiler, id, statement->place);
 	upstream->balance = method;
+	upstream->check = check;
 	upstream->members = collected->members;
 	upstream->member_count = count;
 	return upstream;

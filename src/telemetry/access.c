@@ -102,7 +102,8 @@ void telemetry_write_access_json(struct writer *out, const struct telemetry_acce
 	record_time(out, access->wall_ns, access->second);
 	write_span(out, SPAN("\",\"client\":\""));
 	write_text(out, access->client, TEXT_SHORT);
-	NUMBER(out, "client_port", access->client_port);
+	if (access->client_port)
+		NUMBER(out, "client_port", access->client_port);
 	TEXT(out, "method", access->method, TEXT_SHORT);
 	TEXT(out, "host", access->host, TEXT_HOST);
 	TEXT(out, "path", access->path, TEXT_PATH);

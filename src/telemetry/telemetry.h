@@ -90,8 +90,12 @@
 	X(HEARTBEAT, "heartbeat", TIME, 2, s, 0, "how long a process may be silent before it is replaced") \
 	X(DESCRIPTORS_RESERVE, "descriptors-reserve", COUNT, 64, , 0, "descriptors of a worker that are kept free (a quarter where there are few): accepting rests, what is idle goes") \
 	X(LOG_QUEUE, "log-queue", SIZE, 1, MB, 0, "lines of one process that wait for the log; more are dropped") \
-	X(RETRIES, "retries", COUNT, 20, , 0, "requests of a worker that go to another origin after one failed, for each hundred of its proxied requests; ten at once") \
-	X(DOCUMENT_WAIT, "document-wait", TIME, 10, s, 503, "how long a document, or its next part, is waited for: its file system may not answer")
+	X(DOCUMENT_WAIT, "document-wait", TIME, 10, s, 503, "how long a document, or its next part, is waited for: its file system may not answer") \
+	X(PROXY_HEADER, "proxy-header", TIME, 5, s, 0, "a PROXY header from accept to its end") \
+	X(PROXY_HEADER_SIZE, "proxy-header-size", SIZE, 4, KB, 0, "a PROXY header of version 2; one of version 1 has at most 107 bytes") \
+	X(FORWARDED_HOPS, "forwarded-hops", COUNT, 32, , 400, "addresses in the field that a trusted peer is believed by, all its lines together") \
+	X(TABLE_ENTRIES, "table-entries", COUNT, 65536, , 0, "addresses and networks of one table") \
+	X(RETRIES, "retries", COUNT, 20, , 0, "requests of a worker that go to another origin after one failed, for each hundred of its proxied requests; ten at once")
 /* clang-format on */
 
 #define TELEMETRY_LIMITS(X) TELEMETRY_LIMITS_SETTABLE(X) TELEMETRY_LIMITS_FIXED(X)
@@ -219,9 +223,14 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(RELOADS, "reloads", "configurations taken over") \
 	X(MESSAGES_BROKEN, "messages_broken", "messages that broke the message table's rules") \
 	X(DOCUMENTS_UNASKED, "documents_unasked", "plain reads of what `files` had not read before; stays 0") \
+	X(DOCUMENTS_DISTANT, "documents_distant", "pieces of documents that `files` read itself: their file system may not answer") \
+	X(PROXY_HEADERS, "proxy_headers", "PROXY headers that connections began with") \
+	X(PROXY_HEADERS_REFUSED, "proxy_headers_refused", "connections closed for want of a PROXY header that is right, or of the right to send one") \
+	X(CLIENTS_FORWARDED, "clients_forwarded", "requests whose client a trusted peer named") \
 	X(ORIGIN_TRIED_AGAIN, "origin_tried_again", "requests sent to another origin after one failed") \
 	X(ORIGIN_EJECTED, "origin_ejected", "origins that failed too often and got no requests for a while") \
-	X(DOCUMENTS_DISTANT, "documents_distant", "pieces of documents that `files` read itself: their file system may not answer")
+	X(ORIGIN_WENT_DOWN, "origin_went_down", "origins whose checks began to fail, as each worker was told") \
+	X(ORIGIN_CAME_UP, "origin_came_up", "origins whose checks are good again, as each worker was told")
 
 #define TELEMETRY_HISTOGRAMS(X) \
 	X(REQUEST, "request", "from a request's first byte to its record") \
@@ -310,8 +319,8 @@ struct telemetry_access {
 	struct telemetry_second *second; /* NULL: none is kept */
 	uint64_t duration_ns;            /* from then to the record */
 	struct span client;              /* address as text */
-	uint16_t client_port;
-	uint16_t status; /* 0: no answer was sent */
+	uint16_t client_port;            /* 0: not known */
+	uint16_t status;                 /* 0: no answer was sent */
 	struct span method, host, path, query, protocol /* "HTTP/1.1" */;
 	uint64_t bytes_in, bytes_out; /* heads and bodies, without TLS */
 	struct span upstream;    /* address of the origin that answered, or its text; empty: none */

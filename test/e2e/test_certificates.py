@@ -175,11 +175,11 @@ def test_a_switched_symlink_is_picked_up_under_load(store, live, test_build):
 def test_files_are_looked_at_again_and_again(store, live, test_build):
     with Gateway(site(live + '/live', ('www.crt', 'www.key'))) as gateway:
         for number, name in ((2, 'ec2'), (1, 'ec'), (2, 'ec2')):
-            gateway.move_clock(61)  # once with nothing new
+            gateway.move_clock(61, 4)  # once with nothing new
             time.sleep(0.5)
             point(live, 'crt', number)
             point(live, 'key', number)
-            gateway.move_clock(61)
+            gateway.move_clock(61, 4)
             time.sleep(0.5)  # a handshake that the jump meets is over its time
             wait_until(lambda: seen(gateway)[0] == leaf(store, name), name)
         assert not any('ended without a result' in line for line in gateway.stderr), gateway.stderr

@@ -86,6 +86,10 @@ def whole(folder, place, example):
     example = example.replace('/etc/portcullis/www', f'{folder}/www').replace('/srv/www', folder)
     example = re.sub(r'/var/(lib|log)/portcullis', folder, example)
     more = '' if example.startswith('listen') else 'listen 127.0.0.1:8443\n'
+    if '<office>' in example:
+        more += 'table office { 192.0.2.0/24 }\n'
+    if place == 'listen':
+        return f'portcullis 1\n{more}listen 127.0.0.1:8444 {{ {example} }}\nsite a.test {{ respond 200 }}\n'
     if 'the file' in place:
         site = '' if example.startswith('site') else 'site localhost { respond 200 }\n'
         return f'portcullis 1\n{more}{example.replace("www.example.com", "a.test").replace(" example.com", " b.test")}\n{site}'
@@ -101,7 +105,7 @@ def certificate():
     folder = new_folder()
     subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes',
                     '-keyout', f'{folder}/www.key', '-out', f'{folder}/www.crt', '-subj', '/CN=a.test',
-                    '-addext', 'subjectAltName=DNS:a.test'], check=True, capture_output=True)
+                    '-addext', 'subjectAltName=DNS:a.test,DNS:b.test,DNS:c.test'], check=True, capture_output=True)
     yield folder
     shutil.rmtree(folder)
 
@@ -110,6 +114,27 @@ def certificate():
 def test_every_example(certificate, name, place, example):
     done = check(certificate, whole(certificate, place, example))
     assert done.returncode == 0, f'{name}: {done.stderr}'
+
+
+def whole_files():
+    """Every block of a page that is a whole configuration: it begins with the language's version."""
+    for page in ['README.md', *sorted(f'docs/{name}' for name in os.listdir(os.path.join(ROOT, 'docs')) if name.endswith('.md'))]:
+        with open(os.path.join(ROOT, page), encoding='utf-8') as file:
+            for number, block in enumerate(re.findall(r'^```\n(portcullis 1\n.*?)^```', file.read(), flags=re.M | re.S)):
+                yield pytest.param(block, id=f'{page}-{number}')
+
+
+@pytest.mark.parametrize('block', list(whole_files()))
+def test_every_whole_file_of_the_manual(certificate, block):
+    """Passes without a fault, with files where it names some."""
+    with open(f'{certificate}/cdn.txt', 'w', encoding='utf-8') as file:
+        file.write('192.0.2.0/24\n')
+    for name, ours in (('api.example.com', 'b.test'), ('www.example.com', 'a.test'), ('example.com', 'c.test')):
+        block = re.sub(rf'(?<![\w.]){re.escape(name)}(?= )', ours, block)
+    block = re.sub(r'/etc/portcullis/', f'{certificate}/', block).replace('/srv/www', certificate)
+    block = re.sub(r'/var/(lib|log)/portcullis', certificate, block)
+    done = check(certificate, block)
+    assert done.returncode == 0, f'{block}\n{done.stderr}'
 
 
 @pytest.mark.parametrize('name, place, example', list(examples()))
@@ -235,7 +260,7 @@ def test_many_origins_that_are_down_do_not_fill_the_screen():
 
 # ---- the same for all commands
 
-COMMANDS = ['run', 'proxy', 'files', 'check', 'reload', 'status', 'stop', 'ca', 'version', 'help']
+COMMANDS = ['run', 'proxy', 'files', 'check', 'reload', 'status', 'metrics', 'stop', 'ca', 'version', 'help']
 
 
 def test_options_stand_anywhere(folder):

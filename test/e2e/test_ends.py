@@ -325,7 +325,7 @@ def row_is_draining(gateway):
 # What no peer brings about: test/unit/edge/test_ends.c plays the helpers and the faults.
 UNIT = {'internal', 'no-room', 'files-failed', 'origin-forbidden'}
 # What cannot happen yet: the table says so.
-LATER = {'origin-down'}
+LATER = set()
 
 
 def test_every_word_is_tried():

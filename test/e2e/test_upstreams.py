@@ -1,6 +1,9 @@
 """Several origins behind one gateway: who gets what, what a lost one costs, and what a reload keeps."""
 import collections
 import contextlib
+import os
+import ssl
+import subprocess
 import threading
 
 import pytest
@@ -153,3 +156,90 @@ def test_all_gone(three):
         assert ask(gateway, 8) == {502: 8}
         with Named('a', three[0].port).origin:
             assert wait_until(lambda: ask(gateway, 1) == {'a': 1}, 'the origin, back again')
+
+
+# ---- checks
+
+def check_of(one, healthy=True):
+    """Makes /healthz of that origin answer 200 or 503."""
+    one.healthy = healthy
+    plain = one.answer
+
+    def answer(exchange):
+        if exchange.target == '/healthz' and not one.healthy:
+            return exchange.reply(503, 'no')
+        return plain(exchange)
+    one.origin.behave = answer
+
+
+def test_checks(three):
+    for one in three:
+        check_of(one)
+    check_of(three[1], healthy=False)
+    with Gateway(upstream(three, 'check /healthz every 100ms timeout 2s status 200 fall 2 rise 3', options=('', '', 'backup'))) as gateway:
+        workers = len(gateway.pids('worker'))
+        # The first answer counts at once.
+        wait_until(lambda: gateway.counter('origin_went_down') == workers, 'all workers to know')
+        assert ask(gateway, 20) == {'a': 20}
+        down = wait_until(lambda: [e for e in list(gateway.events) if e.get('message') == 'an origin is down'], 'the event')
+        assert [e['anomaly'] for e in down] == [{'origin': f'127.0.0.1:{three[1].port}', 'why': 'status 503'}]
+        # Both down: the backup takes it; that too: 503 at once, and checks go on.
+        three[0].healthy = False
+        wait_until(lambda: gateway.counter('origin_went_down') == 2 * workers, 'the second')
+        assert ask(gateway, 10) == {'c': 10}
+        three[2].healthy = False
+        wait_until(lambda: gateway.counter('origin_went_down') == 3 * workers, 'the third')
+        assert ask(gateway, 10) == {503: 10}
+        assert gateway.records[-1]['end'] == 'origin-down'
+        # A reload changes nothing about what is known.
+        gateway.reload_well(upstream(three, 'check /healthz every 100ms timeout 2s status 200 fall 2 rise 3',
+                                     options=('', '', 'backup')) + 'site more.test { proxy app }\n')
+        assert ask(gateway, 10) == {503: 10}
+        three[1].healthy = True
+        wait_until(lambda: gateway.counter('origin_came_up') == workers, 'its return')
+        assert ask(gateway, 20) == {'b': 20}
+        seen = [target for target in three[1].paths if target == '/healthz']
+        assert len(seen) >= 3, 'rise'
+        # Once for the machine, and never two at once: a killed dialer's successor goes on.
+        os.kill(gateway.pid('dialer'), 9)
+        three[0].healthy = True
+        wait_until(lambda: gateway.counter('origin_came_up') >= 2 * workers, 'the first, told by the new dialer')
+        assert set(ask(gateway, 20)) == {'a', 'b'}
+        # And a killed worker's successor is told.
+        killed = gateway.pids('worker')
+        os.kill(killed[0], 9)
+        wait_until(lambda: killed[0] not in gateway.pids('worker') and len(gateway.pids('worker')) == workers, 'its successor')
+        gateway.settle()
+        wait_until(lambda: gateway.counter('origin_went_down') >= 3 * workers, 'that it is told')
+        assert set(ask(gateway, 40)) == {'a', 'b'}
+
+
+def test_checks_of_a_silent_and_of_a_tls_origin(three, folder):
+    """No answer in time is down; https is verified as requests are."""
+    certificate = subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout',
+                                  f'{folder}/key.pem', '-out', f'{folder}/cert.pem', '-subj', '/CN=localhost', '-addext',
+                                  'subjectAltName=DNS:localhost'], capture_output=True, check=False)
+    assert certificate.returncode == 0, certificate.stderr
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f'{folder}/cert.pem', f'{folder}/key.pem')
+    gate = threading.Event()
+    three[1].origin.behave = lambda exchange: gate.wait(30)
+    with Origin(lambda exchange: exchange.reply(200, 'secure'), tls=context) as secure:
+        text = PLAIN + f'''upstream app {{
+            origin https://localhost:{secure.port} verify ca {folder}/cert.pem
+            origin 127.0.0.1:{three[1].port}
+            check / every 100ms timeout 300ms
+        }}
+        upstream other {{ origin https://localhost:{secure.port}; origin 127.0.0.1:{three[0].port}; check / every 100ms }}
+        site localhost {{ proxy app }}
+        site other.test {{ proxy other }}
+        '''
+        with Gateway(text) as gateway:
+            workers = len(gateway.pids('worker'))
+            wait_until(lambda: gateway.counter('origin_went_down') == 2 * workers, 'the silent one, and the one nobody vouches for')
+            whys = {e['anomaly']['why'] for e in list(gateway.events) if e.get('message') == 'an origin is down'}
+            wait_until(lambda: ask(gateway, 5) == {'secure': 5}, 'the one that answers')
+            assert whys == {'no answer in time', 'origin-tls:untrusted'} or len(whys) == 1
+            found = collections.Counter(get(gateway.port, '/', host='other.test').text for _ in range(10))
+            assert found == {'a': 10}
+        gate.set()

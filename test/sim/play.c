@@ -25,13 +25,18 @@ enum {
 
 #define CONF "/etc/portcullis.conf"
 #define HEAD "portcullis 1\nlisten 127.0.0.1:8443\nlisten 127.0.0.1:8080 plain serve\n"
+#define NEAR "table near { 127.0.0.0/8 }\n"
 #define BODY "\trespond 200 \"%s\" on /hello\n\tproxy 127.0.0.1:3000 on /app*\n\tfiles /www\n"
 
 static const struct {
 	const char *name, *text;
 } texts[] = {
-	{ "first", HEAD "site localhost default {\n\trespond 200 \"first\" on /hello\n"
-			"\tproxy 127.0.0.1:3000 on /app*\n\tfiles /www\n}\n" },
+	{ "first", HEAD NEAR "site localhost default {\n\trespond 200 \"first\" on /hello\n"
+			     "\ttrust forwarded from <near>\n"
+			     "\tproxy 127.0.0.1:3000 on /app*\n\tfiles /www\n}\n" },
+	{ "behind", "portcullis 1\n" NEAR "listen 127.0.0.1:8443 { proxy-protocol from <near> }\n"
+		    "listen 127.0.0.1:8080 plain serve { proxy-protocol from <near> }\n"
+		    "site localhost { respond 200 \"behind\" }\n" },
 	{ "second", HEAD "site localhost default {\n\trespond 200 \"second\" on /hello\n"
 			 "\tproxy 127.0.0.1:3000 on /app*\n\tfiles /www\n}\n"
 			 "site other.localhost { respond 200 \"other\" }\n" },

@@ -8,7 +8,8 @@ const struct scenario scenarios[SCENARIOS] = {
 	  "tls-a< 200 first\n",
 	  3 },
 	{ "proxied", "start\nwait 0.3\n",
-	  "a> POST /app/one HTTP/1.1\\nHost: localhost\\nContent-Length: 100000\\n\\n\n"
+	  "a> POST /app/one HTTP/1.1\\nHost: localhost\\nX-Forwarded-For: 192.0.2.1, 127.0.0.2\\n"
+	  "Content-Length: 100000\\n\\n\n"
 	  "a>> 100000\n"
 	  "a< 200 POST /app/one 100000 473899520;\n",
 	  3 },

@@ -24,6 +24,26 @@ static void test_plain_request(void)
 	    "stop\n");
 }
 
+/* The header's time is its own; behind it a connection is like any other. */
+static void test_proxy_header(void)
+{
+	run("conf behind\n"
+	    "start\n"
+	    "a> PROXY TCP4 192.0.2.7 198.51.100.1 4567 443\\nGET / HTTP/1.1\\nHost: "
+	    "localhost\\n\\n\n"
+	    "a< 200 behind\n"
+	    "trail " FRONT "dispatch! rules-response send record ok\n"
+	    "a> GET / HTTP/1.1\\nHost: localhost\\n\\n\n"
+	    "a< 200 behind\n"
+	    "b> PROXY TCP4 192.0.2.7\n"
+	    "b< end\n"
+	    "c> GET / HTTP/1.1\\nHost: localhost\\n\\n\n"
+	    "c< end\n"
+	    "a> GET / HTTP/1.1\\nHost: localhost\\n\\n\n"
+	    "a< 200 behind\n"
+	    "stop\n");
+}
+
 static void test_handshake(void)
 {
 	run("start\n"
@@ -354,6 +374,7 @@ int main(void)
 {
 	static const struct play_test tests[] = {
 		PLAY_TEST(test_plain_request),
+		PLAY_TEST(test_proxy_header),
 		PLAY_TEST(test_handshake),
 		PLAY_TEST(test_document),
 		PLAY_TEST(test_cold_document),

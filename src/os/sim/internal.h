@@ -280,6 +280,7 @@ void sim_heap_drop(struct sim_process *process);
 /* trap.c. Every call begins here: counts it, springs a trap, lets others run. The error to return, or 0. */
 int sim_enter(const char *function, const void *site, const int *errors,
 	      size_t error_count) MUST_CHECK;
+void sim_interrupt(void); /* lets others run now and then, as sim_options.interrupts says */
 bool sim_allocation_is_refused(void); /* counts it */
 struct sim_count *sim_count_of(const char *role);
 /* world.c */

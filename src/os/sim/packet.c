@@ -173,8 +173,12 @@ int os_packet_send_many(int fd, const struct os_packet_out *packets, size_t coun
 	if (!file || file->kind != SIM_PACKETS)
 		return -EBADF;
 	while (sent < count && sent < OS_PACKET_BATCH_MAX) {
-		int error = packet_send(file, &packets[sent]);
+		int error;
 
+		/* Who reads on another core may have done so with what it was sent before the rest is there. */
+		if (sent)
+			sim_interrupt();
+		error = packet_send(file, &packets[sent]);
 		if (error)
 			return sent ? (int)sent : error;
 		sent++;

@@ -128,6 +128,12 @@ bool sim_allocation_is_refused(void)
 	return sim.trap_count && spring(sim.current->count, true, NULL, NULL, false);
 }
 
+void sim_interrupt(void)
+{
+	if (sim.current && sim.options.interrupts && sim_random(sim.options.interrupts) == 0)
+		sim_pause(SIM_RUNS, UINT64_MAX);
+}
+
 int sim_enter(const char *function, const void *site, const int *errors, size_t error_count)
 {
 	struct sim_process *process = sim.current;
@@ -148,8 +154,8 @@ int sim_enter(const char *function, const void *site, const int *errors, size_t 
 	if (trap) {
 		process->is_stopped = true;
 		sim_pause(SIM_RUNS, UINT64_MAX);
-	} else if (sim.options.interrupts && sim_random(sim.options.interrupts) == 0) {
-		sim_pause(SIM_RUNS, UINT64_MAX);
+	} else {
+		sim_interrupt();
 	}
 	return 0;
 }

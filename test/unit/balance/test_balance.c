@@ -251,8 +251,10 @@ static void test_tries(void **state)
 
 		make(&group, method, "1 1 1 1b");
 		for (int i = 0; i < 4; i++) {
-			uint32_t chosen = balance_choose(&group.balance, &choice);
+			uint32_t chosen;
 
+			assert_true(balance_has_more(&group.balance, &choice));
+			chosen = balance_choose(&group.balance, &choice);
 			assert_true(chosen < 4);
 			assert_int_equal(seen & 1u << chosen, 0);
 			assert_int_equal(i == 3, chosen == 3);
@@ -260,6 +262,7 @@ static void test_tries(void **state)
 			/* Others come between. */
 			(void)choose(&group, SECOND, 0);
 		}
+		assert_false(balance_has_more(&group.balance, &choice));
 		assert_int_equal(balance_choose(&group.balance, &choice), BALANCE_NONE);
 		end(&group);
 	}

@@ -88,9 +88,75 @@ static void test_numbers(void **state)
 }
 
 static const struct {
+	const char *text, *network; /* as it is understood; NULL: refused */
+	bool is_rounded;
+} networks[] = {
+	{ "192.0.2.7", "192.0.2.7/32", false },
+	{ "192.0.2.0/24", "192.0.2.0/24", false },
+	{ "192.0.2.7/24", "192.0.2.0/24", true },
+	{ "192.0.2.7/31", "192.0.2.6/31", true },
+	{ "0.0.0.0/0", "0.0.0.0/0", false },
+	{ "255.255.255.255/1", "128.0.0.0/1", true },
+	{ "2001:DB8::/32", "2001:db8::/32", false },
+	{ "2001:db8::1", "2001:db8::1/128", false },
+	{ "2001:db8:ffff::/33", "2001:db8:8000::/33", true },
+	{ "::/0", "::/0", false },
+	{ "::ffff:192.0.2.7", "192.0.2.7/32", false },
+	{ "::ffff:192.0.2.0/120", "192.0.2.0/24", false },
+	{ "::ffff:0:0/96", "0.0.0.0/0", false },
+	{ "::ffff:0:0/95", "::fffe:0:0/95", true },
+	{ "192.0.2.0/33", NULL, false },
+	{ "::/129", NULL, false },
+	{ "192.0.2.0/", NULL, false },
+	{ "192.0.2.0/a", NULL, false },
+	{ "192.0.2.0/-1", NULL, false },
+	{ "192.0.2.0/0024", NULL, false },
+	{ "192.0.2.0/24/24", NULL, false },
+	{ "192.0.2.0/255.255.255.0", NULL, false },
+	{ "192.0.2", NULL, false },
+	{ "192.0.02.1", NULL, false },
+	{ "/24", NULL, false },
+	{ "", NULL, false },
+	{ "[::1]", NULL, false },
+	{ "[::1]/128", NULL, false },
+	{ "fe80::1%eth0", NULL, false },
+	{ "a.test", NULL, false },
+	{ "*", NULL, false },
+};
+
+static void test_networks(void **state)
+{
+	struct arena arena;
+
+	(void)state;
+	arena_init(&arena, 0);
+	for (size_t i = 0; i < ARRAY_LEN(networks); i++) {
+		struct conf_value value = { 0 };
+		const char *reason;
+		int result =
+			parse(&arena, CONF_NETWORK, span_str(networks[i].text), &value, &reason);
+		char text[64];
+		struct writer writer = writer_of(text, sizeof(text));
+
+		if (result != (networks[i].network ? 0 : CONF_FAULTY))
+			fail_msg("%s: %s", networks[i].text, reason ? reason : "taken");
+		if (result)
+			continue;
+		conf_address_write(&value.address, &writer);
+		write_format(&writer, "/%u", (unsigned)value.number);
+		if (!span_equal(writer_done(&writer), span_str(networks[i].network)) ||
+		    value.is_rounded != networks[i].is_rounded)
+			fail_msg("%s: %.*s", networks[i].text, SPAN_ARG(writer_done(&writer)));
+	}
+	arena_fini(&arena);
+}
+
+static const struct {
 	enum conf_type type;
 	const char *text, *value; /* NULL: refused */
 } words[] = {
+	{ CONF_WORDS, "x", "dir/x" },
+	{ CONF_WORDS, "", NULL },
 	{ CONF_WORD, "x", "x" },
 	{ CONF_WORD, "", NULL },
 	{ CONF_TEXT, "", "" },
@@ -365,9 +431,13 @@ static void test_every_type_and_byte(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_numbers),   cmocka_unit_test(test_words),
-		cmocka_unit_test(test_listen),    cmocka_unit_test(test_origins),
-		cmocka_unit_test(test_addresses), cmocka_unit_test(test_every_type_and_byte),
+		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_networks),
+		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_listen),
+		cmocka_unit_test(test_origins),
+		cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_every_type_and_byte),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -312,6 +312,19 @@ static void test_another_origin(void **state)
 	expect_line(played, "\"upstream_tries\":2");
 }
 
+static struct balance_origin *state_of(struct played *played, uint16_t port)
+{
+	const struct snapshot *snapshot = played->worker.snapshot;
+
+	for (size_t i = 0; i < snapshot->origin_count; i++) {
+		if (snapshot->origins[i].port == port)
+			return &((struct edge_origin *)map_get(&played->worker.edge->origins,
+							       snapshot->origins[i].id))
+					->state;
+	}
+	return NULL;
+}
+
 /* Ten at once, and one more for each five requests: then the failure is answered. */
 static void test_retries(void **state)
 {
@@ -336,6 +349,15 @@ static void test_retries(void **state)
 		expect(played, GET "\r\n", "origin a");
 	upstream_close_idle(played->worker.edge->upstream);
 	played->ways[0] = REFUSES;
+	expect(played, GET "\r\n", "origin b");
+	/* With nobody else there none is used up. */
+	for (int i = 0; i < 30; i++) {
+		state_of(played, 2)->is_down = true;
+		expect(played, GET "\r\n", "origin-refused: 1");
+	}
+	assert_int_equal(played->worker.edge->counters->limits[TELEMETRY_LIMIT_RETRIES] - before,
+			 1);
+	state_of(played, 2)->is_down = false;
 	expect(played, GET "\r\n", "origin b");
 }
 
@@ -379,19 +401,6 @@ static void test_ejection(void **state)
 		expect(played, GET "\r\n", "origin-refused");
 		assert_int_equal(played->dialed[2], i);
 	}
-}
-
-static struct balance_origin *state_of(struct played *played, uint16_t port)
-{
-	const struct snapshot *snapshot = played->worker.snapshot;
-
-	for (size_t i = 0; i < snapshot->origin_count; i++) {
-		if (snapshot->origins[i].port == port)
-			return &((struct edge_origin *)map_get(&played->worker.edge->origins,
-							       snapshot->origins[i].id))
-					->state;
-	}
-	return NULL;
 }
 
 static void test_all_down(void **state)

@@ -288,26 +288,26 @@ static void test_start_with_helpers(void **state)
 		{ "ready vault0", "welcome:vault0 gather:vault0:1" },
 		{ "exited vault0", "spawn:vault0" },
 		{ "ready vault0", "welcome:vault0 gather:vault0:1" },
-		{ "gathered", "prepare:worker0:1 prepare:vault0:1" },
+		{ "gathered", "prepare:vault0:1 prepare:worker0:1" },
 		{ "ready keyholder0", "welcome:keyholder0 prepare:keyholder0:1" },
 		{ "prepared keyholder0 1", "" },
 		{ "prepared worker0 1", "" },
 		{ "prepared vault0 1",
-		  "decided:1 link:worker0:keyholder0 link:keyholder0:vault0 commit:worker0:1 "
-		  "commit:keyholder0:1 commit:vault0:1" },
+		  "decided:1 commit:vault0:1 link:keyholder0:vault0 commit:keyholder0:1 "
+		  "link:worker0:keyholder0 commit:worker0:1" },
 		{ "committed worker0 1", "" },
 		{ "committed vault0 1", "" },
 		{ "committed keyholder0 1", "done:1" },
 		/* A new life of either end brings a new channel. */
 		{ "exited keyholder0", "spawn:keyholder0" },
-		{ "ready keyholder0", "welcome:keyholder0 link:worker0:keyholder0 "
-				      "link:keyholder0:vault0 prepare:keyholder0:1" },
-		{ "prepared keyholder0 1", "commit:keyholder0:1" },
+		{ "ready keyholder0",
+		  "welcome:keyholder0 link:keyholder0:vault0 prepare:keyholder0:1" },
+		{ "prepared keyholder0 1", "commit:keyholder0:1 link:worker0:keyholder0" },
 		{ "committed keyholder0 1", "" },
 		{ "exited vault0", "" },
 		{ "wait 100", "spawn:vault0" },
-		{ "ready vault0", "welcome:vault0 link:keyholder0:vault0 prepare:vault0:1" },
-		{ "prepared vault0 1", "commit:vault0:1" },
+		{ "ready vault0", "welcome:vault0 prepare:vault0:1" },
+		{ "prepared vault0 1", "commit:vault0:1 link:keyholder0:vault0" },
 		{ "committed vault0 1", "" },
 		/* A channel may end while both live. */
 		{ "unlinked worker0 keyholder0", "" },
@@ -319,9 +319,63 @@ static void test_start_with_helpers(void **state)
 		{ "exited keyholder0", "" },
 		{ "wait 50", "" },
 		{ "wait 50", "spawn:keyholder0" },
-		{ "ready keyholder0", "welcome:keyholder0 link:worker0:keyholder0 "
-				      "link:keyholder0:vault0 prepare:keyholder0:1" },
+		{ "ready keyholder0",
+		  "welcome:keyholder0 link:keyholder0:vault0 prepare:keyholder0:1" },
 		{ "wait 200", "" },
+		{ "prepared keyholder0 1", "commit:keyholder0:1 link:worker0:keyholder0" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	run(1, steps);
+}
+
+/* Nobody is asked before he knows what is running, whoever dies, also amid a change. */
+static void test_who_is_asked_knows_the_plan(void **state)
+{
+	static const struct step steps[] = {
+		{ "change file", "compile:1" },
+		{ "compiled worker,keyholder,vault",
+		  "spawn:worker0 spawn:keyholder0 spawn:vault0" },
+		{ "ready vault0", "welcome:vault0 prepare:vault0:1" },
+		{ "ready keyholder0", "welcome:keyholder0 prepare:keyholder0:1" },
+		{ "ready worker0", "welcome:worker0 prepare:worker0:1" },
+		{ "prepared vault0 1", "" },
+		{ "prepared keyholder0 1", "" },
+		{ "prepared worker0 1",
+		  "decided:1 commit:vault0:1 link:keyholder0:vault0 commit:keyholder0:1 "
+		  "link:worker0:keyholder0 commit:worker0:1" },
+		{ "committed vault0 1", "" },
+		{ "committed keyholder0 1", "" },
+		{ "committed worker0 1", "done:1" },
+		{ "change file", "compile:2" },
+		{ "compiled worker,keyholder,vault",
+		  "prepare:vault0:2 prepare:keyholder0:2 prepare:worker0:2" },
+		{ "exited vault0", "spawn:vault0" },
+		{ "ready vault0", "welcome:vault0 prepare:vault0:1" },
+		/* Who asks may be new as well: it gets its channels at once. */
+		{ "exited worker0", "spawn:worker0" },
+		{ "ready worker0", "welcome:worker0 link:worker0:keyholder0 prepare:worker0:1" },
+		{ "prepared vault0 1", "commit:vault0:1 prepare:vault0:2 link:keyholder0:vault0" },
+		{ "exited keyholder0", "spawn:keyholder0" },
+		{ "ready keyholder0",
+		  "welcome:keyholder0 link:keyholder0:vault0 prepare:keyholder0:1" },
+		{ "prepared keyholder0 1",
+		  "commit:keyholder0:1 prepare:keyholder0:2 link:worker0:keyholder0" },
+		{ "prepared worker0 1", "commit:worker0:1 prepare:worker0:2" },
+		{ "prepared worker0 2", "" },
+		{ "prepared keyholder0 2", "" },
+		{ "prepared vault0 2",
+		  "decided:2 commit:vault0:2 commit:keyholder0:2 commit:worker0:2" },
+		/* It was told nothing yet: its channel, which is due, waits for that. */
+		{ "unlinked worker0 keyholder0", "" },
+		{ "exited keyholder0", "" },
+		{ "wait 100", "spawn:keyholder0" },
+		{ "ready keyholder0",
+		  "welcome:keyholder0 link:keyholder0:vault0 prepare:keyholder0:2" },
+		{ "unlinked keyholder0 vault0", "" },
+		{ "wait 100", "link:keyholder0:vault0" },
+		{ "prepared keyholder0 2", "commit:keyholder0:2 link:worker0:keyholder0" },
 		{ NULL, NULL },
 	};
 
@@ -337,8 +391,8 @@ static void test_start_with_helpers(void **state)
 		{ "prepared worker0 1", "" }, { "prepared files0 1", "" }, \
 		{ "ready files1", "welcome:files1 prepare:files1:1" }, \
 		{ "prepared files1 1", \
-		  "decided:1 link:worker0:files0 link:worker0:files1 commit:worker0:1 " \
-		  "commit:files0:1 commit:files1:1" }, \
+		  "decided:1 commit:files0:1 commit:files1:1 link:worker0:files0 " \
+		  "link:worker0:files1 commit:worker0:1" }, \
 		{ "committed worker0 1", "" }, { "committed files0 1", "" }, \
 	{ \
 		"committed files1 1", "done:1" \
@@ -357,8 +411,8 @@ static void test_several_of_a_kind(void **state)
 	static const struct step steps[] = {
 		START_FILES,
 		{ "exited files1", "spawn:files1" },
-		{ "ready files1", "welcome:files1 link:worker0:files1 prepare:files1:1" },
-		{ "prepared files1 1", "commit:files1:1" },
+		{ "ready files1", "welcome:files1 prepare:files1:1" },
+		{ "prepared files1 1", "commit:files1:1 link:worker0:files1" },
 		{ "committed files1 1", "" },
 		/* One of its channels ends, twice over: that one is made anew. */
 		{ "unlinked worker0 files1", "" },
@@ -376,8 +430,8 @@ static void test_several_of_a_kind(void **state)
 		{ "compiled worker,files:6", "spawn:files0 prepare:worker0:2" },
 		{ "ready files0*", "welcome:files0 prepare:files0:2" },
 		{ "prepared worker0 2", "" },
-		{ "prepared files0* 2", "decided:2 drain:files0 drain:files1 link:worker0:files0 "
-					"commit:worker0:2 commit:files0:2" },
+		{ "prepared files0* 2", "decided:2 drain:files0 drain:files1 commit:files0:2 "
+					"link:worker0:files0 commit:worker0:2" },
 		{ NULL, NULL },
 	};
 
@@ -391,15 +445,15 @@ static void test_one_that_hangs_for_good(void **state)
 	static const struct step steps[] = {
 		START_FILES,
 		FILES1_HANGS,
-		{ "change data", "prepare:worker0:2 prepare:files0:2" },
+		{ "change data", "prepare:files0:2 prepare:worker0:2" },
 		{ "prepared worker0 2", "" },
-		{ "prepared files0 2", "decided:2 commit:worker0:2 commit:files0:2" },
+		{ "prepared files0 2", "decided:2 commit:files0:2 commit:worker0:2" },
 		{ "committed worker0 2", "" },
 		{ "committed files0 2", "done:2" },
 		/* The disk answers: it ends, and its next life has what is running. */
 		{ "exited files1", "spawn:files1" },
-		{ "ready files1", "welcome:files1 link:worker0:files1 prepare:files1:2" },
-		{ "prepared files1 2", "commit:files1:2" },
+		{ "ready files1", "welcome:files1 prepare:files1:2" },
+		{ "prepared files1 2", "commit:files1:2 link:worker0:files1" },
 		{ "committed files1 2", "" },
 		{ "beat files1", "" },
 		FILES1_HANGS,
@@ -639,7 +693,7 @@ static void test_replaced_helper(void **state)
 		{ "ready files0", "welcome:files0 prepare:files0:1" },
 		{ "prepared worker0 1", "" },
 		{ "prepared files0 1",
-		  "decided:1 link:worker0:files0 commit:worker0:1 commit:files0:1" },
+		  "decided:1 commit:files0:1 link:worker0:files0 commit:worker0:1" },
 		{ "committed worker0 1", "" },
 		{ "committed files0 1", "done:1" },
 		{ "change file", "compile:2" },
@@ -647,7 +701,7 @@ static void test_replaced_helper(void **state)
 		{ "prepared worker0 2", "" },
 		{ "ready files0*", "welcome:files0 prepare:files0:2" },
 		{ "prepared files0* 2",
-		  "decided:2 drain:files0 link:worker0:files0 commit:worker0:2 commit:files0:2" },
+		  "decided:2 drain:files0 commit:files0:2 link:worker0:files0 commit:worker0:2" },
 		{ "committed worker0 2", "" },
 		{ "exited files0-", "" },
 		{ "committed files0 2", "done:2" },
@@ -719,6 +773,16 @@ static uint64_t next_random(struct random_world *random, uint64_t bound)
 	return (random->seed >> 33) % bound;
 }
 
+/* Who is asked knows what is running: it was told to commit that before. One that died since says nothing. */
+static void check_link(const struct random_world *random, const struct lifecycle_process *process,
+		       uint32_t index)
+{
+	const struct lifecycle_process *peer = lifecycle_process_at(random->world.life, index);
+
+	if (peer->state == LIFECYCLE_READY && process->linked[peer->kind][0] == peer->instance)
+		assert_true(peer->commit_sent && peer->commit_sent >= random->decided);
+}
+
 static void take_actions(struct random_world *random)
 {
 	struct lifecycle_action action;
@@ -736,6 +800,8 @@ static void take_actions(struct random_world *random)
 			assert_int_equal(action.change, random->decided);
 			assert_int_equal(process->prepared, action.change);
 		}
+		if (action.what == LIFECYCLE_LINK)
+			check_link(random, process, action.peer);
 		if (action.what == LIFECYCLE_EXIT)
 			random->over = true;
 		random->pending[random->count++] = (struct pending){ action, process->instance };
@@ -881,6 +947,7 @@ int main(void)
 		cmocka_unit_test(test_start),
 		cmocka_unit_test(test_start_broken),
 		cmocka_unit_test(test_start_with_helpers),
+		cmocka_unit_test(test_who_is_asked_knows_the_plan),
 		cmocka_unit_test(test_several_of_a_kind),
 		cmocka_unit_test(test_one_that_hangs_for_good),
 		cmocka_unit_test(test_a_new_one_that_hangs),

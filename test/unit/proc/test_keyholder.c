@@ -148,18 +148,19 @@ static void relink(struct scene *s)
 
 /* ---- Keys ------------------------------------------------------------------------------------------------- */
 
-/* A new life's channels are there before its plan is: its worker's questions wait for that. */
+/* Its worker has a channel to it from its first plan on (lifecycle); one that were earlier would have nothing of it. */
 static void test_without_a_plan_nothing_is_pulled(void **state)
 {
 	struct scene *s = *state;
 
 	ask(s, 1);
-	expect_nothing(&s->worker);
+	expect_signature(s, 1, IPC_SIGN_REFUSED);
 	expect_nothing(&s->vault);
 	plan(s);
+	ask(s, 2);
 	expect_pull(s);
 	give(s, writer_done(&s->der_out));
-	expect_signature(s, 1, IPC_SIGN_OK);
+	expect_signature(s, 2, IPC_SIGN_OK);
 }
 
 static void test_many_at_once_are_one_pull_and_few_batches(void **state)

@@ -185,6 +185,7 @@ static void test_a_key_is_given_once_its_certificate_is_served(void **state)
 	struct cert_chain chain = want_leaf(s, 1);
 
 	assert_int_equal(chain.name_count, 2);
+	/* A keyholder has a channel to it from its first plan on (lifecycle): none hears this of a key that is served. */
 	assert_int_equal(pull(s, chain.spki_hash), 0);
 	child_data(&s->child, ID, chain.spki_hash);
 	child_commit(&s->child);

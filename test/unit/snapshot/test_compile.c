@@ -97,6 +97,14 @@ static const struct fault faults[] = {
 	  NULL },
 	{ UPSTREAM("origin 80; balance hash path cookie a"), 1, 5, 30, 5, "one key", NULL },
 	{ UPSTREAM("origin 80; balance random; balance random"), 1, 5, 28, 5, "stands once", NULL },
+	{ UPSTREAM("origin 80; check /a*"), 1, 5, 18, 0, "without `*`", NULL },
+	{ UPSTREAM("origin 80; check a"), 1, 5, 18, 0, "PATH", NULL },
+	{ UPSTREAM("origin 80; check / every 1ms"), 1, 5, 26, 0, "TIME", NULL },
+	{ UPSTREAM("origin 80; check / status 300 200"), 1, 5, 31, 0, "below the first", NULL },
+	{ UPSTREAM("origin 80; check / raise 2"), 1, 5, 20, 0, "does not belong here", "rise" },
+	{ SITE("proxy 80 every 2s"), 1, 4, 10, 0, "belongs to `check`", NULL },
+	{ SITE("proxy app check /") "\nupstream app { origin 1 }", 1, 4, 11, 0,
+	  "write `check` in the block", NULL },
 	{ UPSTREAM("origin 80; slow-start 30"), 1, 5, 23, 0, "needs its unit", NULL },
 	{ "portcullis 1\nupstream a { origin 1 }\nupstream a { origin 2 }", 1, 3, 10, 2,
 	  "an upstream `a` already", NULL },
@@ -358,7 +366,8 @@ static void test_upstreams(void **state)
 		      "proxy 81 82 on /e\n}\n"
 		      "upstream app {\norigin 81 weight 3\norigin 82 max-conns 7 backup\n"
 		      "origin https://b.test verify ca ca.pem\nbalance hash header X-User\n"
-		      "slow-start 30s\neject 5 for 1m\n}\n"
+		      "slow-start 30s\neject 5 for 1m\n"
+		      "check /h every 2s timeout 1s status 200 204 rise 3 fall 4 host h.test\n}\n"
 		      "upstream Other { origin 81; balance hash cookie Sess }");
 	const struct snapshot *s = world.snapshot;
 	const struct snapshot_route *route = s->sites[0].routes;
@@ -379,6 +388,13 @@ static void test_upstreams(void **state)
 	assert_int_equal(app->slow_start_ns, UINT64_C(30000000000));
 	assert_int_equal(app->eject_after, 5);
 	assert_int_equal(app->eject_for_ns, UINT64_C(60000000000));
+	assert_true(span_equal(app->check.path, SPAN("/h")));
+	assert_true(span_equal(app->check.host, SPAN("h.test")));
+	assert_int_equal(app->check.every_ns, UINT64_C(2000000000));
+	assert_int_equal(app->check.timeout_ns, UINT64_C(1000000000));
+	assert_true(app->check.status_from == 200 && app->check.status_to == 204);
+	assert_true(app->check.rise == 3 && app->check.fall == 4);
+	assert_int_equal(s->upstreams[1].check.path.len, 0);
 	assert_true(span_equal(s->upstreams[1].key_name, SPAN("Sess")));
 	assert_int_equal(s->upstreams[1].key, SNAPSHOT_KEY_COOKIE);
 	assert_int_equal(s->upstreams[1].eject_after, 3);

@@ -18,7 +18,12 @@ static struct span wrap(struct arena *arena, const struct conf_schema *row, stru
 	if (span_equal(inside, SPAN("site")))
 		text = arena_format(arena,
 				    "portcullis 1\nlisten 127.0.0.1:80 plain serve\n"
-				    "site a.test {\n%.*s\n}\n",
+				    "table office { 192.0.2.0/24 }\nsite a.test {\n%.*s\n}\n",
+				    SPAN_ARG(statement));
+	else if (span_equal(inside, SPAN("listen")))
+		text = arena_format(arena,
+				    "portcullis 1\ntable office { 192.0.2.0/24 }\n"
+				    "listen 127.0.0.1:80 plain serve {\n%.*s\n}\n",
 				    SPAN_ARG(statement));
 	else if (span_equal(inside, SPAN("limits")))
 		text = arena_format(arena, "portcullis 1\nlimits {\n%.*s\n}\n",

@@ -21,10 +21,13 @@ static void *const place = (void *)0x200000000000;
 static const size_t place_size = 16 << 20;
 
 static const char head[] =
-	"portcullis 1\nstate /s; log access /l/a.json format combined; log events off\n"
-	"listen *:443; listen *:80 plain; listen 127.0.0.1:8080 plain serve; limits { idle 9s }\n"
+	"portcullis 1\nstate /s; table t { 10.0.0.0/8 10.1.0.0/16 ::1 ::1 fd00::/8 }; table u { }\n"
+	" log access /l/a.json format combined; log events off\n"
+	"listen *:443; listen *:80 plain; "
+	"listen 127.0.0.1:8080 plain serve { proxy-protocol from <t> }; limits { idle 9s }\n"
 	"site www.example.com *.example.com default {\n"
-	"certificate file /c /k; tls min 1.3; limits { header 8KB }; alias example.com redirect\n"
+	"trust forwarded from <u> field Forwarded; certificate file /c /k; tls min 1.3; limits { "
+	"header 8KB }; alias example.com redirect\n"
 	"proxy https://10.0.0.1 unix:/run/x [::1]:80 verify ca /ca host x.example.com upgrade Foo "
 	"on /a/*/b*\n"
 	"files /srv on /s/*; redirect https://x.test/ 308 on /r; respond 503 \"x\" retry-after "
