@@ -42,22 +42,6 @@ struct kind {
 
 /* ---- Channels ------------------------------------------------------------------------------------------- */
 
-static void on_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
-{
-	struct played *played = owner;
-
-	edge_message(played->worker.edge, channel, message);
-}
-
-static void on_closed(void *owner, struct ipc_channel *channel, const char *why)
-{
-	(void)owner;
-	(void)channel;
-	assert_null(why);
-}
-
-static const struct ipc_handlers handlers = { on_message, on_closed };
-
 static void unlink_from(struct played *played, enum ipc_kind peer)
 {
 	edge_unlink(played->worker.edge, peer, 0);
@@ -67,15 +51,8 @@ static void unlink_from(struct played *played, enum ipc_kind peer)
 
 static void link_to(struct played *played, enum ipc_kind peer)
 {
-	struct os_loop *loop = played->worker.loop;
-	int fds[2];
-
 	unlink_from(played, peer);
-	assert_int_equal(os_packet_pair(fds), 0);
-	assert_int_equal(ipc_channel_open(&played->link, loop, fds[0], IPC_WORKER, peer), 0);
-	ipc_channel_handle(&played->link, &handlers, played);
-	assert_int_equal(ipc_channel_open(&played->helper, loop, fds[1], peer, IPC_WORKER), 0);
-	edge_link(played->worker.edge, peer, &played->link);
+	worker_link(&played->worker, peer, &played->link, &played->helper, NULL, NULL);
 }
 
 static void turns(struct played *played)

@@ -20,22 +20,6 @@ struct played {
 	unsigned dialled;
 };
 
-static void on_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
-{
-	struct played *played = owner;
-
-	edge_message(played->worker.edge, channel, message);
-}
-
-static void on_closed(void *owner, struct ipc_channel *channel, const char *why)
-{
-	(void)owner;
-	(void)channel;
-	assert_null(why);
-}
-
-static const struct ipc_handlers handlers = { on_message, on_closed };
-
 static void on_dial(void *owner, struct ipc_channel *channel, struct ipc_message *message)
 {
 	struct played *played = owner;
@@ -52,29 +36,20 @@ static void on_dial(void *owner, struct ipc_channel *channel, struct ipc_message
 	os_close(fd);
 }
 
-static const struct ipc_handlers dialer_handlers = { on_dial, on_closed };
+static const struct ipc_handlers dialer_handlers = { on_dial, worker_channel_closed };
 
 static const char text[] = "site localhost default {\n proxy 127.0.0.1:9\n}\n";
 
 static int start(void **state)
 {
 	struct played *played = calloc(1, sizeof(*played));
-	int fds[2];
 
 	worker_start(&played->worker, text);
 	assert_true(os_address_parse(SPAN("127.0.0.1:0"), &played->origin));
 	assert_int_equal(os_listen(&played->origin, 0, 128, &played->origin_fd), 0);
 	assert_int_equal(os_socket_local(played->origin_fd, &played->origin), 0);
-	assert_int_equal(os_packet_pair(fds), 0);
-	assert_int_equal(ipc_channel_open(&played->link, played->worker.loop, fds[0], IPC_WORKER,
-					  IPC_DIALER),
-			 0);
-	ipc_channel_handle(&played->link, &handlers, played);
-	assert_int_equal(ipc_channel_open(&played->dialer, played->worker.loop, fds[1], IPC_DIALER,
-					  IPC_WORKER),
-			 0);
-	ipc_channel_handle(&played->dialer, &dialer_handlers, played);
-	edge_link(played->worker.edge, IPC_DIALER, &played->link);
+	worker_link(&played->worker, IPC_DIALER, &played->link, &played->dialer, &dialer_handlers,
+		    played);
 	played->client = worker_connect(&played->worker);
 	played->server = -1;
 	*state = played;

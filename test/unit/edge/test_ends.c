@@ -17,33 +17,9 @@ struct played {
 	int client;
 };
 
-static void on_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
-{
-	struct played *played = owner;
-
-	if (channel == &played->link)
-		edge_message(played->worker.edge, channel, message);
-}
-
-static void on_closed(void *owner, struct ipc_channel *channel, const char *why)
-{
-	(void)owner;
-	(void)channel;
-	(void)why;
-}
-
-static const struct ipc_handlers handlers = { on_message, on_closed };
-
 static void link_to(struct played *played, enum ipc_kind kind)
 {
-	struct os_loop *loop = played->worker.loop;
-	int fds[2];
-
-	assert_int_equal(os_packet_pair(fds), 0);
-	assert_int_equal(ipc_channel_open(&played->link, loop, fds[0], IPC_WORKER, kind), 0);
-	ipc_channel_handle(&played->link, &handlers, played);
-	assert_int_equal(ipc_channel_open(&played->helper, loop, fds[1], kind, IPC_WORKER), 0);
-	edge_link(played->worker.edge, kind, &played->link);
+	worker_link(&played->worker, kind, &played->link, &played->helper, NULL, NULL);
 }
 
 static int start(void **state)

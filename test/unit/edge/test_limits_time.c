@@ -21,22 +21,6 @@ struct played {
 	int client, server; /* the two ends; server: the origin's, -1 while none */
 };
 
-static void on_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
-{
-	struct played *played = owner;
-
-	edge_message(played->worker.edge, channel, message);
-}
-
-static void on_closed(void *owner, struct ipc_channel *channel, const char *why)
-{
-	(void)owner;
-	(void)channel;
-	(void)why;
-}
-
-static const struct ipc_handlers handlers = { on_message, on_closed };
-
 static void on_dial(void *owner, struct ipc_channel *channel, struct ipc_message *message)
 {
 	struct played *played = owner;
@@ -52,22 +36,12 @@ static void on_dial(void *owner, struct ipc_channel *channel, struct ipc_message
 	os_close(fd);
 }
 
-static const struct ipc_handlers dialer_handlers = { on_dial, on_closed };
+static const struct ipc_handlers dialer_handlers = { on_dial, worker_channel_closed };
 
 static void link_dialer(struct played *played)
 {
-	int fds[2];
-
-	assert_int_equal(os_packet_pair(fds), 0);
-	assert_int_equal(ipc_channel_open(&played->link, played->worker.loop, fds[0], IPC_WORKER,
-					  IPC_DIALER),
-			 0);
-	ipc_channel_handle(&played->link, &handlers, played);
-	assert_int_equal(ipc_channel_open(&played->dialer, played->worker.loop, fds[1], IPC_DIALER,
-					  IPC_WORKER),
-			 0);
-	ipc_channel_handle(&played->dialer, &dialer_handlers, played);
-	edge_link(played->worker.edge, IPC_DIALER, &played->link);
+	worker_link(&played->worker, IPC_DIALER, &played->link, &played->dialer, &dialer_handlers,
+		    played);
 }
 
 static const char text[] = "site localhost default {\n respond 200 \"hello\" on /hello\n"
@@ -711,7 +685,7 @@ static void test_channel_queue(void **state)
 	assert_int_equal(os_packet_pair(fds), 0);
 	assert_int_equal(
 		ipc_channel_open(&full, played->worker.loop, fds[0], IPC_WORKER, IPC_DIALER), 0);
-	ipc_channel_handle(&full, &handlers, played);
+	ipc_channel_handle(&full, &worker_channel, &played->worker);
 	edge_link(played->worker.edge, IPC_DIALER, &full);
 	for (int failed = 0; failed != IPC_FULL;) {
 		failed = IPC_SEND(&full, cancel, .question = { 0 });

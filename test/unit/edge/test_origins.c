@@ -41,22 +41,6 @@ struct played {
 
 /* ---- The dialer ----------------------------------------------------------------------------------------------- */
 
-static void on_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
-{
-	struct played *played = owner;
-
-	edge_message(played->worker.edge, channel, message);
-}
-
-static void on_closed(void *owner, struct ipc_channel *channel, const char *why)
-{
-	(void)owner;
-	(void)channel;
-	(void)why;
-}
-
-static const struct ipc_handlers handlers = { on_message, on_closed };
-
 /* Ports count from 1. */
 static uint32_t origin_index(const struct played *played, uint64_t id)
 {
@@ -98,7 +82,7 @@ static void on_dial(void *owner, struct ipc_channel *channel, struct ipc_message
 	os_close(fd);
 }
 
-static const struct ipc_handlers dialer_handlers = { on_dial, on_closed };
+static const struct ipc_handlers dialer_handlers = { on_dial, worker_channel_closed };
 
 /* ---- Origins --------------------------------------------------------------------------------------------------- */
 
@@ -177,7 +161,6 @@ static void turns(struct played *played)
 static int start(void **state)
 {
 	struct played *played = calloc(1, sizeof(*played));
-	int fds[2];
 
 	for (size_t i = 0; i < SERVERS; i++)
 		played->servers[i].fd = -1;
@@ -185,16 +168,8 @@ static int start(void **state)
 	assert_true(os_address_parse(SPAN("127.0.0.1:0"), &played->address));
 	assert_int_equal(os_listen(&played->address, 0, 128, &played->listener), 0);
 	assert_int_equal(os_socket_local(played->listener, &played->address), 0);
-	assert_int_equal(os_packet_pair(fds), 0);
-	assert_int_equal(ipc_channel_open(&played->link, played->worker.loop, fds[0], IPC_WORKER,
-					  IPC_DIALER),
-			 0);
-	ipc_channel_handle(&played->link, &handlers, played);
-	assert_int_equal(ipc_channel_open(&played->dialer, played->worker.loop, fds[1], IPC_DIALER,
-					  IPC_WORKER),
-			 0);
-	ipc_channel_handle(&played->dialer, &dialer_handlers, played);
-	edge_link(played->worker.edge, IPC_DIALER, &played->link);
+	worker_link(&played->worker, IPC_DIALER, &played->link, &played->dialer, &dialer_handlers,
+		    played);
 	played->client = -1;
 	*state = played;
 	return 0;

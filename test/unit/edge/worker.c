@@ -94,6 +94,36 @@ void worker_start(struct worker *worker, const char *text)
 			 0);
 }
 
+static void on_message(void *owner, struct ipc_channel *channel, struct ipc_message *message)
+{
+	struct worker *worker = owner;
+
+	edge_message(worker->edge, channel, message);
+}
+
+void worker_channel_closed(void *owner, struct ipc_channel *channel, const char *why)
+{
+	(void)owner;
+	(void)channel;
+	assert_null(why);
+}
+
+const struct ipc_handlers worker_channel = { on_message, worker_channel_closed };
+
+void worker_link(struct worker *worker, enum ipc_kind kind, struct ipc_channel *near,
+		 struct ipc_channel *far, const struct ipc_handlers *handlers, void *owner)
+{
+	int fds[2];
+
+	assert_int_equal(os_packet_pair(fds), 0);
+	assert_int_equal(ipc_channel_open(near, worker->loop, fds[0], IPC_WORKER, kind), 0);
+	ipc_channel_handle(near, &worker_channel, worker);
+	assert_int_equal(ipc_channel_open(far, worker->loop, fds[1], kind, IPC_WORKER), 0);
+	if (handlers)
+		ipc_channel_handle(far, handlers, owner);
+	edge_link(worker->edge, kind, near);
+}
+
 void worker_stop(struct worker *worker)
 {
 	edge_free(worker->edge);
