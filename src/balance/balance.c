@@ -7,31 +7,15 @@
 enum {
 	SCALE = 256,
 	POINTS_PER_WEIGHT = 64,
-	POINTS_MAX =
-		64 *
-		1024, /* of a ring: weights are shared out among fewer points where it would be more */
+	/* Of a ring: weights are shared out among fewer points where it would be more. */
+	POINTS_MAX = 64 * 1024,
 };
 
 /* ---- Who is there ------------------------------------------------------------------------------------------------ */
 
 bool balance_is_available(const struct balance_origin *origin, uint64_t now_ns)
 {
-	switch (origin->order) {
-	case BALANCE_ORDER_UP:
-		return true;
-	case BALANCE_ORDER_DRAIN:
-	case BALANCE_ORDER_DOWN:
-		return false;
-	case BALANCE_ORDER_NONE:
-		break;
-	}
 	return !origin->is_down && now_ns >= origin->ejected_until_ns;
-}
-
-bool balance_may_use(const struct balance *balance, uint32_t member, uint64_t now_ns)
-{
-	return member < balance->count &&
-	       balance_is_available(balance->members[member].origin, now_ns);
 }
 
 static bool is_full(const struct balance_member *member)
@@ -245,16 +229,6 @@ uint32_t balance_choose(struct balance *balance, struct balance_choice *choice)
 
 /* ---- Making one -------------------------------------------------------------------------------------------------- */
 
-/* SplitMix64's finisher: ids are hashes already, their neighbours must not be neighbours on the ring. */
-static uint64_t mix(uint64_t x)
-{
-	x ^= x >> 30;
-	x *= UINT64_C(0xbf58476d1ce4e5b9);
-	x ^= x >> 27;
-	x *= UINT64_C(0x94d049bb133111eb);
-	return x ^ x >> 31;
-}
-
 static int compare_points(const void *left, const void *right)
 {
 	const struct balance_point *a = left, *b = right;
@@ -291,7 +265,8 @@ static int make_ring(struct balance *balance, struct arena *arena)
 
 		for (uint32_t k = 0; k < points; k++)
 			balance->points[balance->point_count++] = (struct balance_point){
-				.at = mix(id + mix(k + UINT64_C(0x9e3779b97f4a7c15))),
+				/* Ids are hashes already; neighbours are none on the ring. */
+				.at = hash_mix(id + hash_mix(k + 1)),
 				.member = i,
 			};
 	}
@@ -327,7 +302,6 @@ static bool is_last(const struct balance *balance, uint32_t member, uint64_t now
 bool balance_failed(struct balance *balance, uint32_t member, uint64_t now_ns)
 {
 	struct balance_origin *origin = balance->members[member].origin;
-	uint32_t times;
 
 	if (origin->failures < UINT32_MAX)
 		origin->failures++;
@@ -336,8 +310,7 @@ bool balance_failed(struct balance *balance, uint32_t member, uint64_t now_ns)
 		return false;
 	if (origin->ejections < BALANCE_EJECT_MAX)
 		origin->ejections++;
-	times = origin->ejections;
-	origin->ejected_until_ns = now_ns + balance->eject_for_ns * times;
+	origin->ejected_until_ns = now_ns + balance->eject_for_ns * origin->ejections;
 	origin->returned_ns = origin->ejected_until_ns;
 	/* Back again, the first failure is one too many. */
 	origin->failures = balance->eject_after - 1;

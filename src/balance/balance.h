@@ -17,24 +17,15 @@ enum balance_method {
 	BALANCE_HASH, /* the caller's key: consistent, so that a lost origin moves only its own keys */
 };
 
-/* What somebody said about an origin, by command. */
-enum balance_order {
-	BALANCE_ORDER_NONE,
-	BALANCE_ORDER_UP,
-	BALANCE_ORDER_DRAIN,
-	BALANCE_ORDER_DOWN
-};
-
 struct balance_origin {
 	uint64_t id;
 	uint32_t active;    /* requests under way, of the caller's counting */
 	uint32_t failures;  /* in a row */
 	uint32_t ejections; /* in a row: each lasts longer */
 	uint64_t ejected_until_ns;
-	uint64_t
-		returned_ns; /* when it came back: slow start counts from here; 0: it never was away */
-	bool is_down;        /* its checks fail */
-	enum balance_order order; /* UP overrules checks and ejection */
+	/* When it came back: slow start counts from here; 0: it never was away. */
+	uint64_t returned_ns;
+	bool is_down; /* its checks fail */
 };
 
 enum { BALANCE_WEIGHT_MAX = 256, BALANCE_MEMBERS_MAX = 1024 };
@@ -91,8 +82,6 @@ uint32_t balance_choose(struct balance *balance, struct balance_choice *choice);
 bool balance_has_more(const struct balance *balance, const struct balance_choice *choice);
 
 bool balance_is_available(const struct balance_origin *origin, uint64_t now_ns);
-/* Somebody named it (sticky): may it be used for this request? */
-bool balance_may_use(const struct balance *balance, uint32_t member, uint64_t now_ns);
 /* How the request ended there. A failure is one of the origin's making: no connection, no or a broken answer. True: it
  * was ejected just now. The last available member of a group is not ejected, however it fails: a bad answer is no worse
  * than none. */

@@ -297,6 +297,13 @@ void *map_next(const struct map *map, size_t *cursor, uint64_t *ret_key);
 uint64_t hash_siphash(const uint8_t key[16], struct span bytes); /* SipHash-2-4 */
 /* The id of a thing by its canonical line: the same in every process, build and start. Never 0. */
 uint64_t hash_id(struct span canonical);
+/* SplitMix64's finisher: a bijection that leaves no two neighbours near each other. Nothing secret is safe in it. */
+static inline uint64_t hash_mix(uint64_t value)
+{
+	value = (value ^ value >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	value = (value ^ value >> 27) * UINT64_C(0x94d049bb133111eb);
+	return value ^ value >> 31;
+}
 
 /* Digits only, no sign, no blanks, at most 20 (hexadecimal: 16); false when empty, of other bytes, or
  * above max. */

@@ -20,13 +20,10 @@ static bool is_taken(const struct map_cell *cell)
 	return cell->value && cell->value != HOLE;
 }
 
-/* Ids count up and hashes are even already; both spread over the low bits after this (the finaliser
- * of SplitMix64). */
+/* Ids count up and hashes are even already; both spread over the low bits after this. */
 static size_t key_place(const struct map *map, uint64_t key)
 {
-	key = (key ^ key >> 30) * 0xbf58476d1ce4e5b9u;
-	key = (key ^ key >> 27) * 0x94d049bb133111ebu;
-	return (size_t)(key ^ key >> 31) & (map->capacity - 1);
+	return (size_t)hash_mix(key) & (map->capacity - 1);
 }
 
 static size_t place_after(const struct map *map, size_t at)

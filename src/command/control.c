@@ -166,6 +166,8 @@ const struct command command_stop = {
 	.run = stop_run,
 };
 
+/* ---- Its processes ---------------------------------------------------------------------------------- */
+
 static void map_range(const struct ipc_message *message, struct command_process *process)
 {
 	void *memory;

@@ -1,7 +1,5 @@
 #include "command/control.h"
 
-#include <string.h>
-
 struct sums {
 	struct telemetry_counters counters;
 	uint64_t connections, exchanges, restarts, processes;
@@ -53,9 +51,13 @@ static int metrics_run(const struct command_line *line)
 		return err;
 	err = command_each_process(&channel, on_process, &sums);
 	ipc_channel_close(&channel);
-	text = err ? NULL : heap_alloc(SIZE);
-	if (!text)
+	if (err)
+		return err;
+	text = heap_alloc(SIZE);
+	if (!text) {
+		command_complain("portcullis metrics: out of memory\n");
 		return COMMAND_FAULT;
+	}
 	out = writer_of(text, SIZE);
 	write_all(&out, &sums);
 	MUST(out.ok);

@@ -90,7 +90,7 @@ bool exchange_choose_origin(struct exchange *exchange) MUST_CHECK;
 void exchange_release_origin(struct exchange *exchange); /* harmless without one */
 /* Stops the fetch where there is one, and lets go of its origin. */
 void exchange_end_fetch(struct exchange *exchange);
-/* How a try ended: counted where it is the origin's doing. Before its release. */
+/* How a try ended before it had an answer's head: counted where it is the origin's doing. Before its release. */
 void exchange_origin_failed(struct exchange *exchange, enum telemetry_end end);
 void exchange_origin_answered(struct exchange *exchange);
 /* Another one after a failed try, within the limit `retries`: each proxied request earns a part of one. */

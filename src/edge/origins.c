@@ -167,12 +167,8 @@ void edge_origins_drop(struct edge *edge, struct edge_snapshot *used)
 
 static uint64_t random_bits(struct edge *edge)
 {
-	/* SplitMix64: which of several equal servers it is is no secret. */
-	uint64_t x = edge->random += UINT64_C(0x9e3779b97f4a7c15);
-
-	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-	return x ^ x >> 31;
+	/* Which of several equal servers it is is no secret. */
+	return hash_mix(edge->random += UINT64_C(0x9e3779b97f4a7c15));
 }
 
 /* The whole of an IPv4 address; of IPv6 the first half: a client has many of the second. */
@@ -320,7 +316,6 @@ static bool is_its_fault(enum telemetry_end end)
 	case TELEMETRY_END_ORIGIN_FIRST_BYTE_TIMEOUT:
 	case TELEMETRY_END_ORIGIN_CLOSED:
 	case TELEMETRY_END_ORIGIN_MALFORMED:
-	case TELEMETRY_END_ORIGIN_TRUNCATED:
 	case TELEMETRY_END_ORIGIN_TIMEOUT:
 		return true;
 	default:
@@ -330,10 +325,8 @@ static bool is_its_fault(enum telemetry_end end)
 
 void exchange_origin_failed(struct exchange *exchange, enum telemetry_end end)
 {
-	/* Without its configuration (let go of) nobody knows the group: the failure is one of many. */
-	if (!exchange->taken || !exchange->snapshot || !is_its_fault(end))
-		return;
-	if (balance_failed(group_of(exchange), exchange->member, exchange->edge->now_ns))
+	if (is_its_fault(end) &&
+	    balance_failed(group_of(exchange), exchange->member, exchange->edge->now_ns))
 		tell_ejection(exchange, end);
 }
 

@@ -3,11 +3,11 @@
 
 struct span http_cookie_find(const struct http_fields *fields, struct span name)
 {
-	for (uint32_t i = 0; i < fields->count; i++) {
-		struct span rest = fields->items[i].value, pair;
+	const struct http_field *field = NULL;
 
-		if (!span_equal_nocase(fields->items[i].name, SPAN("Cookie")))
-			continue;
+	while ((field = http_fields_next(fields, HTTP_NAME_COOKIE, field))) {
+		struct span rest = field->value, pair;
+
 		while (span_cut(&rest, ';', &pair)) {
 			size_t equals;
 

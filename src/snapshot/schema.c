@@ -128,7 +128,7 @@ const struct conf_schema snapshot_rows[] = {
 		.options = {
 			{ .name = "weight",
 				.arguments = { { .type = CONF_NUMBER, .name = "N", .minimum = 1,
-					.maximum = SNAPSHOT_WEIGHT_MAX } },
+					.maximum = BALANCE_WEIGHT_MAX } },
 				.help = "its share beside the others'; 1 is implied" },
 			{ .name = "max-conns",
 				.arguments = { { .type = CONF_NUMBER, .name = "N", .minimum = 1,
@@ -194,9 +194,9 @@ const struct conf_schema snapshot_rows[] = {
 				.minimum = 1000000, .maximum = UINT64_C(3600000000000) } },
 			.help = "how long the first time; each time in a row adds as much, up to "
 				"ten times" } },
-		.help = "An origin that fails so many requests in a row (no connection, no or a "
-			"broken answer) gets none for a while. 0: never. The last one that is left "
-			"stays in.",
+		.help = "An origin that fails so many requests in a row (no connection, no answer or one "
+			"whose head is broken) gets none for a while. 0: never. The last one that is "
+			"left stays in.",
 		.unit = "",
 		.default_value = "3 for 10s",
 		.example = "eject 5 for 30s",

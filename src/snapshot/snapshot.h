@@ -13,6 +13,7 @@
  * kind share one (a thing written twice is one row, or an error). 0 is no id. */
 #pragma once
 
+#include "balance/balance.h"
 #include "base/base.h"
 #include "conf/conf.h"
 #include "telemetry/telemetry.h"
@@ -152,11 +153,10 @@ enum snapshot_hash_key {
 
 struct snapshot_member {
 	const struct snapshot_origin *origin;
-	uint32_t weight;          /* 1..SNAPSHOT_WEIGHT_MAX */
+	uint32_t weight;          /* 1..BALANCE_WEIGHT_MAX */
 	uint32_t max_connections; /* of all workers together; 0: no bound but the limit's */
 	bool is_backup;
 };
-enum { SNAPSHOT_WEIGHT_MAX = 256, SNAPSHOT_MEMBERS_MAX = 1024 };
 
 /* What is asked of each member, once for the whole machine. */
 struct snapshot_check {

@@ -15,9 +15,9 @@ struct collected {
 static bool collect_start(struct compiler *compiler, size_t max, const struct conf_word *word,
 			  struct collected *ret_collected)
 {
-	if (max > SNAPSHOT_MEMBERS_MAX)
+	if (max > BALANCE_MEMBERS_MAX)
 		conf_error_add(compiler->errors, word->place, "an upstream has at most %d origins",
-			       SNAPSHOT_MEMBERS_MAX);
+			       BALANCE_MEMBERS_MAX);
 	*ret_collected = (struct collected){
 		.members = compiler_array(compiler, struct snapshot_member, max),
 		.words = arena_array(compiler->scratch, const struct conf_word *, max + 1),

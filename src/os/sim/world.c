@@ -34,11 +34,7 @@ static size_t spare_count;
 /* splitmix64 */
 static uint64_t next_random(void)
 {
-	uint64_t z = (sim.random += UINT64_C(0x9e3779b97f4a7c15));
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
+	return hash_mix(sim.random += UINT64_C(0x9e3779b97f4a7c15));
 }
 
 uint64_t sim_random(uint64_t below)

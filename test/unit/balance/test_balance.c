@@ -224,18 +224,13 @@ static void test_states(void **state)
 		balance_set_down(&group.origins[0], false, SECOND);
 		for (int i = 0; i < 20; i++)
 			assert_int_equal(choose(&group, SECOND, (uint64_t)i << 58), 0);
-		group.origins[0].order = BALANCE_ORDER_DRAIN;
-		group.origins[1].order = BALANCE_ORDER_DOWN;
+		group.origins[0].is_down = group.origins[1].is_down = true;
 		for (int i = 0; i < 20; i++)
 			assert_true(choose(&group, SECOND, (uint64_t)i << 58) >= 2);
 		group.origins[2].is_down = group.origins[3].is_down = true;
 		assert_int_equal(choose(&group, SECOND, 0), BALANCE_NONE);
-		/* Somebody says that it is up, whatever its checks say. */
-		group.origins[3].order = BALANCE_ORDER_UP;
+		balance_set_down(&group.origins[3], false, SECOND);
 		assert_int_equal(choose(&group, SECOND, 0), 3);
-		assert_true(balance_may_use(&group.balance, 3, SECOND));
-		assert_false(balance_may_use(&group.balance, 2, SECOND));
-		assert_false(balance_may_use(&group.balance, 4, SECOND));
 		end(&group);
 	}
 }
