@@ -33,15 +33,28 @@ static void write_row(struct writer *writer, const struct conf_answer *answer)
 		write_text(writer, answer->names[i]);
 }
 
+/* Reading takes one byte order mark away: before one that belongs to the text there stands another. */
+static struct span text_to_read(struct span text, struct arena *arena)
+{
+	static const struct span mark = { "\xef\xbb\xbf", 3 };
+
+	if (!span_starts_with(text, mark))
+		return text;
+	return arena_join(arena, (struct span[]){ mark, text }, 2);
+}
+
 struct span conf_bundle(const struct conf_tree *tree, struct arena *arena)
 {
 	struct conf_answer first = {
 		.next = tree->answers,
 		.kind = CONF_ANSWER_FILE,
 		.name = tree->files[0].name,
-		.value = tree->files[0].text,
+		.value = text_to_read(tree->files[0].text, arena),
 	};
 	size_t size = magic.len;
+
+	if (tree->files[0].text.len && !first.value.ptr)
+		return SPAN_NONE;
 
 	for (const struct conf_answer *answer = &first; answer; answer = answer->next)
 		size += row_size(answer);

@@ -345,6 +345,33 @@ static void test_every_prefix_and_corruption(void **state)
 	arena_fini(&arena);
 }
 
+/* Reading takes one byte order mark away: of two, the second is a fault, also when it is read again. */
+static void test_bundle_of_two_marks(void **state)
+{
+	static const char *const texts[] = { "\xef\xbb\xbfportcullis 1\na b",
+					     "\xef\xbb\xbf\xef\xbb\xbfportcullis 1\na b" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		struct conf_errors errors, again;
+		struct conf_tree *tree;
+		struct arena arena;
+		struct span bundle;
+
+		arena_init(&arena, 0);
+		conf_errors_init(&errors, &arena);
+		conf_errors_init(&again, &arena);
+		assert_int_equal(
+			conf_parse(&arena, SPAN("f"), span_str(texts[i]), NULL, &errors, &tree),
+			i ? CONF_FAULTY : 0);
+		bundle = conf_bundle(tree, &arena);
+		assert_int_equal(conf_parse_bundle(&arena, bundle, &again, &tree),
+				 i ? CONF_FAULTY : 0);
+		assert_int_equal(again.error_count, errors.error_count);
+		arena_fini(&arena);
+	}
+}
+
 static void test_bundle_corrupt(void **state)
 {
 	struct conf_errors errors;
@@ -447,6 +474,7 @@ int main(void)
 		cmocka_unit_test(test_wrong),
 		cmocka_unit_test(test_nul_and_depth),
 		cmocka_unit_test(test_every_prefix_and_corruption),
+		cmocka_unit_test(test_bundle_of_two_marks),
 		cmocka_unit_test(test_bundle_corrupt),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_comments),
