@@ -201,6 +201,9 @@ struct proc_child {
 };
 int proc_check_start(int text_fd, const char *name, struct proc_child *ret_child) MUST_CHECK;
 void proc_child_end(struct proc_child *child); /* and waits for its end */
+/* The snapshot that such a job came to (`compiled`), mapped where it was made: once in a process's life, and for good. 0
+ * or -errno. */
+int proc_check_map(int snapshot_fd, size_t size, const struct snapshot **ret_snapshot) MUST_CHECK;
 /* For `ca`: a vault of this command alone, while no service runs. The caller holds byte 1 of the state folder's
  * lock. A vault that cannot begin closes the channel. 0 or -errno. */
 int proc_vault_start(int state_fd, struct proc_child *ret_child,
