@@ -151,7 +151,7 @@ struct connection {
 	bool is_pending_cipher; /* pending holds ciphertext that waits for the session */
 	uint16_t tls_port;      /* where a redirect points */
 	/* The client and where it connected to: of the socket, or as its PROXY header says. */
-	struct os_address peer, local;
+	struct os_address peer, local; /* local: see connection_local */
 	struct tls_session *tls;
 	const char *tls_failure; /* how TLS broke behind the handshake; NULL: it did not */
 	uint64_t question;       /* for a signature */
@@ -164,6 +164,7 @@ struct connection {
 	const struct edge_codec *codec;
 	struct codec_h1_server h1;
 	struct exchange *exchange;
+	struct upstream_client origins; /* connections to origins that are this client's alone */
 	uint64_t site_id, policy_id, certificate_id; /* what the hello chose; 0 on a plain one */
 	uint64_t accepted_ns, last_ns, stalled_ns, closing_ns;
 	/* Its limits where no exchange has any: of the site as far as one is known (connection_limits_set). */
@@ -176,6 +177,8 @@ struct connection {
 	char name[64];         /* SNI, for the log; cut */
 };
 
+/* The socket is asked once. False: it could not say. */
+bool connection_local(struct connection *connection);
 void connection_accept(struct edge *edge, struct edge_listener *listener);
 /* From here on: of all sites at first, then of SNI's (plain: the default or only) site, then of the last request's. */
 void connection_limits_set(struct connection *connection, const struct snapshot_limits *limits);

@@ -9,6 +9,14 @@
 			"a prefix", \
 	}
 
+#define SEND_PROXY \
+	{ \
+		.name = "send-proxy", \
+		.arguments = { { .type = CONF_CHOICE, .name = "v1|v2", .choices = "v1 v2" } }, \
+		.help = "each connection begins with a PROXY header that names the client; no " \
+			"other client's requests go out on it", \
+	}
+
 #define LIMIT_TYPE_SIZE CONF_SIZE
 #define LIMIT_TYPE_TIME CONF_DURATION
 #define LIMIT_TYPE_COUNT CONF_NUMBER
@@ -142,6 +150,7 @@ const struct conf_schema snapshot_rows[] = {
 					.choices = "ca" },
 					{ .type = CONF_PATH, .name = "FILE" } },
 				.help = "the CA that it is verified by, instead of the system's" },
+			SEND_PROXY,
 		},
 		.help = "One server of the upstream: `PORT`, `HOST:PORT`, `[v6]:PORT`, "
 			"`http(s)://…` or `unix:PATH`.",
@@ -353,6 +362,7 @@ const struct conf_schema snapshot_rows[] = {
 					{ .type = CONF_PATH, .name = "FILE" } },
 				.help = "the CA that https upstreams are verified by, instead "
 					"of the system's" },
+			SEND_PROXY,
 		},
 		.help = "Passes requests on. UPSTREAM is `PORT`, `HOST:PORT`, `[v6]:PORT`, "
 			"`http(s)://…` or `unix:PATH`, or the name of an `upstream` block.",

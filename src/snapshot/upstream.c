@@ -51,6 +51,14 @@ static uint32_t option_number(const struct conf_statement *statement, const char
 	return given ? (uint32_t)given->values[0].number : otherwise;
 }
 
+static uint8_t send_proxy(const struct conf_statement *statement)
+{
+	const struct conf_given *given = conf_option(statement, "send-proxy");
+
+	/* The schema's choices are `v1` and `v2`. */
+	return given ? (uint8_t)(given->values[0].number + 1) : 0;
+}
+
 static void compile_member(struct compiler *compiler, const struct conf_statement *statement,
 			   struct collected *collected)
 {
@@ -61,12 +69,13 @@ static void compile_member(struct compiler *compiler, const struct conf_statemen
 		.max_connections = option_number(statement, "max-conns", 0),
 		.is_backup = conf_option(statement, "backup"),
 	};
+	struct origin_words words = { .send_proxy = send_proxy(statement) };
 
 	if (verify && value->origin.scheme != CONF_HTTPS)
 		conf_error_add(compiler->errors, verify->word->place,
 			       "`verify` needs an https:// origin");
-	member.origin = compile_origin(compiler, value,
-				       verify ? compile_ca(compiler, &verify->values[1]) : NULL);
+	words.ca = verify ? compile_ca(compiler, &verify->values[1]) : NULL;
+	member.origin = compile_origin(compiler, value, &words);
 	collect(compiler, collected, &member, value->word);
 }
 
@@ -307,7 +316,8 @@ static const struct snapshot_upstream *find_named(struct compiler *compiler,
 static void refuse_beside_name(struct compiler *compiler, const struct conf_statement *statement,
 			       const struct conf_value *name)
 {
-	const struct conf_given *verify = conf_option(statement, "verify");
+	const struct conf_given *verify = conf_option(statement, "verify"),
+				*proxy = conf_option(statement, "send-proxy");
 
 	if (statement->argument_count > 1)
 		conf_error_add(
@@ -328,6 +338,10 @@ static void refuse_beside_name(struct compiler *compiler, const struct conf_stat
 	if (verify)
 		conf_error_add(compiler->errors, verify->word->place,
 			       "write `verify` behind the origins of `%.*s`", SPAN_ARG(name->text));
+	if (proxy)
+		conf_error_add(compiler->errors, proxy->word->place,
+			       "write `send-proxy` behind the origins of `%.*s`",
+			       SPAN_ARG(name->text));
 }
 
 static void compile_line_check(struct compiler *compiler, const struct conf_statement *statement,
@@ -384,7 +398,7 @@ const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler
 {
 	const struct conf_given *verify = conf_option(statement, "verify");
 	const struct snapshot_upstream *named;
-	const struct snapshot_ca *ca;
+	struct origin_words words = { .send_proxy = send_proxy(statement) };
 	struct collected collected;
 	size_t https_count = 0;
 
@@ -396,14 +410,14 @@ const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler
 			refuse_beside_name(compiler, statement, &statement->arguments[i]);
 		return named;
 	}
-	ca = verify ? compile_ca(compiler, &verify->values[1]) : NULL;
+	words.ca = verify ? compile_ca(compiler, &verify->values[1]) : NULL;
 	if (!collect_start(compiler, statement->argument_count, &statement->words[0], &collected))
 		return NULL;
 	for (size_t i = 0; i < statement->argument_count; i++) {
 		const struct conf_value *value = &statement->arguments[i];
 		struct snapshot_member member = { .weight = 1 };
 
-		member.origin = compile_origin(compiler, value, ca);
+		member.origin = compile_origin(compiler, value, &words);
 		https_count += value->origin.scheme == CONF_HTTPS;
 		collect(compiler, &collected, &member, value->word);
 	}

@@ -118,6 +118,11 @@ static const struct fault faults[] = {
 	{ SITE("proxy app verify ca x") "\nupstream app { origin 1 }", 1, 4, 11, 0,
 	  "behind the origins", NULL },
 	{ SITE("proxy 80 81 random ip-hash"), 1, 4, 20, 4, "one way to share", NULL },
+	{ UPSTREAM("origin 80 send-proxy"), 1, 5, 11, 0, "v1|v2", NULL },
+	{ UPSTREAM("origin 80 send-proxy v3"), 1, 5, 22, 0, "one of: v1 v2", "v1" },
+	{ UPSTREAM("origin 80 send-proxi v1"), 1, 5, 11, 0, "", "send-proxy" },
+	{ SITE("proxy app send-proxy v1") "\nupstream app { origin 1 }", 1, 4, 11, 0,
+	  "behind the origins", NULL },
 	{ SITE("proxy 80 upgrad x"), 1, 4, 10, 0, "no UPSTREAM", "upgrade" },
 	{ SITE("files"), 1, 4, 1, 0, "DIR is missing", NULL },
 	{ SITE("respond OK"), 1, 4, 9, 0, "is no CODE", "" },
@@ -408,6 +413,34 @@ static void test_upstreams(void **state)
 	drop(&world);
 }
 
+/* The same address with and without a header is two origins: no connection serves both. */
+static void test_send_proxy(void **state)
+{
+	struct world world;
+
+	(void)state;
+	build(&world,
+	      "portcullis 1\nsite a.test {\nproxy app on /a\nproxy 81 82 send-proxy v2 on /b\n"
+	      "proxy 81 82 on /c\nproxy 81 82 send-proxy v1\n}\n"
+	      "upstream app {\norigin 81 send-proxy v1\norigin 81\norigin 82 send-proxy v2\n}");
+	const struct snapshot *s = world.snapshot;
+	const struct snapshot_route *route = s->sites[0].routes;
+	const struct snapshot_member *app = route[0].proxy.upstream->members;
+	assert_int_equal(route[0].proxy.upstream->member_count, 3);
+	assert_int_equal(app[0].origin->send_proxy, 1);
+	assert_int_equal(app[1].origin->send_proxy, 0);
+	assert_int_equal(app[2].origin->send_proxy, 2);
+	assert_int_equal(s->origin_count, 6);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(route[1].proxy.upstream->members[i].origin->send_proxy, 2);
+		assert_int_equal(route[2].proxy.upstream->members[i].origin->send_proxy, 0);
+		assert_int_equal(route[3].proxy.upstream->members[i].origin->send_proxy, 1);
+	}
+	assert_ptr_equal(route[1].proxy.upstream->members[1].origin, app[2].origin);
+	assert_ptr_equal(route[2].proxy.upstream->members[0].origin, app[1].origin);
+	drop(&world);
+}
+
 static void test_sites(void **state)
 {
 	struct world world;
@@ -560,6 +593,7 @@ int main(void)
 		cmocka_unit_test(test_listeners),
 		cmocka_unit_test(test_handlers),
 		cmocka_unit_test(test_upstreams),
+		cmocka_unit_test(test_send_proxy),
 		cmocka_unit_test(test_sites),
 		cmocka_unit_test(test_ids),
 		cmocka_unit_test(test_plan),
