@@ -15,7 +15,8 @@ enum {
 
 bool balance_is_available(const struct balance_origin *origin, uint64_t now_ns)
 {
-	return !origin->is_down && now_ns >= origin->ejected_until_ns;
+	return !origin->is_down && origin->order == BALANCE_UP &&
+	       now_ns >= origin->ejected_until_ns;
 }
 
 static bool is_full(const struct balance_member *member)
@@ -323,12 +324,24 @@ void balance_succeeded(struct balance_origin *origin)
 	origin->ejections = 0;
 }
 
+static void come_back(struct balance_origin *origin, uint64_t now_ns)
+{
+	origin->returned_ns = now_ns;
+	origin->ejected_until_ns = 0;
+	origin->failures = origin->ejections = 0;
+}
+
 void balance_set_down(struct balance_origin *origin, bool is_down, uint64_t now_ns)
 {
-	if (origin->is_down && !is_down) {
-		origin->returned_ns = now_ns;
-		origin->ejected_until_ns = 0;
-		origin->failures = origin->ejections = 0;
-	}
+	if (origin->is_down && !is_down)
+		come_back(origin, now_ns);
 	origin->is_down = is_down;
+}
+
+void balance_set_order(struct balance_origin *origin, enum balance_order order, uint64_t now_ns)
+{
+	if (order == BALANCE_UP &&
+	    (origin->order != BALANCE_UP || now_ns < origin->ejected_until_ns))
+		come_back(origin, now_ns);
+	origin->order = order;
 }

@@ -17,8 +17,16 @@ enum balance_method {
 	BALANCE_HASH, /* the caller's key: consistent, so that a lost origin moves only its own keys */
 };
 
+/* What the operator said of an origin. */
+enum balance_order {
+	BALANCE_UP,    /* nothing: checks and requests decide */
+	BALANCE_DRAIN, /* no new requests */
+	BALANCE_DOWN,  /* the same; and what is under way is ended, by the caller */
+};
+
 struct balance_origin {
 	uint64_t id;
+	enum balance_order order;
 	uint32_t active;    /* requests under way, of the caller's counting */
 	uint32_t failures;  /* in a row */
 	uint32_t ejections; /* in a row: each lasts longer */
@@ -87,5 +95,7 @@ bool balance_is_available(const struct balance_origin *origin, uint64_t now_ns);
  * than none. */
 bool balance_failed(struct balance *balance, uint32_t member, uint64_t now_ns);
 void balance_succeeded(struct balance_origin *origin);
+/* What the operator wants. BALANCE_UP forgets an ejection, too, and begins its slow start. */
+void balance_set_order(struct balance_origin *origin, enum balance_order order, uint64_t now_ns);
 /* What checks found. A return begins its slow start. */
 void balance_set_down(struct balance_origin *origin, bool is_down, uint64_t now_ns);

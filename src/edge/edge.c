@@ -180,8 +180,7 @@ void edge_free(struct edge *edge)
 	map_drop(&edge->staged_client_policies, drop_policy);
 	drop_snapshot(edge, edge->current);
 	drop_snapshot(edge, edge->staged);
-	edge_origins_sweep(edge);
-	map_fini(&edge->origins);
+	edge_origins_fini(edge);
 	heap_free(edge->root_slots);
 	heap_free(edge->staged_root_slots);
 	slab_fini(&edge->connection_slab);

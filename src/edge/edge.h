@@ -52,6 +52,11 @@ int edge_listener_add(struct edge *edge, uint64_t id, uint32_t slot, int fd /* t
 void edge_listener_remove(struct edge *edge, uint64_t id); /* of every slot; connections stay */
 void edge_adopt(struct edge *edge, uint32_t slot, bool on);
 
+/* ---- Origins: what the operator says of one, and what is told to a command. ---- */
+
+void edge_order(struct edge *edge, const struct ipc_origin_order *body);
+void edge_tell_origins(struct edge *edge, struct ipc_channel *channel);
+
 /* ---- Change ------------------------------------------------------------------------------------------ */
 
 /* A data set that waits for commit: a chain (PEM, leaf first; id of the certificate), roots (PEM; id of the ca, 0:

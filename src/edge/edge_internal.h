@@ -76,7 +76,10 @@ enum { EDGE_RETRY_BURST = 1000 }; /* hundredths of a retry */
 struct edge_origin {
 	struct balance_origin state;
 	uint32_t references;
+	uint64_t requests, failures; /* tries, and how many failed by its doing: for `upstreams` */
 };
+/* The one of this id, made where it is missing; or NULL. */
+struct edge_origin *edge_origin_get(struct edge *edge, uint64_t id);
 
 /* A check of the dialer's said so. */
 void edge_health(struct edge *edge, const struct ipc_message *message);
@@ -85,6 +88,7 @@ int edge_origins_stage(struct edge *edge, struct edge_snapshot *used) MUST_CHECK
 void edge_origins_drop(struct edge *edge, struct edge_snapshot *used);
 /* With a commit: those that nobody names are forgotten. */
 void edge_origins_sweep(struct edge *edge);
+void edge_origins_fini(struct edge *edge); /* nothing is under way any more */
 /* Sets origin, member and taken. False: nobody is there whom this exchange has not tried. */
 bool exchange_choose_origin(struct exchange *exchange) MUST_CHECK;
 void exchange_release_origin(struct exchange *exchange); /* harmless without one */

@@ -360,6 +360,7 @@ static void finish(struct supervisor *supervisor)
 	plan_free(supervisor->next);
 	plan_free(supervisor->running);
 	children_fini(supervisor);
+	orders_free(supervisor);
 	lifecycle_free(supervisor->lifecycle);
 	os_signals_close(&supervisor->signals);
 	os_timer_stop(&supervisor->tick);

@@ -103,6 +103,11 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 {
 	struct worker *worker = state;
 
+	if (channel->peer == IPC_COMMAND) {
+		if (message->number == IPC_MESSAGE_origins)
+			edge_tell_origins(worker->edge, channel);
+		return;
+	}
 	if (channel != proc_supervisor(self)) {
 		edge_message(worker->edge, channel, message);
 		return;
@@ -127,9 +132,18 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 		edge_adopt(worker->edge, body->slot, body->on);
 		return;
 	}
+	case IPC_MESSAGE_origin_order:
+		edge_order(worker->edge, message->body);
+		return;
 	default:
 		return;
 	}
+}
+
+/* The log is written through a ring: its channel only tells that it lives. A command asks, and is asked nothing. */
+static bool is_asked(enum ipc_kind kind)
+{
+	return kind != IPC_LOG && kind != IPC_COMMAND;
 }
 
 static void on_linked(void *state, struct proc_self *self, struct ipc_channel *channel)
@@ -137,8 +151,7 @@ static void on_linked(void *state, struct proc_self *self, struct ipc_channel *c
 	struct worker *worker = state;
 
 	(void)self;
-	/* The log is written through a ring; its channel only tells that it lives. */
-	if (channel->peer != IPC_LOG)
+	if (is_asked(channel->peer))
 		edge_link(worker->edge, channel->peer, channel);
 }
 
@@ -147,7 +160,7 @@ static void on_unlinked(void *state, struct proc_self *self, enum ipc_kind kind,
 	struct worker *worker = state;
 
 	(void)self;
-	if (kind != IPC_LOG)
+	if (is_asked(kind))
 		edge_unlink(worker->edge, kind, slot);
 }
 

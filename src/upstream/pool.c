@@ -117,9 +117,46 @@ void upstream_close_idle(struct upstream *upstream)
 		origin_close_idle(origin);
 }
 
+void upstream_origin_close_idle(struct upstream *upstream, uint64_t origin_id)
+{
+	struct upstream_origin *origin = map_get(&upstream->origins, origin_id);
+
+	if (origin)
+		origin_close_idle(origin);
+}
+
+void upstream_origin_fail(struct upstream *upstream, uint64_t origin_id, uint32_t end)
+{
+	struct upstream_origin *origin = map_get(&upstream->origins, origin_id);
+
+	if (!origin)
+		return;
+	origin_close_idle(origin);
+	LIST_EACH(&upstream->all, node) {
+		struct upstream_connection *connection =
+			LIST_ITEM(node, struct upstream_connection, all);
+
+		if (connection->origin == origin && connection->fetch)
+			upstream_fetch_fail(connection->fetch, (enum telemetry_end)end, SPAN_NONE);
+	}
+	upstream_wait_fail_all(upstream, origin, (enum telemetry_end)end);
+}
+
 struct upstream_counts upstream_count(const struct upstream *upstream)
 {
 	return upstream->counts;
+}
+
+struct upstream_origin_counts upstream_count_origin(const struct upstream *upstream,
+						    uint64_t origin_id)
+{
+	const struct upstream_origin *origin = map_get(&upstream->origins, origin_id);
+
+	if (!origin)
+		return (struct upstream_origin_counts){ 0 };
+	return (struct upstream_origin_counts){ .open = origin->open_count,
+						.idle = origin->idle_count,
+						.waiting = origin->waiting_count };
 }
 
 /* ---- Connections -------------------------------------------------------------------------------------------------- */

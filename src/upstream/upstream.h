@@ -57,6 +57,10 @@ void upstream_set_limits(struct upstream *upstream, const struct upstream_limits
 /* Closes idle connections of origins that are not in the list any more (after a change). */
 void upstream_keep_only(struct upstream *upstream, const uint64_t *origin_ids, size_t count);
 void upstream_close_idle(struct upstream *upstream); /* draining */
+/* An origin that the operator took out: its idle connections. */
+void upstream_origin_close_idle(struct upstream *upstream, uint64_t origin_id);
+/* The same, and every fetch there fails with this end of telemetry's: those that wait for a connection, too. */
+void upstream_origin_fail(struct upstream *upstream, uint64_t origin_id, uint32_t end);
 /* At a turn's end: connections that became free go to who waits for one; what was closed is freed. */
 void upstream_turn_end(struct upstream *upstream);
 
@@ -186,3 +190,9 @@ struct upstream_counts {
 	uint32_t busy, idle, tls;
 };
 struct upstream_counts upstream_count(const struct upstream *upstream);
+/* Of one origin: connections (dialed ones too), how many of these are idle, fetches that wait for one. */
+struct upstream_origin_counts {
+	uint32_t open, idle, waiting;
+};
+struct upstream_origin_counts upstream_count_origin(const struct upstream *upstream,
+						    uint64_t origin_id);

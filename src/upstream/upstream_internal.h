@@ -185,6 +185,9 @@ void upstream_wait_stop(struct upstream_fetch *fetch); /* harmless for one that 
 /* A connection of this origin was closed or has nothing to do. */
 void upstream_wait_room(struct upstream_origin *origin, struct upstream *upstream);
 void upstream_wait_stop_all(struct upstream_origin *origin);
+/* The origin may be gone afterwards. */
+void upstream_wait_fail_all(struct upstream *upstream, struct upstream_origin *origin,
+			    enum telemetry_end end);
 void upstream_wait_serve(struct upstream *upstream);
 
 /* ---- request.c ------------------------------------------------------------------------------------------- */

@@ -96,6 +96,20 @@ void upstream_wait_stop_all(struct upstream_origin *origin)
 		leave(LIST_ITEM(node, struct upstream_fetch, waiting));
 }
 
+void upstream_wait_fail_all(struct upstream *upstream, struct upstream_origin *origin,
+			    enum telemetry_end end)
+{
+	origin->reference_count++; /* it stands while it is walked */
+	LIST_EACH(&origin->waiting, node) {
+		struct upstream_fetch *fetch = LIST_ITEM(node, struct upstream_fetch, waiting);
+
+		wait_failed(fetch, end, SPAN_NONE);
+		fetch->failure.is_unsent = true;
+	}
+	origin->reference_count--;
+	upstream_origin_drop_unused(upstream, origin);
+}
+
 void upstream_wait_serve(struct upstream *upstream)
 {
 	while (!list_is_empty(&upstream->roomy)) {

@@ -395,6 +395,54 @@ static void test_all_down(void **state)
 	expect(played, GET "\r\n", "origin b");
 }
 
+static void order(struct played *played, uint16_t port, enum ipc_order wanted)
+{
+	struct ipc_origin_order body = { .origin = state_of(played, port)->id, .order = wanted };
+
+	edge_order(played->worker.edge, &body);
+}
+
+/* What is under way ends with `down`: it goes elsewhere where that can do no harm, one that waits in the queue too. */
+static void test_orders(void **state)
+{
+	struct played *played = *state;
+	uint64_t id;
+	int held[2];
+
+	reload(played, "upstream app { origin 1 max-conns 1; origin 2 backup }\n"
+		       "site localhost default { proxy app }\n");
+	expect(played, GET "\r\n", "origin a");
+	id = state_of(played, 1)->id;
+	assert_int_equal(upstream_count_origin(played->worker.edge->upstream, id).idle, 1);
+	order(played, 1, IPC_ORDER_DRAIN);
+	assert_int_equal(upstream_count_origin(played->worker.edge->upstream, id).open, 0);
+	expect(played, GET "\r\n", "origin b");
+	/* One that nobody names now stays as it was told. */
+	reload(played, "upstream app { origin 2 }\nsite localhost default { proxy app }\n");
+	reload(played, "upstream app { origin 1 max-conns 1; origin 2 backup }\n"
+		       "site localhost default { proxy app }\n");
+	expect(played, GET "\r\n", "origin b");
+	order(played, 1, IPC_ORDER_UP);
+	played->ways[0] = WAITS;
+	for (int i = 0; i < 2; i++) {
+		held[i] = worker_connect(&played->worker);
+		assert_int_equal(os_write_all(held[i], GET "\r\n", strlen(GET "\r\n")), 0);
+		turns(played);
+	}
+	assert_int_equal(upstream_count_origin(played->worker.edge->upstream, id).open, 1);
+	assert_int_equal(upstream_count_origin(played->worker.edge->upstream, id).waiting, 1);
+	order(played, 1, IPC_ORDER_DOWN);
+	turns(played);
+	turns(played);
+	for (int i = 0; i < 2; i++) {
+		assert_non_null(
+			strstr(worker_talk(&played->worker, held[i], "", 0, 1), "origin b"));
+		os_close(held[i]);
+	}
+	assert_int_equal(upstream_count_origin(played->worker.edge->upstream, id).open, 0);
+	assert_int_equal(upstream_count_origin(played->worker.edge->upstream, id).waiting, 0);
+}
+
 /* One at a time at the first: the next ones go to the second; where both are full they wait. */
 static void test_max_conns(void **state)
 {
@@ -472,6 +520,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_retries, start, stop),
 		cmocka_unit_test_setup_teardown(test_ejection, start, stop),
 		cmocka_unit_test_setup_teardown(test_all_down, start, stop),
+		cmocka_unit_test_setup_teardown(test_orders, start, stop),
 		cmocka_unit_test_setup_teardown(test_max_conns, start, stop),
 		cmocka_unit_test_setup_teardown(test_hashes, start, stop),
 	};
