@@ -66,6 +66,7 @@ struct edge_snapshot {
 	struct arena arena;
 	struct balance *groups; /* by the index of its upstream in the snapshot */
 	size_t group_count;
+	struct balance_sticky *stickies; /* by the same index; of those whose clients stay */
 };
 
 /* ---- Origins ------------------------------------------------------------------------------------------ */
@@ -100,6 +101,9 @@ void exchange_origin_answered(struct exchange *exchange);
 /* Another one after a failed try, within the limit `retries`: each proxied request earns a part of one. */
 bool exchange_choose_another(struct exchange *exchange) MUST_CHECK;
 void edge_retry_earn(struct edge *edge);
+/* sticky.c: before the first choice, whom the client stays with; with an answer's head, its cookie where that changes. */
+void exchange_sticky_find(struct exchange *exchange);
+void exchange_sticky_set(struct exchange *exchange);
 const struct balance_member *exchange_member(const struct exchange *exchange);
 
 /* ---- Connections -------------------------------------------------------------------------------------- */
@@ -311,6 +315,7 @@ struct exchange {
 	struct upstream_request fetch_request;
 	bool has_fetch;
 	struct balance_choice choice; /* its tried_count: tries so far */
+	struct span sticky;           /* the cookie's value that named its own origin */
 	struct edge_origin *taken;    /* counts this exchange as under way there; or NULL */
 	uint32_t member;              /* in its group */
 	const struct snapshot_origin *origin;
@@ -398,6 +403,7 @@ struct edge {
 	uint32_t slot, slot_count;
 	struct ipc_range *range;
 	const struct tls_ticket_keys *tickets;
+	const struct balance_sticky_keys *cookies;
 	struct telemetry_ring *ring;
 	int ring_event;
 

@@ -297,9 +297,11 @@ static enum exchange_verdict take_head(struct exchange *exchange)
 			return exchange_answer(exchange, 502, TELEMETRY_END_ORIGIN_MALFORMED);
 		}
 		telemetry_count(exchange->edge->counters, TELEMETRY_COUNTER_TUNNELS);
+		exchange_sticky_set(exchange);
 		return EXCHANGE_ANSWER;
 	}
 	http_response_strip(&exchange->response);
+	exchange_sticky_set(exchange);
 	if (exchange->fetch_request.upgrade.len)
 		exchange->codec->refuse_upgrade(exchange);
 	return EXCHANGE_ANSWER;

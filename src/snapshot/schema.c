@@ -211,6 +211,27 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "eject 5 for 30s",
 	},
 	{
+		.name = "sticky",
+		.inside = "upstream",
+		.is_single = true,
+		.options = {
+			{ .name = "cookie",
+				.arguments = { { .type = CONF_WORD, .name = "NAME" } },
+				.help = "the cookie's name; `sticky` is implied" },
+			{ .name = "for",
+				.arguments = { { .type = CONF_DURATION, .name = "TIME",
+					.minimum = UINT64_C(1000000000),
+					.maximum = UINT64_C(34560000000000000) } },
+				.help = "how long a browser keeps it (Max-Age); as long as it runs is "
+					"implied" },
+		},
+		.help = "A client stays with the origin that answered first, by a cookie, for as long "
+			"as that origin is there.",
+		.unit = "",
+		.default_value = "none: each request may go to another",
+		.example = "sticky cookie session-origin for 8h",
+	},
+	{
 		.name = "check",
 		.inside = "upstream",
 		.is_single = true,
@@ -339,6 +360,9 @@ const struct conf_schema snapshot_rows[] = {
 			{ .name = "ip-hash",
 				.help = "by the client's address, for as long as that upstream is "
 					"there" },
+			{ .name = "sticky",
+				.help = "a client stays with the upstream that answered first, by a "
+					"cookie `sticky`" },
 			{ .name = "check",
 				.arguments = { { .type = CONF_PATTERN, .name = "PATH" } },
 				.help = "each upstream is asked for this path; one that is down gets "

@@ -181,6 +181,8 @@ struct snapshot_upstream {
 	uint32_t eject_after;   /* failures in a row; 0: never */
 	uint64_t eject_for_ns;
 	struct snapshot_check check;
+	struct span sticky_cookie; /* by which a client stays with its origin; empty: none does */
+	uint32_t sticky_age_s;     /* how long he keeps it; 0: as long as the browser runs */
 	struct snapshot_place place;
 };
 

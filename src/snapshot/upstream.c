@@ -1,9 +1,13 @@
 /* upstream: several origins under one name, and the unnamed ones of `proxy` lines. */
 #include "snapshot/snapshot_internal.h"
 
-enum { EJECT_AFTER = 3 };
+#include "http/http.h"
+
+enum { EJECT_AFTER = 3, STICKY_NAME_MAX = 64 };
 #define SECOND_NS UINT64_C(1000000000)
 #define EJECT_FOR_NS (10 * SECOND_NS)
+
+static const struct span sticky_default = { "sticky", 6 };
 
 /* Members as they are collected, and the words that named them. */
 struct collected {
@@ -160,6 +164,25 @@ static void compile_check(struct compiler *compiler, const struct conf_statement
 			       "the second code is below the first");
 }
 
+static void compile_sticky(struct compiler *compiler, const struct conf_statement *statement,
+			   struct snapshot_upstream *upstream)
+{
+	const struct conf_given *name = conf_option(statement, "cookie"),
+				*time = conf_option(statement, "for");
+
+	if (name &&
+	    (!http_is_token(name->values[0].text) || name->values[0].text.len > STICKY_NAME_MAX))
+		conf_error_add(
+			compiler->errors, name->values[0].word->place,
+			"a cookie's name has letters, digits and -_.~ and the like, and at most "
+			"%d of them",
+			STICKY_NAME_MAX);
+	upstream->sticky_cookie =
+		compiler_copy(compiler, name ? name->values[0].text : sticky_default);
+	if (time)
+		upstream->sticky_age_s = (uint32_t)(time->values[0].number / SECOND_NS);
+}
+
 static void compile_settings(struct compiler *compiler, const struct conf_statement *block,
 			     struct snapshot_upstream *upstream)
 {
@@ -176,6 +199,8 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 			upstream->eject_after = (uint32_t)inner->arguments[0].number;
 			if (time)
 				upstream->eject_for_ns = time->values[0].number;
+		} else if (conf_is(inner, "sticky")) {
+			compile_sticky(compiler, inner, upstream);
 		}
 	}
 }
@@ -316,6 +341,7 @@ static const struct snapshot_upstream *find_named(struct compiler *compiler,
 static void refuse_beside_name(struct compiler *compiler, const struct conf_statement *statement,
 			       const struct conf_value *name)
 {
+	static const char *const statements[] = { "check", "sticky" };
 	const struct conf_given *verify = conf_option(statement, "verify"),
 				*proxy = conf_option(statement, "send-proxy");
 
@@ -332,9 +358,14 @@ static void refuse_beside_name(struct compiler *compiler, const struct conf_stat
 				       "write `balance %s` in the block of `%.*s`", methods[i],
 				       SPAN_ARG(name->text));
 	}
-	if (conf_option(statement, "check"))
-		conf_error_add(compiler->errors, conf_option(statement, "check")->word->place,
-			       "write `check` in the block of `%.*s`", SPAN_ARG(name->text));
+	for (size_t i = 0; i < ARRAY_LEN(statements); i++) {
+		const struct conf_given *given = conf_option(statement, statements[i]);
+
+		if (given)
+			conf_error_add(compiler->errors, given->word->place,
+				       "write `%s` in the block of `%.*s`", statements[i],
+				       SPAN_ARG(name->text));
+	}
 	if (verify)
 		conf_error_add(compiler->errors, verify->word->place,
 			       "write `verify` behind the origins of `%.*s`", SPAN_ARG(name->text));
@@ -367,8 +398,9 @@ static const struct snapshot_upstream *unnamed(struct compiler *compiler,
 {
 	enum snapshot_balance method = method_of(compiler, statement);
 	struct snapshot_check check = { 0 };
+	bool is_sticky = conf_option(statement, "sticky");
 	size_t count = collected->count;
-	uint64_t *ids = arena_array(compiler->scratch, uint64_t, count + 3), id;
+	uint64_t *ids = arena_array(compiler->scratch, uint64_t, count + 4), id;
 	struct snapshot_upstream *upstream;
 
 	if (!ids) {
@@ -381,13 +413,16 @@ static const struct snapshot_upstream *unnamed(struct compiler *compiler,
 	ids[count] = (uint64_t)method;
 	ids[count + 1] = hash_id(check.path);
 	ids[count + 2] = check.every_ns;
-	id = hash_id(span_of(ids, (count + 3) * sizeof(*ids)));
+	ids[count + 3] = is_sticky;
+	id = hash_id(span_of(ids, (count + 4) * sizeof(*ids)));
 	upstream = compiler_find(compiler, id);
 	if (upstream)
 		return upstream;
 	upstream = new_upstream(compiler, id, statement->place);
 	upstream->balance = method;
 	upstream->check = check;
+	if (is_sticky)
+		upstream->sticky_cookie = compiler_copy(compiler, sticky_default);
 	upstream->members = collected->members;
 	upstream->member_count = count;
 	return upstream;
