@@ -29,6 +29,8 @@ struct edge_config {
 	const struct edge_host *host;
 	void *host_data;
 	const struct tls_ticket_keys *tickets; /* NULL: no tickets */
+	const struct balance_sticky_keys
+		*cookies; /* NULL: no client stays with an origin by a cookie */
 	uint32_t connections_max;
 	uint32_t descriptors_max; /* this process may have so many; 0: not known */
 	uint32_t gateway_id;      /* random, the same for all workers: by it a loop is recognised */

@@ -15,6 +15,7 @@
 #include "ipc/ipc.h"
 #include "os/os.h"
 #include "snapshot/snapshot.h"
+#include "tls/tls.h"
 
 enum {
 	PROC_CHANNEL_FD = 3,
@@ -92,6 +93,13 @@ struct proc_kind {
 	void (*drain)(void *state, struct proc_self *self, uint32_t deadline_ms);
 	/* The supervisor is gone; serve on. Main asks each second whether a successor serves, then drains. */
 	void (*orphaned)(void *state, struct proc_self *self);
+};
+
+/* What the vault gives all workers in one memory file: whoever reads clients' bytes needs it, and no key of it signs.
+ * Each part has its own format. One of another size is of another version and is not taken over. */
+struct proc_shared_keys {
+	struct tls_ticket_keys tickets;
+	struct balance_sticky_keys cookies;
 };
 
 extern const struct proc_kind proc_worker, proc_keyholder, proc_vault, proc_files, proc_dialer,

@@ -292,16 +292,19 @@ struct bounds {
 	size_t tables, listeners, sites, certificates, roots, origins, upstreams, cas, names;
 };
 
-/* Ten thousand routes often share a few upstreams: count what is written differently. */
+/* Ten thousand routes often share a few upstreams: count what is written differently. What an origin's id is made of
+ * (compile_origin) is a part of it. */
 static size_t count_origins(struct compiler *compiler, struct map *seen,
 			    const struct conf_statement *statement)
 {
 	const struct conf_given *verify = conf_option(statement, "verify");
+	const struct conf_given *proxy = conf_option(statement, "send-proxy");
 	uint64_t ca = verify ? hash_id(verify->values[1].text) : 0;
+	uint64_t version = proxy ? proxy->values[0].number + 1 : 0;
 	size_t count = 0;
 
 	for (size_t i = 0; i < statement->argument_count; i++) {
-		uint64_t key[2] = { hash_id(statement->arguments[i].text), ca };
+		uint64_t key[] = { hash_id(statement->arguments[i].text), ca, version };
 		uint64_t hash = hash_id(span_of(key, sizeof(key)));
 
 		if (map_get(seen, hash))

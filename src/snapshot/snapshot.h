@@ -120,7 +120,8 @@ struct snapshot_ca {
 };
 
 struct snapshot_origin {
-	uint64_t id; /* of scheme, host, port and the way it is verified */
+	uint64_t
+		id; /* of scheme, host, port, the way it is verified and the PROXY header it is sent */
 	bool is_https;
 	bool is_unix;    /* unix_path */
 	bool is_address; /* `address` holds it; else `host` is a name for the dialer */
@@ -132,6 +133,7 @@ struct snapshot_origin {
 	struct span host_field; /* what `host upstream` sends: host, and port where not the scheme's
 				   own */
 	const struct snapshot_ca *ca; /* https: NULL for the system's roots */
+	uint8_t send_proxy;           /* the version of the PROXY header that it is sent; 0: none */
 	struct span text;             /* as written, for logs and status */
 	struct snapshot_place place;
 };
@@ -180,6 +182,8 @@ struct snapshot_upstream {
 	uint32_t eject_after;   /* failures in a row; 0: never */
 	uint64_t eject_for_ns;
 	struct snapshot_check check;
+	struct span sticky_cookie; /* by which a client stays with its origin; empty: none does */
+	uint32_t sticky_age_s;     /* how long he keeps it; 0: as long as the browser runs */
 	struct snapshot_place place;
 };
 
