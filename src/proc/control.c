@@ -307,14 +307,28 @@ void control_close(struct supervisor *supervisor)
 	}
 }
 
-void control_change_begun(struct supervisor *supervisor, uint64_t change)
+void control_change_begun(struct supervisor *supervisor, uint64_t change,
+			  enum lifecycle_request request)
 {
+	/* One that reads no file is not what a `reload` waits for. */
+	if (request != LIFECYCLE_COMPILE_FILE)
+		return;
 	LIST_EACH(&supervisor->commands, node) {
 		struct command *command = LIST_ITEM(node, struct command, link);
 
 		if (command->waits && !command->change)
 			command->change = change;
 	}
+}
+
+static void end_change(struct command *command, uint64_t change, bool ok)
+{
+	char text[64];
+	struct writer out = writer_of(text, sizeof(text));
+
+	if (ok)
+		write_format(&out, "configuration %llu runs", (unsigned long long)change);
+	end(command, ok ? 0 : 1, writer_done(&out));
 }
 
 void control_change_ended(struct supervisor *supervisor, uint64_t change, bool ok)
@@ -330,7 +344,7 @@ void control_change_ended(struct supervisor *supervisor, uint64_t change, bool o
 		if (trouble.len)
 			answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ 0 },
 				    span_first(trouble, IPC_TAIL_MAX), NULL, 0);
-		end(command, ok ? 0 : 1, SPAN_NONE);
+		end_change(command, change, ok);
 	}
 }
 
