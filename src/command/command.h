@@ -41,7 +41,7 @@ struct command {
 
 extern const struct command command_ca, command_check, command_files, command_help, command_proxy,
 	command_metrics, command_origin, command_reload, command_run, command_status, command_stop,
-	command_upstreams, command_version;
+	command_upstreams, command_version, command_fmt, command_config, command_diff;
 
 /* All of argv; finds the subcommand, parses, runs. */
 int command_main(int argc, char **argv);

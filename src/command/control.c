@@ -171,8 +171,9 @@ const struct command command_reload = {
 	.name = "reload",
 	.form = "[-c FILE]",
 	.help = "make the running service read its configuration again",
-	.details = "It returns when every worker has the new one, and prints its number; or it says "
-		   "what is wrong with it: then nothing changed.",
+	.details =
+		"It returns when every worker has the new one, and prints its number; or it says "
+		"what is wrong with it: then nothing changed.",
 	.options = { COMMAND_FILE_OPTION },
 	.run = reload_run,
 };
