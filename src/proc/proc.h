@@ -198,6 +198,21 @@ int proc_supervisor_main(const struct proc_supervisor_options *options);
 int proc_state_path(struct span statement, struct arena *arena, struct span *ret_state,
 		    struct span *ret_control) MUST_CHECK;
 
+/* Reads, lists and looks up for conf_parse(), with the rights of who calls; what it yields lives as long as the arena. */
+struct conf_functions proc_text_functions(struct arena *arena);
+
+/* A file whose bytes are replaced, whole or not at all: begin() writes them beside it and to the disk, finish() puts them
+ * in its place; drop() ends either. Mode and owner stay. A symlink is -ELOOP: what it leads to is somebody else's way to
+ * change a file. 0 or -errno; a failure leaves nothing behind. */
+struct proc_store {
+	int folder_fd; /* -1: none is under way */
+	char name[256], beside[256 + 16];
+	bool is_written;
+};
+int proc_store_begin(struct proc_store *store, const char *path, struct span text) MUST_CHECK;
+int proc_store_finish(struct proc_store *store) MUST_CHECK;
+void proc_store_drop(struct proc_store *store);
+
 /* As whom a row runs where root started it: the package's user, else the row's own number. */
 uint32_t proc_row_uid(const struct proc_row *row);
 
