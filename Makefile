@@ -62,15 +62,15 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile
 
 build/configured: $(SHAPE)
-	@$(SETUP) --buildtype=debug -Doptimization=3 >$@.log || { cat $@.log; exit 1; }
+	@$(SETUP) -Ddebug=true -Doptimization=3 >$@.log || { cat $@.log; exit 1; }
 	@mv $@.log $@
 
 build-asan/configured: $(SHAPE)
-	@$(SETUP) --buildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Dtests=true \
+	@$(SETUP) -Ddebug=true -Doptimization=1 -Db_sanitize=address,undefined -Dtests=true \
 		-Dtest_clock=true >$@.log || { cat $@.log; exit 1; }
 	@mv $@.log $@
 
 build-fuzz/configured: $(SHAPE)
-	@CC=clang; export CC; $(SETUP) --buildtype=debug -Doptimization=1 -Dwerror=false \
+	@CC=clang; export CC; $(SETUP) -Ddebug=true -Doptimization=1 -Dwerror=false \
 		-Db_sanitize=address,undefined -Dfuzz=true -Db_lundef=false >$@.log || { cat $@.log; exit 1; }
 	@mv $@.log $@
