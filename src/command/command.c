@@ -7,10 +7,10 @@
 #include "os/os.h"
 
 static const struct command *const commands[] = {
-	&command_run,       &command_proxy,  &command_files,  &command_check,
-	&command_reload,    &command_stop,   &command_status, &command_metrics,
-	&command_upstreams, &command_origin, &command_ca,     &command_version,
-	&command_help,      &command_fmt,    &command_config, &command_diff,
+	&command_run,  &command_proxy,   &command_files,   &command_check,     &command_reload,
+	&command_stop, &command_status,  &command_metrics, &command_upstreams, &command_origin,
+	&command_ca,   &command_version, &command_help,    &command_fmt,       &command_config,
+	&command_diff, &command_apply,   &command_confirm, &command_rollback,
 };
 
 /* ---- Printing ------------------------------------------------------------------------------------------- */

@@ -41,7 +41,8 @@ struct command {
 
 extern const struct command command_ca, command_check, command_files, command_help, command_proxy,
 	command_metrics, command_origin, command_reload, command_run, command_status, command_stop,
-	command_upstreams, command_version, command_fmt, command_config, command_diff;
+	command_upstreams, command_version, command_fmt, command_config, command_diff,
+	command_apply, command_confirm, command_rollback;
 
 /* All of argv; finds the subcommand, parses, runs. */
 int command_main(int argc, char **argv);
