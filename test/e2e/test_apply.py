@@ -207,6 +207,7 @@ STEPS = ['given', 'compiled', 'prepared', 'kept', 'window', 'beside', 'stored', 
 test_build = pytest.mark.skipif(not is_test_build(), reason='needs a build with traps')
 
 
+@pytest.mark.soak
 @test_build
 @pytest.mark.parametrize('confirm', [False, True], ids=['for good', 'to be confirmed'])
 def test_the_supervisor_is_killed_at_each_step(folder, confirm):
@@ -253,6 +254,7 @@ def test_the_supervisor_is_killed_while_it_puts_back(folder):
         shutil.rmtree(folder)
 
 
+@pytest.mark.soak
 @test_build
 def test_others_are_killed_at_each_step(gateway):
     """Either it was applied, or it was refused and nothing changed; the next one works."""
