@@ -342,7 +342,7 @@ static int start(struct supervisor *supervisor)
 	if (!err)
 		err = children_init(supervisor);
 	if (!err)
-		err = os_memory_new("tickets", sizeof(struct tls_ticket_keys),
+		err = os_memory_new("tickets", sizeof(struct proc_shared_keys),
 				    &supervisor->tickets_fd);
 	if (!err)
 		err = os_memory_seal(supervisor->tickets_fd, OS_SEAL_SIZE);
