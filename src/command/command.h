@@ -39,9 +39,11 @@ struct command {
 	int (*run)(const struct command_line *line); /* exit code */
 };
 
+extern const struct command command_apply;
 extern const struct command command_ca;
 extern const struct command command_check;
 extern const struct command command_config;
+extern const struct command command_confirm;
 extern const struct command command_diff;
 extern const struct command command_explain;
 extern const struct command command_files;
@@ -51,6 +53,7 @@ extern const struct command command_metrics;
 extern const struct command command_origin;
 extern const struct command command_proxy;
 extern const struct command command_reload;
+extern const struct command command_rollback;
 extern const struct command command_run;
 extern const struct command command_status;
 extern const struct command command_stop;

@@ -113,8 +113,7 @@ int command_ask_channel(struct ipc_channel *control, enum ipc_kind kind, uint32_
 
 /* ---- reload, stop ---------------------------------------------------------------------------------- */
 
-/* Prints answers until the last one; its exit code. */
-static int print_answers(struct ipc_channel *channel)
+int command_print_answers(struct ipc_channel *channel)
 {
 	struct ipc_message message;
 	int exit_code = -1;
@@ -145,7 +144,7 @@ static int reload_run(const struct command_line *line)
 		return exit_code;
 	exit_code = COMMAND_FAULT;
 	if (IPC_SEND(&channel, reload, { 0 }) == 0)
-		exit_code = print_answers(&channel);
+		exit_code = command_print_answers(&channel);
 	ipc_channel_close(&channel);
 	return exit_code;
 }

@@ -35,6 +35,8 @@ int command_each_process(struct ipc_channel *channel,
 /* Our end of a channel to a process of the service: IPC_VAULT, IPC_DIALER, or the worker of a slot. -1: it has none at
  * the moment. */
 int command_ask_channel(struct ipc_channel *control, enum ipc_kind kind, uint32_t slot) MUST_CHECK;
+/* Prints answers until the last one; its exit code. */
+int command_print_answers(struct ipc_channel *channel) MUST_CHECK;
 /* Waits for the next message however long that takes. 0, or COMMAND_FAULT after it has said that the service
  * is gone. */
 int command_wait(struct ipc_channel *channel, struct ipc_message *ret_message) MUST_CHECK;

@@ -1,4 +1,4 @@
-#include "command/command.h"
+#include "command/control.h"
 #include "proc/proc.h"
 
 static int run_run(const struct command_line *line)
@@ -7,8 +7,16 @@ static int run_run(const struct command_line *line)
 	struct proc_supervisor_options options = {
 		.config_path = file ? file : "/etc/portcullis/portcullis.conf"
 	};
+	struct span state, control;
+	struct arena arena;
+	int code;
 
-	return proc_supervisor_main(&options);
+	arena_init(&arena, 0);
+	if (command_state(options.config_path, &arena, &state, &control) == 0)
+		options.state_hint = arena_cstr(&arena, state);
+	code = proc_supervisor_main(&options);
+	arena_fini(&arena);
+	return code;
 }
 
 const struct command command_run = {

@@ -130,7 +130,10 @@ enum {
 	X(99, origins_seen, IPC_TO_WORKER, IPC_TO_COMMAND, IPC_TAIL_MAX, 0, 0) \
 	X(76, origin_ordered, IPC_TO_SUPERVISOR, IPC_TO_COMMAND, 1024, 0, 0) \
 	X(77, origins_end,  IPC_TO_SUPERVISOR | IPC_TO_DIALER | IPC_TO_WORKER, IPC_TO_COMMAND, 0, 0, 0) \
-	X(107, running_text, IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 0, 0)
+	X(107, running_text, IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 0, 0) \
+	X(108, apply,       IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 1, 0) \
+	X(109, confirm,     IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 0, 0) \
+	X(110, rollback,    IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 0, 0)
 
 /* Only in a build with PORTCULLIS_TEST_CLOCK: a test moves the clocks of every process. */
 #define IPC_TEST_MESSAGES(X) \
@@ -565,6 +568,15 @@ struct ipc_origins_end {
 /* Answered by an `answer` with one descriptor: the text as it was resolved (IPC_DATA_TEXT). */
 struct ipc_running_text {
 	uint32_t reserved[2];
+};
+struct ipc_apply { /* one descriptor: a sealed memory file with the text that shall become the service's file */
+	uint32_t confirm_ms, reserved; /* 0: it needs no confirmation */
+};
+struct ipc_confirm {
+	uint32_t reserved[2];
+};
+struct ipc_rollback {
+	uint32_t steps, confirm_ms; /* 1: to the text before this one */
 };
 struct ipc_clock_move {
 	int64_t monotonic_ns, wall_ns;

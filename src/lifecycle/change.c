@@ -32,6 +32,10 @@ static void tell(struct lifecycle *lifecycle, struct lifecycle_process *process,
 static void finish(struct lifecycle *lifecycle, enum lifecycle_what what, const char *why)
 {
 	lifecycle->phase = LIFECYCLE_IDLE;
+	if (lifecycle->request == LIFECYCLE_COMPILE_GIVEN && what == LIFECYCLE_CHANGE_DONE &&
+	    lifecycle->given_confirm_ms)
+		lifecycle->confirm_by_ns =
+			lifecycle->now_ns + lifecycle->given_confirm_ms * LIFECYCLE_MS;
 	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = what,
 							     .change = lifecycle->change,
 							     .request = lifecycle->request,
@@ -72,12 +76,31 @@ void lifecycle_change_fail(struct lifecycle *lifecycle, const char *why)
 
 /* ---- Phases ---------------------------------------------------------------------------------------- */
 
+/* Which request is next. What was not confirmed goes before all that is made of it. */
+static enum lifecycle_request take_request(struct lifecycle *lifecycle)
+{
+	enum lifecycle_request request = lifecycle->waiting;
+
+	if (lifecycle->confirm_by_ns && lifecycle->now_ns >= lifecycle->confirm_by_ns) {
+		lifecycle->confirm_by_ns = 0;
+		lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_RESTORE });
+		request = LIFECYCLE_COMPILE_FILE;
+	}
+	if (request == LIFECYCLE_NO_REQUEST && lifecycle->is_given_waiting) {
+		lifecycle->is_given_waiting = false;
+		return LIFECYCLE_COMPILE_GIVEN;
+	}
+	lifecycle->waiting = LIFECYCLE_NO_REQUEST;
+	return request;
+}
+
 static bool begin_next(struct lifecycle *lifecycle)
 {
-	if (lifecycle->waiting == LIFECYCLE_NO_REQUEST)
+	enum lifecycle_request request = take_request(lifecycle);
+
+	if (request == LIFECYCLE_NO_REQUEST)
 		return false;
-	lifecycle->request = lifecycle->waiting;
-	lifecycle->waiting = LIFECYCLE_NO_REQUEST;
+	lifecycle->request = request;
 	lifecycle->change++;
 	lifecycle->gather_asked = 0;
 	LIFECYCLE_EACH(lifecycle, process)
@@ -85,7 +108,7 @@ static bool begin_next(struct lifecycle *lifecycle)
 		process->change_failures = 0;
 		/* Who asks for a change may have repaired something: nobody is kept waiting for his past. */
 		if (process->state == LIFECYCLE_BACK_OFF &&
-		    lifecycle->request == LIFECYCLE_COMPILE_FILE)
+		    lifecycle->request >= LIFECYCLE_COMPILE_FILE)
 			process->retry_at_ns = lifecycle->now_ns;
 	}
 	if (lifecycle->request == LIFECYCLE_DATA) {
@@ -174,6 +197,16 @@ static bool all_prepared(struct lifecycle *lifecycle)
 	return true;
 }
 
+static void decide(struct lifecycle *lifecycle)
+{
+	lifecycle->running = lifecycle->change;
+	lifecycle->wants = lifecycle->next_wants;
+	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_DECIDED,
+							     .change = lifecycle->change });
+	/* It is decided: whatever dies now gets it in its next life, so there is nothing left to wait long for. */
+	phase_begin(lifecycle, LIFECYCLE_COMMITTING, LIFECYCLE_COMMIT_MS);
+}
+
 static bool prepare(struct lifecycle *lifecycle)
 {
 	if (has_crash_loop(lifecycle)) {
@@ -182,13 +215,27 @@ static bool prepare(struct lifecycle *lifecycle)
 	}
 	if (!all_prepared(lifecycle))
 		return false;
-	lifecycle->running = lifecycle->change;
-	lifecycle->wants = lifecycle->next_wants;
-	lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_DECIDED,
-							     .change = lifecycle->change });
-	/* It is decided: whatever dies now gets it in its next life, so there is nothing left to wait long for. */
-	phase_begin(lifecycle, LIFECYCLE_COMMITTING, LIFECYCLE_COMMIT_MS);
+	if (lifecycle->request == LIFECYCLE_COMPILE_GIVEN) {
+		/* It is answered at once, or never: a disk has no time limit. */
+		lifecycle->phase = LIFECYCLE_STORING;
+		lifecycle->phase_deadline_ns = UINT64_MAX;
+		lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_STORE,
+								     .change = lifecycle->change });
+		return true;
+	}
+	decide(lifecycle);
 	return true;
+}
+
+void lifecycle_on_stored(struct lifecycle *lifecycle, bool ok)
+{
+	if (lifecycle->phase != LIFECYCLE_STORING)
+		return;
+	if (ok)
+		decide(lifecycle);
+	else
+		lifecycle_change_fail(lifecycle, NULL);
+	lifecycle_settle(lifecycle);
 }
 
 static bool commit(struct lifecycle *lifecycle)
@@ -213,6 +260,7 @@ static bool is_overdue(struct lifecycle *lifecycle)
 		[LIFECYCLE_COMPILING] = "the check took more than 30 seconds",
 		[LIFECYCLE_GATHERING] = "the vault did not answer",
 		[LIFECYCLE_PREPARING] = "not every process could prepare it in time",
+		[LIFECYCLE_STORING] = NULL,
 		[LIFECYCLE_COMMITTING] = NULL,
 	};
 
@@ -260,6 +308,8 @@ bool lifecycle_settle_change(struct lifecycle *lifecycle)
 		return gather(lifecycle);
 	case LIFECYCLE_PREPARING:
 		return prepare(lifecycle);
+	case LIFECYCLE_STORING:
+		return false;
 	case LIFECYCLE_COMMITTING:
 		return commit(lifecycle);
 	}
@@ -273,6 +323,24 @@ void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request reques
 	if (request > lifecycle->waiting)
 		lifecycle->waiting = request;
 	lifecycle_settle(lifecycle);
+}
+
+void lifecycle_change_given(struct lifecycle *lifecycle, uint32_t confirm_ms)
+{
+	lifecycle->is_given_waiting = true;
+	lifecycle->given_confirm_ms = confirm_ms;
+	lifecycle_settle(lifecycle);
+}
+
+void lifecycle_hold(struct lifecycle *lifecycle, uint32_t confirm_ms)
+{
+	lifecycle->confirm_by_ns = lifecycle->now_ns + confirm_ms * LIFECYCLE_MS;
+	lifecycle_settle(lifecycle);
+}
+
+void lifecycle_confirm(struct lifecycle *lifecycle)
+{
+	lifecycle->confirm_by_ns = 0;
 }
 
 void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok,

@@ -106,6 +106,8 @@ uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle)
 
 	if (lifecycle->phase != LIFECYCLE_IDLE)
 		earliest = lifecycle->phase_deadline_ns;
+	else if (lifecycle->confirm_by_ns && !lifecycle->is_stopping)
+		earliest = lifecycle->confirm_by_ns;
 	for (uint32_t i = 0; i < lifecycle->capacity; i++) {
 		const struct lifecycle_process *process = &lifecycle->processes[i];
 		uint64_t at = process->state == LIFECYCLE_BACK_OFF ? process->retry_at_ns
@@ -156,6 +158,11 @@ uint64_t lifecycle_running(const struct lifecycle *lifecycle)
 uint64_t lifecycle_changing(const struct lifecycle *lifecycle)
 {
 	return lifecycle->phase == LIFECYCLE_IDLE ? 0 : lifecycle->change;
+}
+
+bool lifecycle_is_held(const struct lifecycle *lifecycle)
+{
+	return lifecycle->confirm_by_ns != 0;
 }
 
 enum lifecycle_phase lifecycle_phase(const struct lifecycle *lifecycle)

@@ -93,6 +93,8 @@ enum lifecycle_request {
 	LIFECYCLE_DATA,            /* only data sets changed */
 	LIFECYCLE_COMPILE_RUNNING, /* an input changed: the running text once more */
 	LIFECYCLE_COMPILE_FILE,    /* start, reload */
+	/* A text that shall become the file: it stands for no other request, and none stands for it. */
+	LIFECYCLE_COMPILE_GIVEN,
 };
 
 enum lifecycle_phase {
@@ -100,6 +102,7 @@ enum lifecycle_phase {
 	LIFECYCLE_COMPILING,
 	LIFECYCLE_GATHERING,
 	LIFECYCLE_PREPARING,
+	LIFECYCLE_STORING, /* of a given text only */
 	LIFECYCLE_COMMITTING,
 };
 
@@ -111,7 +114,12 @@ enum lifecycle_what {
 	LIFECYCLE_GATHER,        /* change; process is the vault. Answer: lifecycle_on_gathered */
 	LIFECYCLE_WELCOME, /* process is ready: give it what belongs to its kind, before all that follows */
 	LIFECYCLE_LINK, /* process gets a channel to peer, and peer, behind its COMMIT, one to process */
-	LIFECYCLE_PREPARE,     /* process, change: data sets that it lacks, then `prepare` */
+	LIFECYCLE_PREPARE, /* process, change: data sets that it lacks, then `prepare` */
+	/* change: all are prepared, and nobody runs it yet. The given text becomes the file, or the change fails. Answer:
+	 * lifecycle_on_stored */
+	LIFECYCLE_STORE,
+	/* Nobody confirmed what was given: the file of before is put back. The change that reads it follows. */
+	LIFECYCLE_RESTORE,
 	LIFECYCLE_DECIDED,     /* change is the running one from here: before its first commit */
 	LIFECYCLE_COMMIT,      /* process, change */
 	LIFECYCLE_ABANDON,     /* process, change */
@@ -150,6 +158,13 @@ uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle);
 /* Events. */
 /* One change at a time; of those that wait the greatest request wins and stands for all. */
 void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request request);
+/* LIFECYCLE_COMPILE_GIVEN. confirm_ms: once it runs, lifecycle_confirm() must come within this time, else LIFECYCLE_RESTORE
+ * does; 0: it needs none. */
+void lifecycle_change_given(struct lifecycle *lifecycle, uint32_t confirm_ms);
+/* What runs is to be confirmed in this time (again). */
+void lifecycle_hold(struct lifecycle *lifecycle, uint32_t confirm_ms);
+void lifecycle_confirm(struct lifecycle *lifecycle);
+void lifecycle_on_stored(struct lifecycle *lifecycle, bool ok);
 void lifecycle_on_compiled(struct lifecycle *lifecycle, bool ok,
 			   const struct lifecycle_wants *wants);
 void lifecycle_on_gathered(struct lifecycle *lifecycle, bool ok);
@@ -176,5 +191,6 @@ int lifecycle_find(const struct lifecycle *lifecycle, enum ipc_kind kind, uint32
 uint64_t lifecycle_running(
 	const struct lifecycle *lifecycle); /* number of the running change, or 0 */
 uint64_t lifecycle_changing(const struct lifecycle *lifecycle); /* of the one under way, or 0 */
+bool lifecycle_is_held(const struct lifecycle *lifecycle);      /* it is to be confirmed */
 enum lifecycle_phase lifecycle_phase(const struct lifecycle *lifecycle);
 bool lifecycle_is_stopping(const struct lifecycle *lifecycle);

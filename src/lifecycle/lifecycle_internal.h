@@ -21,6 +21,9 @@ struct lifecycle {
 	enum lifecycle_phase phase;
 	enum lifecycle_request request, waiting;
 	uint64_t change, running; /* numbers */
+	bool is_given_waiting;
+	uint32_t given_confirm_ms;
+	uint64_t confirm_by_ns; /* 0: there is nothing to confirm */
 	uint64_t phase_deadline_ns;
 	uint64_t gather_asked;                    /* the vault's instance that was asked */
 	struct lifecycle_wants wants, next_wants; /* of the running change, of the one under way */

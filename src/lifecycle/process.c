@@ -42,7 +42,8 @@ bool lifecycle_is_excused(const struct lifecycle *lifecycle,
 
 bool lifecycle_has_next(const struct lifecycle *lifecycle)
 {
-	return lifecycle->phase == LIFECYCLE_GATHERING || lifecycle->phase == LIFECYCLE_PREPARING;
+	return lifecycle->phase == LIFECYCLE_GATHERING || lifecycle->phase == LIFECYCLE_PREPARING ||
+	       lifecycle->phase == LIFECYCLE_STORING;
 }
 
 /* ---- Rows: who shall live -------------------------------------------------------------------------- */

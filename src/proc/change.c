@@ -28,6 +28,7 @@ static void compiled(struct supervisor *supervisor, const struct ipc_compiled *m
 	bool ok = message->errors == 0 && fd >= 0 && plan && !supervisor->job_is_incomplete;
 
 	supervisor->job_done = true;
+	apply_step(supervisor, "compiled");
 	if (!ok) {
 		os_close(fd);
 		lifecycle_on_compiled(supervisor->lifecycle, false, NULL);
@@ -207,6 +208,8 @@ static int open_text(struct supervisor *supervisor, enum lifecycle_request reque
 	const struct plan_data *text;
 	int err;
 
+	if (request == LIFECYCLE_COMPILE_GIVEN)
+		return os_memory_read_only(supervisor->given_fd, ret_fd);
 	if (request == LIFECYCLE_COMPILE_RUNNING && supervisor->running) {
 		text = plan_find_data(supervisor->running, IPC_DATA_TEXT, 0);
 		if (text) {
@@ -216,7 +219,7 @@ static int open_text(struct supervisor *supervisor, enum lifecycle_request reque
 		}
 	}
 	if (!options->config_path)
-		return plan_seal_text("text", options->text, ret_fd);
+		return proc_seal_text("text", options->text, ret_fd);
 	err = os_open(OS_FOLDER_CURRENT, options->config_path, OS_OPEN_READ, 0, ret_fd);
 	if (err < 0)
 		supervisor_fault(supervisor, "%s: %s\n", options->config_path,
@@ -369,7 +372,7 @@ void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, 
 
 	if (!plan || same_bytes(plan_find_data(plan, IPC_DATA_CHAIN, leaf->id), chain))
 		return;
-	err = plan_seal_text("chain", chain, &fd);
+	err = proc_seal_text("chain", chain, &fd);
 	if (!err) {
 		data.change = ++supervisor->data_serial;
 		memcpy(data.spki_hash, leaf->spki_hash, sizeof(data.spki_hash));
@@ -495,6 +498,7 @@ static void begin_serving(struct supervisor *supervisor)
 	change_watch_inputs(supervisor);
 	listeners_print_ready(supervisor);
 	os_err(supervisor->options->hints);
+	apply_serving(supervisor);
 }
 
 /* Each minute the inputs of the running text are looked at again: a certificate that was renewed, hosts. */
@@ -565,8 +569,10 @@ void change_ended(struct supervisor *supervisor, const struct lifecycle_action *
 	tell_ended(supervisor, action);
 	if (ok)
 		begin_serving(supervisor);
-	if (ok && action->request == LIFECYCLE_COMPILE_FILE)
+	if (ok && action->request >= LIFECYCLE_COMPILE_FILE)
 		origins_look(supervisor);
+	if (action->request == LIFECYCLE_COMPILE_GIVEN)
+		apply_ended(supervisor);
 	control_change_ended(supervisor, action->change, ok);
 	if (!ok && !supervisor->running && !lifecycle_is_stopping(supervisor->lifecycle)) {
 		if (!supervisor->exit_code)

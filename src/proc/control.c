@@ -123,6 +123,54 @@ static void send_running_text(struct supervisor *supervisor, struct command *com
 	end(command, 0, SPAN_NONE);
 }
 
+/* ---- apply, rollback, confirm ---------------------------------------------------------------------- */
+
+static void wait_for(struct command *command, enum lifecycle_request request)
+{
+	command->waits_for = request;
+	command->change = 0;
+}
+
+static void roll_back(struct supervisor *supervisor, struct command *command,
+		      const struct ipc_rollback *wanted)
+{
+	const char *why;
+
+	/* What is not confirmed yet goes the way that it would go by itself. */
+	if (lifecycle_is_held(supervisor->lifecycle) && wanted->steps == 1) {
+		wait_for(command, LIFECYCLE_COMPILE_FILE);
+		lifecycle_hold(supervisor->lifecycle, 0);
+		return;
+	}
+	why = apply_rollback(supervisor, wanted->steps, wanted->confirm_ms);
+	if (why)
+		end(command, 1, span_str(why));
+	else
+		wait_for(command, LIFECYCLE_COMPILE_GIVEN);
+}
+
+static void on_apply(struct supervisor *supervisor, struct command *command,
+		     struct ipc_message *message)
+{
+	const char *why;
+
+	if (message->number == IPC_MESSAGE_rollback) {
+		roll_back(supervisor, command, message->body);
+	} else if (message->number == IPC_MESSAGE_confirm) {
+		why = apply_confirm(supervisor);
+		end(command, why ? 1 : 0, span_str(why));
+	} else {
+		why = message->descriptor_count != 1
+			      ? "the text did not come whole"
+			      : apply_begin(supervisor, message->descriptors[0],
+					    ((const struct ipc_apply *)message->body)->confirm_ms);
+		if (why)
+			end(command, 1, span_str(why));
+		else
+			wait_for(command, LIFECYCLE_COMPILE_GIVEN);
+	}
+}
+
 /* ---- connect --------------------------------------------------------------------------------------- */
 
 static void connect_to(struct supervisor *supervisor, struct command *command, uint32_t kind,
@@ -204,7 +252,7 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 			end(command, 1, SPAN("the service is stopping"));
 			return;
 		}
-		command->waits = true;
+		command->waits_for = LIFECYCLE_COMPILE_FILE;
 		command->change = 0;
 		lifecycle_change(supervisor->lifecycle, LIFECYCLE_COMPILE_FILE);
 		return;
@@ -216,6 +264,11 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_status:
 		send_status(supervisor, command);
+		return;
+	case IPC_MESSAGE_apply:
+	case IPC_MESSAGE_rollback:
+	case IPC_MESSAGE_confirm:
+		on_apply(supervisor, command, message);
 		return;
 	case IPC_MESSAGE_running_text:
 		send_running_text(supervisor, command);
@@ -330,24 +383,27 @@ void control_close(struct supervisor *supervisor)
 void control_change_begun(struct supervisor *supervisor, uint64_t change,
 			  enum lifecycle_request request)
 {
-	/* One that reads no file is not what a `reload` waits for. */
-	if (request != LIFECYCLE_COMPILE_FILE)
-		return;
 	LIST_EACH(&supervisor->commands, node) {
 		struct command *command = LIST_ITEM(node, struct command, link);
 
-		if (command->waits && !command->change)
+		/* One that reads no file is not what a `reload` waits for. */
+		if (command->waits_for == request && !command->change)
 			command->change = change;
 	}
 }
 
 static void end_change(struct command *command, uint64_t change, bool ok)
 {
-	char text[64];
+	const struct supervisor *supervisor = command->supervisor;
+	char text[128];
 	struct writer out = writer_of(text, sizeof(text));
 
 	if (ok)
 		write_format(&out, "configuration %llu runs", (unsigned long long)change);
+	if (ok && command->waits_for == LIFECYCLE_COMPILE_GIVEN && supervisor->given_confirm_ms)
+		write_format(&out,
+			     "; without `portcullis confirm` within %u s the one before is back",
+			     supervisor->given_confirm_ms / 1000);
 	end(command, ok ? 0 : 1, writer_done(&out));
 }
 
@@ -358,13 +414,13 @@ void control_change_ended(struct supervisor *supervisor, uint64_t change, bool o
 	LIST_EACH(&supervisor->commands, node) {
 		struct command *command = LIST_ITEM(node, struct command, link);
 
-		if (!command->waits || command->change != change)
+		if (!command->waits_for || command->change != change)
 			continue;
-		command->waits = false;
 		if (trouble.len)
 			answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ 0 },
 				    span_first(trouble, IPC_TAIL_MAX), NULL, 0);
 		end_change(command, change, ok);
+		command->waits_for = LIFECYCLE_NO_REQUEST;
 	}
 }
 

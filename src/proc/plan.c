@@ -227,7 +227,7 @@ static int add_root_slots(struct plan *plan, uint64_t serial)
 								 .slot = row->row.index };
 	}
 	data.size = (uint32_t)(count * sizeof(*slots));
-	err = plan_seal_text("root slots", span_of(slots, data.size), &fd);
+	err = proc_seal_text("root slots", span_of(slots, data.size), &fd);
 	heap_free(slots);
 	return err ? err : plan_add_data(plan, &data, fd);
 }
@@ -298,7 +298,7 @@ bool plan_has_same_inputs(const struct plan *plan, const struct plan *running)
 	return true;
 }
 
-int plan_seal_text(const char *name, struct span text, int *ret_fd)
+int proc_seal_text(const char *name, struct span text, int *ret_fd)
 {
 	OS_AUTO_FD fd = -1;
 	int err = os_memory_new(name, text.len, &fd);

@@ -189,8 +189,10 @@ struct proc_supervisor_options {
 	struct span text;        /* of `proxy` and `files`; name for messages is config_name */
 	const char *config_name;
 	const char *state_path; /* NULL: the text's, the environment's, the default */
-	bool is_short_log;      /* a terminal: one short line a request */
-	struct span hints;      /* for standard error once it serves: what a newcomer does next */
+	const char
+		*state_hint; /* the state folder, as far as it is known before the text is read */
+	bool is_short_log;   /* a terminal: one short line a request */
+	struct span hints;   /* for standard error once it serves: what a newcomer does next */
 };
 int proc_supervisor_main(const struct proc_supervisor_options *options);
 
@@ -200,6 +202,9 @@ int proc_state_path(struct span statement, struct arena *arena, struct span *ret
 
 /* Reads, lists and looks up for conf_parse(), with the rights of who calls; what it yields lives as long as the arena. */
 struct conf_functions proc_text_functions(struct arena *arena);
+
+/* Text into a sealed memory file. 0 or -errno. */
+int proc_seal_text(const char *name, struct span text, int *ret_fd) MUST_CHECK;
 
 /* A file whose bytes are replaced, whole or not at all: begin() writes them beside it and to the disk, finish() puts them
  * in its place; drop() ends either. Mode and owner stay. A symlink is -ELOOP: what it leads to is somebody else's way to

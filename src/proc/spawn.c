@@ -553,7 +553,8 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 		/* The vault that answered for the change under way has died since: what it knew must be known to this
 		 * one, or the change commits chains whose keys nobody has. */
 		if (supervisor->next &&
-		    lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_PREPARING)
+		    (lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_PREPARING ||
+		     lifecycle_phase(supervisor->lifecycle) == LIFECYCLE_STORING))
 			change_send_keys(child, supervisor->next, supervisor->next->change);
 		break;
 	case IPC_LOG:

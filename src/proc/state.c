@@ -82,6 +82,12 @@ bool state_was_served(const struct supervisor *supervisor, struct span address)
 	return false;
 }
 
+bool state_is_busy(int lock_fd)
+{
+	return os_lock_is_held(lock_fd, SERVING_BYTE) != 0 ||
+	       os_lock_take(lock_fd, CHANGING_BYTE) != 0;
+}
+
 static int lock_take(struct supervisor *supervisor)
 {
 	for (int waited_ms = 0; waited_ms < LOCK_WAIT_MS; waited_ms += LOCK_STEP_MS) {

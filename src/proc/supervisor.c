@@ -173,8 +173,15 @@ static void carry_out(struct supervisor *supervisor, const struct lifecycle_acti
 	case LIFECYCLE_PREPARE:
 		change_prepare(supervisor, child, action->change);
 		break;
+	case LIFECYCLE_STORE:
+		apply_store(supervisor);
+		break;
+	case LIFECYCLE_RESTORE:
+		apply_restore(supervisor);
+		break;
 	case LIFECYCLE_DECIDED:
 		change_decided(supervisor, action->change);
+		apply_step(supervisor, "decided");
 		break;
 	case LIFECYCLE_COMMIT:
 		commit(child, action->change);
@@ -366,6 +373,7 @@ static void finish(struct supervisor *supervisor)
 	os_timer_stop(&supervisor->tick);
 	os_timer_stop(&supervisor->inputs);
 	os_close(supervisor->tickets_fd);
+	os_close(supervisor->given_fd);
 	os_memory_unmap(supervisor->range, IPC_RANGE_SIZE);
 	os_close(supervisor->range_fd);
 	os_loop_free(supervisor->loop);
@@ -382,7 +390,7 @@ int proc_supervisor_main(const struct proc_supervisor_options *options)
 	supervisor->options = options;
 	supervisor->state_fd = supervisor->control_folder_fd = supervisor->key_folder_fd = -1;
 	supervisor->lock_fd = supervisor->control_listener_fd = supervisor->rescue_listener_fd = -1;
-	supervisor->tickets_fd = supervisor->range_fd = -1;
+	supervisor->tickets_fd = supervisor->range_fd = supervisor->given_fd = -1;
 	supervisor->trouble = writer_of(supervisor->trouble_text, sizeof(supervisor->trouble_text));
 	list_init(&supervisor->listeners);
 	list_init(&supervisor->commands);
@@ -391,6 +399,7 @@ int proc_supervisor_main(const struct proc_supervisor_options *options)
 		supervisor_say(supervisor, "could not start: %s", strerror(-err));
 		supervisor->exit_code = PROC_EXIT_FAULT;
 	} else {
+		apply_recover(supervisor);
 		/* A start is a reload of nothing. */
 		lifecycle_change(supervisor->lifecycle, LIFECYCLE_COMPILE_FILE);
 		os_timer_set(supervisor->loop, &supervisor->tick, os_now_ns() + OS_MS);

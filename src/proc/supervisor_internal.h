@@ -51,8 +51,6 @@ int plan_take_roots(struct plan *plan, const struct plan *running) MUST_CHECK;
 int plan_share_roots(struct plan *plan, uint64_t serial) MUST_CHECK;
 /* No data set and no key file differs. */
 bool plan_has_same_inputs(const struct plan *plan, const struct plan *running);
-/* Text into a sealed memory file. */
-int plan_seal_text(const char *name, struct span text, int *ret_fd) MUST_CHECK;
 
 /* ---- Listeners ------------------------------------------------------------------------------------------ */
 
@@ -98,8 +96,9 @@ struct command {
 	struct list link;
 	struct supervisor *supervisor;
 	struct ipc_channel channel;
-	bool is_dead, waits; /* waits: for a change that reads the file */
-	uint64_t change;     /* that one, once it has begun; else 0 */
+	bool is_dead;
+	enum lifecycle_request waits_for; /* a change of this kind */
+	uint64_t change;                  /* that one, once it has begun; else 0 */
 };
 
 /* What the operator said of an origin: kept until it is taken back. */
@@ -153,7 +152,10 @@ struct supervisor {
 	struct os_timer inputs;  /* the next look at certificates, hosts, resolv.conf */
 	uint64_t inputs_trouble; /* hash of what was last wrong with them: it is said once */
 	int log_trouble
-		[2]; /* -errno of the last try to open a log's target; it is said once, too */
+		[2];  /* -errno of the last try to open a log's target; it is said once, too */
+	int given_fd; /* the text that is being applied, or -1 */
+	uint32_t given_confirm_ms;
+	bool was_restored;    /* at the start, what an earlier service had not been confirmed */
 	uint64_t data_serial; /* of data sets, in the order in which they came */
 	uint32_t command_serial;
 	struct order *orders; /* ORDERS_MAX; or NULL: none was ever given */
@@ -220,6 +222,19 @@ void change_on_root_news(struct supervisor *supervisor, struct child *files,
 void change_on_leaf(struct supervisor *supervisor, const struct ipc_leaf *leaf, struct span chain);
 void change_send_keys(struct child *vault, const struct plan *plan, uint64_t change);
 
+/* apply.c. Those that a command asks for answer why not, or NULL: it has begun, or is done. */
+const char *apply_begin(struct supervisor *supervisor, int text_fd,
+			uint32_t confirm_ms) MUST_CHECK; /* a sealed memory file */
+const char *apply_rollback(struct supervisor *supervisor, uint32_t steps,
+			   uint32_t confirm_ms) MUST_CHECK;
+const char *apply_confirm(struct supervisor *supervisor) MUST_CHECK;
+void apply_store(struct supervisor *supervisor);
+void apply_ended(struct supervisor *supervisor);
+void apply_restore(struct supervisor *supervisor);
+void apply_recover(struct supervisor *supervisor); /* before anything else reads the file */
+void apply_serving(struct supervisor *supervisor); /* for the first time */
+void apply_step(struct supervisor *supervisor, const char *step); /* a trap of the tests */
+
 /* listeners.c */
 int listeners_bind(struct supervisor *supervisor, const struct plan *plan) MUST_CHECK;
 void listeners_drop_new(struct supervisor *supervisor);
@@ -250,6 +265,8 @@ void state_close(struct supervisor *supervisor);           /* a clean stop empti
 int state_lock_reader(struct supervisor *supervisor, int *ret_fd) MUST_CHECK;
 /* An earlier service was killed while it served that address (as os_address_write() writes it). */
 bool state_was_served(const struct supervisor *supervisor, struct span address);
+bool state_is_busy(
+	int lock_fd); /* somebody serves or changes it; else it is ours until the descriptor is closed */
 bool state_is_same(const struct supervisor *supervisor, struct span statement);
 
 /* control.c */

@@ -261,7 +261,7 @@ def test_many_origins_that_are_down_do_not_fill_the_screen():
 # ---- the same for all commands
 
 COMMANDS = ['run', 'proxy', 'files', 'check', 'reload', 'status', 'metrics', 'stop', 'ca', 'version', 'help',
-            'fmt', 'config', 'diff']
+            'fmt', 'config', 'diff', 'apply', 'confirm', 'rollback']
 
 
 def test_options_stand_anywhere(folder):

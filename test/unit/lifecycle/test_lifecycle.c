@@ -34,6 +34,8 @@ static const char *const whats[] = {
 	[LIFECYCLE_WELCOME] = "welcome",
 	[LIFECYCLE_LINK] = "link",
 	[LIFECYCLE_PREPARE] = "prepare",
+	[LIFECYCLE_STORE] = "store",
+	[LIFECYCLE_RESTORE] = "restore",
 	[LIFECYCLE_DECIDED] = "decided",
 	[LIFECYCLE_COMMIT] = "commit",
 	[LIFECYCLE_ABANDON] = "abandon",
@@ -47,7 +49,7 @@ static const char *const whats[] = {
 
 /* ---- Scripts --------------------------------------------------------------------------------------- */
 
-/* Events: `change file|data`, `compiled worker,files:2*2,…[!]` (version 2, two of them; ! wants the vault's part), `broken` (the compile
+/* Events: `change file|data`, `given MS` (to be confirmed), `stored`, `not-stored`, `confirm`, `hold MS`, `compiled worker,files:2*2,…[!]` (version 2, two of them; ! wants the vault's part), `broken` (the compile
  * failed), `gathered`, `not-gathered`, `ready P`, `exited P`, `prepared P N`, `committed P N`, `refused P N`, `beat P`,
  * `unlinked P Q`, `wait MS`, `stop MS`. P is kind and slot (`worker1`), a draining one `worker1-`, the newer of two `files0*`. Expectations stand in
  * order behind `>`, blank between. */
@@ -117,12 +119,14 @@ static void gather_actions(struct world *world, char *out, size_t size)
 		switch ((int)action.what) {
 		case LIFECYCLE_COMPILE:
 		case LIFECYCLE_ABORT_COMPILE:
+		case LIFECYCLE_STORE:
 		case LIFECYCLE_DECIDED:
 		case LIFECYCLE_CHANGE_DONE:
 		case LIFECYCLE_CHANGE_FAILED:
 			snprintf(name, sizeof(name), ":%d", (int)action.change);
 			break;
 		case LIFECYCLE_EXIT:
+		case LIFECYCLE_RESTORE:
 			break;
 		default:
 			name[0] = ':';
@@ -176,6 +180,16 @@ static void event(struct world *world, const char *line)
 	if (!strncmp(line, "change", 6))
 		lifecycle_change(world->life,
 				 !strcmp(rest, "data") ? LIFECYCLE_DATA : LIFECYCLE_COMPILE_FILE);
+	else if (!strncmp(line, "given", 5))
+		lifecycle_change_given(world->life, (uint32_t)strtoul(rest, NULL, 10));
+	else if (!strncmp(line, "hold", 4))
+		lifecycle_hold(world->life, (uint32_t)strtoul(rest, NULL, 10));
+	else if (!strcmp(line, "confirm"))
+		lifecycle_confirm(world->life);
+	else if (!strcmp(line, "stored"))
+		lifecycle_on_stored(world->life, true);
+	else if (!strcmp(line, "not-stored"))
+		lifecycle_on_stored(world->life, false);
 	else if (!strncmp(line, "compiled", 8))
 		parse_wants(rest, &wants), lifecycle_on_compiled(world->life, true, &wants);
 	else if (!strcmp(line, "broken"))
@@ -245,6 +259,101 @@ static void run(uint32_t slot_count, const struct step *steps)
 static void test_start(void **state)
 {
 	static const struct step steps[] = { START_ONE, { NULL, NULL } };
+
+	(void)state;
+	run(1, steps);
+}
+
+#define GIVEN(n) \
+	{ "compiled worker", "prepare:worker0:" n }, \
+	{ \
+		"prepared worker0 " n, "store:" n \
+	}
+
+/* A given text becomes the file when all have prepared it and before anybody runs it; else nothing changed. */
+static void test_given(void **state)
+{
+	static const struct step steps[] = {
+		START_ONE,
+		{ "given 0", "compile:2" },
+		{ "compiled worker", "prepare:worker0:2" },
+		{ "stored", "" },
+		{ "prepared worker0 2", "store:2" },
+		{ "wait 700000", "" },
+		{ "stored", "decided:2 commit:worker0:2" },
+		{ "stored", "" },
+		{ "committed worker0 2", "done:2" },
+		/* Nothing is to be confirmed. */
+		{ "wait 100000", "" },
+		{ "given 0", "compile:3" },
+		GIVEN("3"),
+		{ "not-stored", "abandon:worker0:3 failed:3" },
+		{ "given 0", "compile:4" },
+		{ "broken", "failed:4" },
+		/* It stands for no reload, and no reload for it; and who dies meanwhile gets what was decided. */
+		{ "change file", "compile:5" },
+		{ "given 0", "" },
+		{ "change file", "" },
+		{ "broken", "failed:5 compile:6" },
+		{ "broken", "failed:6 compile:7" },
+		GIVEN("7"),
+		{ "exited worker0", "spawn:worker0" },
+		{ "stored", "decided:7" },
+		{ "ready worker0", "welcome:worker0 prepare:worker0:7" },
+		{ "prepared worker0 7", "commit:worker0:7" },
+		{ "committed worker0 7", "done:7" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	run(1, steps);
+}
+
+static void test_confirm(void **state)
+{
+	static const struct step steps[] = {
+		START_ONE,
+		/* Refused: there is nothing to confirm. */
+		{ "given 1000", "compile:2" },
+		{ "broken", "failed:2" },
+		{ "wait 2000", "" },
+		{ "beat worker0", "" },
+		{ "given 400", "compile:3" },
+		GIVEN("3"),
+		{ "stored", "decided:3 commit:worker0:3" },
+		{ "wait 500", "" },
+		{ "committed worker0 3", "done:3" },
+		{ "wait 300", "" },
+		{ "confirm", "" },
+		{ "beat worker0", "" },
+		{ "wait 500", "" },
+		{ "given 400", "compile:4" },
+		GIVEN("4"),
+		{ "stored", "decided:4 commit:worker0:4" },
+		{ "committed worker0 4", "done:4" },
+		{ "beat worker0", "" },
+		/* A reload is under way at the deadline: behind it the file of before is put back and read. */
+		{ "change file", "compile:5" },
+		{ "wait 500", "" },
+		{ "change data", "" },
+		{ "broken", "failed:5 restore compile:6" },
+		{ "broken", "failed:6" },
+		{ "beat worker0", "" },
+		{ "wait 500", "" },
+		/* It could not be put back: once more. */
+		{ "hold 300", "" },
+		{ "wait 300", "restore compile:7" },
+		{ "broken", "failed:7" },
+		{ "hold 0", "restore compile:8" },
+		{ "broken", "failed:8" },
+		{ "given 100", "compile:9" },
+		GIVEN("9"),
+		{ "stored", "decided:9 commit:worker0:9" },
+		{ "committed worker0 9", "done:9" },
+		{ "stop 1000", "drain:worker0" },
+		{ "wait 200", "" },
+		{ NULL, NULL },
+	};
 
 	(void)state;
 	run(1, steps);
@@ -945,6 +1054,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_start),
+		cmocka_unit_test(test_given),
+		cmocka_unit_test(test_confirm),
 		cmocka_unit_test(test_start_broken),
 		cmocka_unit_test(test_start_with_helpers),
 		cmocka_unit_test(test_who_is_asked_knows_the_plan),
