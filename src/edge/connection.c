@@ -89,6 +89,7 @@ static void connection_start(struct connection *connection)
 		snapshot_find_listener(snapshot, connection->listener->id);
 
 	connection->accepted_ns = connection->last_ns = edge->now_ns;
+	connection->listener_id = connection->listener->id;
 	connection->is_tls = !row || !row->is_plain;
 	connection->is_redirecting = row && row->is_plain && !row->is_serving;
 	connection->tls_port = row ? row->tls_port : 0;

@@ -73,6 +73,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 				 &edge->handshaking,  &edge->later_exchanges, &edge->finished,
 				 &edge->file_waiters, &edge->documents_wanted };
 
+	edge->stages = exchange_stages;
 	edge->loop = config->loop;
 	edge->host = config->host;
 	edge->host_data = config->host_data;

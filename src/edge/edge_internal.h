@@ -154,6 +154,7 @@ struct connection {
 	struct list handshaking; /* of edge->handshaking, until its handshake is done */
 	enum connection_phase phase;
 	bool is_tls, is_redirecting; /* plain without serve: 308 */
+	uint64_t listener_id;
 	bool saw_eof, saw_close_notify, is_broken, sent_close, wants_linger;
 	bool ended_output;      /* our half has ended, the client's goes on (tunnels) */
 	bool is_pending_cipher; /* pending holds ciphertext that waits for the session */
@@ -269,6 +270,7 @@ struct exchange_stage {
 	void (*leave)(struct exchange *exchange);
 };
 extern const struct exchange_stage exchange_stages[EXCHANGE_STAGE_COUNT];
+enum exchange_verdict stage_dispatch_run(struct exchange *exchange);
 
 enum response_source { RESPONSE_NONE, RESPONSE_TEXT, RESPONSE_DOCUMENT, RESPONSE_FETCH };
 
@@ -299,6 +301,7 @@ struct exchange {
 	const struct snapshot_site *site;
 	const struct snapshot_route *route;
 	const struct snapshot_limits *limits;
+	struct span rule; /* the line that decided, as snapshots say it; empty: none did */
 	struct os_address client; /* who asks: the connection's peer, or whom a trusted one names */
 	struct http_hop *hop;     /* what is said of it to an origin; NULL: only the peer's */
 
@@ -397,6 +400,8 @@ struct edge_listener {
 };
 
 struct edge {
+	const struct exchange_stage *stages; /* exchange_stages, but where a request is explained */
+	struct edge_explained *explained;    /* else NULL */
 	struct os_loop *loop;
 	const struct edge_host *host;
 	void *host_data;

@@ -78,6 +78,7 @@ void record_write(struct exchange *exchange)
 		.worker = edge->slot,
 		.end = exchange->end,
 		.end_detail = exchange->end_detail,
+		.rule = exchange->rule,
 	};
 
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_EXCHANGES);

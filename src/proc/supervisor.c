@@ -152,7 +152,7 @@ static void carry_out(struct supervisor *supervisor, const struct lifecycle_acti
 		child_kill(supervisor, child, action->why);
 		break;
 	case LIFECYCLE_COMPILE:
-		control_change_begun(supervisor, action->change);
+		control_change_begun(supervisor, action->change, action->request);
 		change_compile(supervisor, action->change, action->request);
 		break;
 	case LIFECYCLE_ABORT_COMPILE:

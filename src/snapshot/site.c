@@ -230,6 +230,7 @@ void compile_site(struct compiler *compiler, const struct conf_statement *statem
 	struct snapshot_site *site = &compiler->sites[compiler->snapshot->site_count++];
 
 	site->place = compiler_place(compiler, statement->place);
+	site->rule = compiler_rule(compiler, &site->place, "site");
 	compile_names(compiler, statement, site);
 	if (site->name_count) {
 		struct span line =

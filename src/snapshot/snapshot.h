@@ -88,6 +88,7 @@ struct snapshot_listener {
 	const struct snapshot_table
 		*proxy_protocol; /* who begins with a PROXY header; NULL: nobody */
 	struct snapshot_place place;
+	struct span rule; /* what decided, for log and `explain`: `FILE:LINE: WORD`, here of a redirect to TLS */
 };
 
 struct snapshot_tls_policy {
@@ -239,6 +240,7 @@ struct snapshot_route {
 	};
 	const struct snapshot_limits *limits; /* the site's; a path may have others: find_limits */
 	struct snapshot_place place;
+	struct span rule; /* of place and handler */
 };
 
 /* `limits on PATH`: the site's, with what this block says instead. */
@@ -265,6 +267,7 @@ struct snapshot_site {
 	size_t path_limit_count;
 	const struct snapshot_trust *trust; /* NULL: nobody is believed */
 	struct snapshot_place place;
+	struct span rule; /* where no route or an alias decided */
 };
 
 /* One served name. Sorted by span_compare(name): exact names and wildcards apart. */

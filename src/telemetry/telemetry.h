@@ -332,6 +332,7 @@ struct telemetry_access {
 	struct span tls_version, tls_group, tls_cipher, ja4; /* empty: no TLS */
 	bool tls_resumed;
 	struct span user_agent, referer;
+	struct span rule;  /* the line of the configuration that decided; or empty */
 	struct span rules; /* verdicts, a text */
 	uint64_t request_id_high, request_id_low;
 	uint32_t worker;
