@@ -216,6 +216,32 @@ def test_checks(three):
         assert set(ask(gateway, 40)) == {'a', 'b'}
 
 
+@pytest.mark.usefixtures('test_build')
+def test_slow_start(three):
+    """Back again, an origin grows into its share: by counts, with the clock moved through the time that it takes."""
+    for one in three:
+        check_of(one)
+    with Gateway(upstream(three[:2], 'slow-start 1000s; check /healthz every 1s timeout 60s fall 5 rise 1')) as gateway:
+        workers = len(gateway.pids('worker'))
+        three[0].healthy = False
+        for _ in range(6):
+            gateway.move_clock(1)
+        wait_until(lambda: gateway.counter('origin_went_down') == workers, 'all workers to know')
+        assert ask(gateway, 10) == {'b': 10}
+        three[0].healthy = True
+        gateway.move_clock(2)
+        wait_until(lambda: gateway.counter('origin_came_up') == workers, 'its return')
+        shares = []
+        for seconds in 500, 600, 0:
+            found = ask(gateway, 150)
+            assert set(found) <= {'a', 'b'}
+            shares.append(found['a'])
+            gateway.move_clock(seconds)
+        # Of 150: next to none, a third, half.
+        assert shares[0] < 15 < 30 < shares[1] < 65 < shares[2] < 85, shares
+        assert gateway.counter('origin_went_down') == workers
+
+
 def test_checks_of_a_silent_and_of_a_tls_origin(three, folder):
     """No answer in time is down; https is verified as requests are."""
     certificate = subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout',
