@@ -80,6 +80,10 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->range = config->range;
 	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
 	edge->tickets = config->tickets;
+	edge->rates = config->rates;
+	/* What another worker writes there later changes nothing here. */
+	if (edge->rates)
+		memcpy(edge->rates_key, edge->rates->key, sizeof(edge->rates_key));
 	edge->connections_max = config->connections_max;
 	edge->exchanges_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_EXCHANGES].value;
 	edge->handshakes_max = handshakes_max(config->connections_max);

@@ -313,6 +313,7 @@ struct exchange {
 	enum snapshot_log_target log_target;
 	enum snapshot_log_format log_format;
 	struct span origin_text;
+	struct span rule; /* the line that decided, in the snapshot; empty: none did */
 	enum telemetry_end end;
 	struct span end_detail;
 	uint64_t head_bytes_in, head_bytes_out;
@@ -391,6 +392,8 @@ struct edge {
 	uint32_t slot, slot_count;
 	struct ipc_range *range;
 	const struct tls_ticket_keys *tickets;
+	struct firewall_table *rates;
+	uint8_t rates_key[FIREWALL_KEY_LEN];
 	struct telemetry_ring *ring;
 	int ring_event;
 

@@ -76,6 +76,7 @@ void record_write(struct exchange *exchange)
 		.request_id_high = exchange->id_high,
 		.request_id_low = exchange->id_low,
 		.worker = edge->slot,
+		.rules = exchange->rule,
 		.end = exchange->end,
 		.end_detail = exchange->end_detail,
 	};

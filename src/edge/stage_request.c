@@ -1,9 +1,8 @@
-/* Stages 7 to 12: head, route, firewall, auth, rules, request pump. */
+/* Stages 7, 8 and 10 to 12: head, route, auth, rules, request pump. */
 #include "edge/edge_internal.h"
 
 enum exchange_verdict stage_head_run(struct exchange *exchange);
 enum exchange_verdict stage_route_run(struct exchange *exchange);
-enum exchange_verdict stage_firewall_run(struct exchange *exchange);
 enum exchange_verdict stage_auth_run(struct exchange *exchange);
 enum exchange_verdict stage_rules_head_run(struct exchange *exchange);
 enum exchange_verdict stage_request_pump_run(struct exchange *exchange);
@@ -146,12 +145,6 @@ enum exchange_verdict stage_route_run(struct exchange *exchange)
 }
 
 /* The rows of later steps: the order is fixed now, what they decide comes with their engines. */
-enum exchange_verdict stage_firewall_run(struct exchange *exchange)
-{
-	(void)exchange;
-	return EXCHANGE_NEXT;
-}
-
 enum exchange_verdict stage_auth_run(struct exchange *exchange)
 {
 	(void)exchange;

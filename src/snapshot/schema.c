@@ -9,6 +9,19 @@
 			"a prefix", \
 	}
 
+#define FROM_TABLE \
+	{ \
+		.name = "from", \
+		.arguments = { { .type = CONF_TABLE, .name = "<TABLE>" } }, \
+		.help = "only of clients whose address is in the table", \
+	}, \
+	{ \
+		.name = "not", \
+		.arguments = { { .type = CONF_CHOICE, .name = "from", .choices = "from" }, \
+			       { .type = CONF_TABLE, .name = "<TABLE>" } }, \
+		.help = "`not from <TABLE>`: of all others", \
+	}
+
 #define LIMIT_TYPE_SIZE CONF_SIZE
 #define LIMIT_TYPE_TIME CONF_DURATION
 #define LIMIT_TYPE_COUNT CONF_NUMBER
@@ -317,6 +330,31 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "trust forwarded from <office> field X-Forwarded-For",
 	},
 	{
+		.name = "limit requests",
+		.inside = "site",
+		.arguments = { { .type = CONF_RATE, .name = "RATE" } },
+		.options = {
+			{ .name = "burst",
+				.arguments = { { .type = CONF_NUMBER, .name = "N", .minimum = 1,
+					.maximum = UINT32_MAX } },
+				.help = "how many may come at once, if none came for a while; as many "
+					"as RATE has are implied" },
+			{ .name = "per",
+				.arguments = { { .type = CONF_CHOICE, .name = "ip",
+					.choices = "ip" } },
+				.help = "each client by itself: an IPv4 address, or the /64 of an IPv6 "
+					"address; without it all clients share the rate" },
+			ON_PATH,
+			FROM_TABLE,
+		},
+		.help = "Over the rate a request is answered with 429 and Retry-After, before anybody "
+			"else sees it. Several lines hold together. All workers count in one place, and go on "
+			"where they were after a reload that leaves the line as it is.",
+		.unit = "a number per s, min, h or d",
+		.default_value = "unlimited",
+		.example = "limit requests 5/min per ip on /login not from <office>",
+	},
+	{
 		.name = "proxy",
 		.inside = "site",
 		.arguments = { { .type = CONF_UPSTREAM, .name = "UPSTREAM", .is_repeated = true } },
@@ -460,7 +498,6 @@ static const struct conf_hint hints[] = {
 	/* What a plan of this program names. */
 	{ "acme", PLANNED ": until then `certificate file CERT KEY`" },
 	{ "route", PLANNED ": until then handlers take `on PATH`" },
-	{ "limit", PLANNED ": `limits { … }` bounds what one client may cost" },
 	{ "alert", PLANNED },
 	{ "auth", PLANNED },
 	{ "block", PLANNED },

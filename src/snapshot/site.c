@@ -153,6 +153,8 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 			min_version = 0x0304;
 	}
 	site->policy = compile_policy(compiler, min_version);
+	compile_request_limits(compiler, statement, site->id, &site->request_limits,
+			       &site->request_limit_count);
 }
 
 /* True where every path of `later` is one of `earlier` too. */

@@ -16,6 +16,7 @@
 #include "balance/balance.h"
 #include "base/base.h"
 #include "conf/conf.h"
+#include "firewall/firewall.h"
 #include "telemetry/telemetry.h"
 
 #define SNAPSHOT_MAGIC UINT64_C(0x706f727463756c31) /* "portcul1" */
@@ -237,6 +238,23 @@ struct snapshot_route {
 	struct snapshot_place place;
 };
 
+/* Whom a line concerns: `from <t>`, `not from <t>`, or everybody. */
+struct snapshot_from {
+	const struct snapshot_table *table; /* NULL: everybody */
+	bool is_not;
+};
+
+/* `limit requests`. */
+struct snapshot_request_limit {
+	struct firewall_rate rate; /* its id is of site and canonical line */
+	struct snapshot_pattern pattern;
+	struct snapshot_from from;
+	bool is_per_ip;     /* else one count for all clients together */
+	struct span text;   /* its canonical line, for the log */
+	struct span policy; /* of RateLimit-Policy, and of RateLimit up to its `;` */
+	size_t policy_name_len;
+};
+
 /* `limits on PATH`: the site's, with what this block says instead. */
 struct snapshot_path_limits {
 	struct snapshot_pattern pattern;
@@ -259,7 +277,9 @@ struct snapshot_site {
 	const struct snapshot_limits *limits;
 	const struct snapshot_path_limits *path_limits; /* the file's order, first match decides */
 	size_t path_limit_count;
-	const struct snapshot_trust *trust; /* NULL: nobody is believed */
+	const struct snapshot_trust *trust;                  /* NULL: nobody is believed */
+	const struct snapshot_request_limit *request_limits; /* all that match hold */
+	size_t request_limit_count;
 	struct snapshot_place place;
 };
 
@@ -410,6 +430,8 @@ const struct snapshot_limits *snapshot_find_limits(const struct snapshot_site *s
 bool snapshot_pattern_matches(const struct snapshot_pattern *pattern, struct span path);
 /* Is the address in the table? An IPv4 address in IPv6 clothes is looked for as the IPv4 address that it is. */
 bool snapshot_table_has(const struct snapshot_table *table, const struct conf_address *address);
+/* Does a line with this `from` concern who has the address? */
+bool snapshot_from_has(const struct snapshot_from *from, const struct conf_address *address);
 const struct snapshot_certificate *snapshot_find_certificate(const struct snapshot *snapshot,
 							     uint64_t id);
 const struct snapshot_root *snapshot_find_root(const struct snapshot *snapshot, uint64_t id);

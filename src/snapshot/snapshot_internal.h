@@ -61,6 +61,9 @@ void compile_tables(struct compiler *compiler);
 /* The table that <name> means; NULL after a fault. */
 const struct snapshot_table *compiler_table(struct compiler *compiler,
 					    const struct conf_value *value);
+/* What options FROM_TABLE say. */
+void compile_from(struct compiler *compiler, const struct conf_statement *statement,
+		  struct snapshot_from *ret);
 const struct snapshot_trust *compile_trust(struct compiler *compiler,
 					   const struct conf_statement *statement);
 
@@ -72,6 +75,10 @@ void compile_pattern(struct compiler *compiler, const struct conf_statement *sta
 		     struct snapshot_pattern *pattern);
 void compile_route(struct compiler *compiler, const struct conf_statement *statement,
 		   const struct snapshot_site *site, struct snapshot_route *route);
+/* limit.c: the `limit` lines of a block. `owner` is the id of its site. */
+void compile_request_limits(struct compiler *compiler, const struct conf_statement *block,
+			    uint64_t owner, const struct snapshot_request_limit **ret_limits,
+			    size_t *ret_count);
 /* upstream.c: of a block; of a proxy line, by name or its own. NULL: reported, or no memory. */
 void compile_upstream(struct compiler *compiler, const struct conf_statement *statement);
 const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler,
