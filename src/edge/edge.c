@@ -578,6 +578,8 @@ static void set_h1_limits(struct edge *edge)
 		widen(&limits, site->limits);
 		for (size_t j = 0; j < site->path_limit_count; j++)
 			widen(&limits, &site->path_limits[j].limits);
+		for (size_t j = 0; j < site->route_count; j++)
+			widen(&limits, site->routes[j].limits);
 	}
 	edge->h1_limits = limits;
 }

@@ -287,6 +287,9 @@ struct exchange {
 	struct http_response response;
 	const struct snapshot_site *site;
 	const struct snapshot_route *route;
+	const struct snapshot_block *block; /* what the route stands in; NULL: the site itself */
+	struct http_path
+		asked; /* as it came: the request's is without a prefix that was stripped */
 	const struct snapshot_limits *limits;
 	struct os_address client; /* who asks: the connection's peer, or whom a trusted one names */
 	struct http_hop *hop;     /* what is said of it to an origin; NULL: only the peer's */

@@ -83,6 +83,7 @@ void exchange_let_go(struct exchange *exchange)
 	exchange->origin_text = origin;
 	exchange->site = NULL;
 	exchange->route = NULL;
+	exchange->block = NULL;
 	exchange->origin = NULL;
 	edge_snapshot_unref(exchange->edge, TAKE(exchange->snapshot));
 }
@@ -125,6 +126,7 @@ void exchanges_free_finished(struct edge *edge)
 void exchange_begin(struct exchange *exchange, struct http_request *request)
 {
 	exchange->request = request;
+	exchange->asked = request->path;
 	exchange->began = true;
 	exchange->stage = EXCHANGE_STAGE_HEAD;
 	exchange_wake(exchange);

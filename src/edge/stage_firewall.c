@@ -40,7 +40,7 @@ static enum exchange_verdict refuse(struct exchange *exchange,
 /* Every limit that concerns the request counts it, up to the first that refuses. */
 static enum exchange_verdict count_request(struct exchange *exchange,
 					   const struct snapshot_request_limit *limits,
-					   size_t count)
+					   size_t count, struct span path)
 {
 	struct edge *edge = exchange->edge;
 	const struct os_address *client = &exchange->client;
@@ -51,7 +51,7 @@ static enum exchange_verdict count_request(struct exchange *exchange,
 		uint64_t wait_ns = 0, who = 0;
 		int outcome;
 
-		if (!snapshot_pattern_matches(&limit->pattern, exchange->request->path.text) ||
+		if (!snapshot_pattern_matches(&limit->pattern, path) ||
 		    !snapshot_from_has(&limit->from, &address))
 			continue;
 		if (limit->is_per_ip)
@@ -69,8 +69,16 @@ static enum exchange_verdict count_request(struct exchange *exchange,
 enum exchange_verdict stage_firewall_run(struct exchange *exchange)
 {
 	const struct snapshot_site *site = exchange->site;
+	const struct snapshot_block *block = exchange->block;
+	enum exchange_verdict verdict = EXCHANGE_NEXT;
 
-	if (!site->request_limit_count || !exchange->edge->rates)
+	if (!exchange->edge->rates)
 		return EXCHANGE_NEXT;
-	return count_request(exchange, site->request_limits, site->request_limit_count);
+	if (site->request_limit_count)
+		verdict = count_request(exchange, site->request_limits, site->request_limit_count,
+					exchange->asked.text);
+	if (verdict == EXCHANGE_NEXT && block && block->request_limit_count)
+		verdict = count_request(exchange, block->request_limits, block->request_limit_count,
+					exchange->request->path.text);
+	return verdict;
 }

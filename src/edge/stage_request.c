@@ -131,10 +131,30 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 	return EXCHANGE_NEXT;
 }
 
+/* A byte of the text is a byte or an escape of the wire, so both begin at the same `/` afterwards, and both are as
+ * normal as before: what was within the prefix is within what is left. */
+static void strip_prefix(struct exchange *exchange)
+{
+	struct http_path *path = &exchange->request->path;
+	size_t at = 0;
+
+	path->text = snapshot_block_path(exchange->block, path->text);
+	for (size_t i = 0; i < exchange->block->strip_prefix.len; i++)
+		at += path->wire.ptr[at] == '%' ? 3 : 1;
+	path->wire = span_skip(path->wire, at);
+}
+
 enum exchange_verdict stage_route_run(struct exchange *exchange)
 {
-	exchange->route = snapshot_find_route(exchange->site, exchange->request->path.text);
-	exchange->limits = snapshot_find_limits(exchange->site, exchange->request->path.text);
+	struct conf_address client = edge_conf_address(&exchange->client);
+
+	exchange->route =
+		snapshot_find_route(exchange->site, exchange->request, &client, &exchange->block);
+	exchange->limits = exchange->block && exchange->block->limits
+				   ? exchange->block->limits
+				   : snapshot_find_limits(exchange->site, exchange->asked.text);
+	if (exchange->block && exchange->block->strip_prefix.len)
+		strip_prefix(exchange);
 	/* The codec read with the widest of all sites' limits. */
 	if (exchange->head_bytes_in > exchange->limits->values[SNAPSHOT_LIMIT_HEADER])
 		return exchange_over_limit(exchange, TELEMETRY_LIMIT_HEADER);

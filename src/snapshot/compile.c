@@ -70,7 +70,8 @@ static void default_limits(struct snapshot_limits *limits)
 void compiler_limits(struct compiler *compiler, const struct conf_statement *block,
 		     struct snapshot_limits *limits)
 {
-	bool is_path = conf_option(block, "on") != NULL;
+	bool is_path =
+		conf_option(block, "on") || (block->parent && conf_is(block->parent, "route"));
 
 	for (const struct conf_statement *pair = block->first; pair; pair = pair->next) {
 		for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++) {
@@ -300,6 +301,22 @@ static size_t count_origins(struct compiler *compiler, struct map *seen,
 	return count;
 }
 
+/* Of a site, or of a route in it. */
+static void count_handlers(struct compiler *compiler, struct map *seen,
+			   const struct conf_statement *block, struct bounds *bounds)
+{
+	for (const struct conf_statement *inner = block->first; inner; inner = inner->next) {
+		if (conf_is(inner, "route"))
+			count_handlers(compiler, seen, inner, bounds);
+		bounds->roots += conf_is(inner, "files");
+		if (!conf_is(inner, "proxy"))
+			continue;
+		bounds->upstreams++;
+		bounds->origins += count_origins(compiler, seen, inner);
+		bounds->cas += conf_option(inner, "verify") != NULL;
+	}
+}
+
 static void count_site(struct compiler *compiler, struct map *seen,
 		       const struct conf_statement *site, struct bounds *bounds)
 {
@@ -309,13 +326,8 @@ static void count_site(struct compiler *compiler, struct map *seen,
 	for (const struct conf_statement *inner = site->first; inner; inner = inner->next) {
 		bounds->certificates += conf_is(inner, "certificate file");
 		bounds->names += conf_is(inner, "alias");
-		bounds->roots += conf_is(inner, "files");
-		if (!conf_is(inner, "proxy"))
-			continue;
-		bounds->upstreams++;
-		bounds->origins += count_origins(compiler, seen, inner);
-		bounds->cas += conf_option(inner, "verify") != NULL;
 	}
+	count_handlers(compiler, seen, site, bounds);
 }
 
 static void count_upstream(struct compiler *compiler, struct map *seen,

@@ -114,7 +114,7 @@ const struct conf_schema snapshot_rows[] = {
 	},
 	{
 		.name = "limits",
-		.inside = ",site",
+		.inside = ",site,route",
 		.block = CONF_BLOCK_PAIRS,
 		.options = { ON_PATH },
 		.help = "Bounds on what one client may cost. Outside of a site: for all sites "
@@ -331,7 +331,7 @@ const struct conf_schema snapshot_rows[] = {
 	},
 	{
 		.name = "limit requests",
-		.inside = "site",
+		.inside = "site,route",
 		.arguments = { { .type = CONF_RATE, .name = "RATE" } },
 		.options = {
 			{ .name = "burst",
@@ -355,8 +355,48 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "limit requests 5/min per ip on /login not from <office>",
 	},
 	{
-		.name = "proxy",
+		.name = "route",
 		.inside = "site",
+		.block = CONF_BLOCK_STATEMENTS,
+		.arguments = { { .type = CONF_PATTERN, .name = "PATH" } },
+		.options = {
+			{ .name = "method",
+				.arguments = { { .type = CONF_WORD, .name = "M,…" } },
+				.help = "only these methods, with commas between; GET is HEAD too" },
+			{ .name = "header",
+				.arguments = { { .type = CONF_WORD, .name = "NAME" },
+					{ .type = CONF_TEXT, .name = "VALUE", .is_optional = true } },
+				.help = "only with this field, and with just this value where one is "
+					"said" },
+			{ .name = "query",
+				.arguments = { { .type = CONF_WORD, .name = "NAME" },
+					{ .type = CONF_TEXT, .name = "VALUE", .is_optional = true } },
+				.help = "only with this parameter in the query, and with just this "
+					"value where one is said" },
+			FROM_TABLE,
+		},
+		.help = "Requests for which all of this is true are answered by the handlers of the "
+			"block, and by no others: where none of them fits, with 404. Routes and handlers "
+			"are tried in the file's order, the first that matches decides.",
+		.unit = "",
+		.default_value = "none",
+		.example = "route /api/* method GET,POST from <office> { proxy 127.0.0.1:3000 }",
+	},
+	{
+		.name = "strip-prefix",
+		.inside = "route",
+		.is_single = true,
+		.arguments = { { .type = CONF_PATTERN, .name = "PREFIX" } },
+		.help = "Takes this off the path's beginning, for the handlers inside and what stands "
+			"behind their `on`, and for the upstream. The query stays, and the log has the path "
+			"as it came.",
+		.unit = "",
+		.default_value = "the whole path",
+		.example = "strip-prefix /api",
+	},
+	{
+		.name = "proxy",
+		.inside = "site,route",
 		.arguments = { { .type = CONF_UPSTREAM, .name = "UPSTREAM", .is_repeated = true } },
 		.options = {
 			ON_PATH,
@@ -400,7 +440,7 @@ const struct conf_schema snapshot_rows[] = {
 	},
 	{
 		.name = "files",
-		.inside = "site",
+		.inside = "site,route",
 		.arguments = { { .type = CONF_PATH, .name = "DIR" } },
 		.options = { ON_PATH },
 		.help = "Documents below a folder; the request's whole path is appended to it.",
@@ -410,7 +450,7 @@ const struct conf_schema snapshot_rows[] = {
 	},
 	{
 		.name = "redirect",
-		.inside = "site",
+		.inside = "site,route",
 		.arguments = { { .type = CONF_URL, .name = "URL" },
 			{ .type = CONF_NUMBER, .name = "CODE", .is_optional = true, .minimum = 301,
 				.maximum = 308 } },
@@ -422,7 +462,7 @@ const struct conf_schema snapshot_rows[] = {
 	},
 	{
 		.name = "respond",
-		.inside = "site",
+		.inside = "site,route",
 		.arguments = { { .type = CONF_NUMBER, .name = "CODE", .minimum = 200,
 			.maximum = 599 },
 			{ .type = CONF_TEXT, .name = "\"TEXT\"", .is_optional = true } },
@@ -497,7 +537,6 @@ static const struct conf_hint hints[] = {
 	{ "geo", "addresses under a name are `table NAME { CIDR… }`" },
 	/* What a plan of this program names. */
 	{ "acme", PLANNED ": until then `certificate file CERT KEY`" },
-	{ "route", PLANNED ": until then handlers take `on PATH`" },
 	{ "alert", PLANNED },
 	{ "auth", PLANNED },
 	{ "block", PLANNED },
@@ -514,7 +553,6 @@ static const struct conf_hint hints[] = {
 	{ "metrics", PLANNED },
 	{ "ready", PLANNED },
 	{ "rewrite", PLANNED },
-	{ "strip-prefix", PLANNED },
 	{ "waf", PLANNED },
 };
 

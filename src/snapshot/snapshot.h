@@ -17,6 +17,7 @@
 #include "base/base.h"
 #include "conf/conf.h"
 #include "firewall/firewall.h"
+#include "http/http.h"
 #include "telemetry/telemetry.h"
 
 #define SNAPSHOT_MAGIC UINT64_C(0x706f727463756c31) /* "portcul1" */
@@ -224,20 +225,6 @@ struct snapshot_respond {
 	uint32_t retry_after_s; /* 0: none */
 };
 
-struct snapshot_route {
-	uint64_t id; /* of site and canonical line */
-	struct snapshot_pattern pattern;
-	enum snapshot_handler handler;
-	union {
-		const struct snapshot_root *root;  /* FILES */
-		struct snapshot_proxy proxy;       /* PROXY */
-		struct snapshot_redirect redirect; /* REDIRECT */
-		struct snapshot_respond respond;   /* RESPOND */
-	};
-	const struct snapshot_limits *limits; /* the site's; a path may have others: find_limits */
-	struct snapshot_place place;
-};
-
 /* Whom a line concerns: `from <t>`, `not from <t>`, or everybody. */
 struct snapshot_from {
 	const struct snapshot_table *table; /* NULL: everybody */
@@ -255,6 +242,39 @@ struct snapshot_request_limit {
 	size_t policy_name_len;
 };
 
+/* `route`: a request that all of this is true for is answered by the handlers inside, or by nobody. */
+struct snapshot_block {
+	uint64_t id; /* of site and canonical line, without what is inside */
+	struct snapshot_pattern pattern;
+	const struct span *methods; /* none: any; GET stands for HEAD too */
+	size_t method_count;
+	struct span header_name, header_value; /* empty name: no such condition */
+	struct span query_name, query_value;   /* as they mean, not as they are escaped */
+	bool has_header_value, has_query_value;
+	struct snapshot_from from;
+	/* All paths of the pattern begin with it and a `/`: inside they begin with that `/`. */
+	struct span strip_prefix;
+	const struct snapshot_limits *limits; /* NULL: as without the block */
+	const struct snapshot_request_limit *request_limits;
+	size_t request_limit_count;
+	struct snapshot_place place;
+};
+
+struct snapshot_route {
+	uint64_t id;                        /* of site (or block) and canonical line */
+	const struct snapshot_block *block; /* what it stands in; NULL: the site itself */
+	struct snapshot_pattern pattern;
+	enum snapshot_handler handler;
+	union {
+		const struct snapshot_root *root;  /* FILES */
+		struct snapshot_proxy proxy;       /* PROXY */
+		struct snapshot_redirect redirect; /* REDIRECT */
+		struct snapshot_respond respond;   /* RESPOND */
+	};
+	const struct snapshot_limits *limits; /* the site's; a path may have others: find_limits */
+	struct snapshot_place place;
+};
+
 /* `limits on PATH`: the site's, with what this block says instead. */
 struct snapshot_path_limits {
 	struct snapshot_pattern pattern;
@@ -267,7 +287,8 @@ struct snapshot_site {
 				     a wildcard */
 	size_t name_count;
 	bool is_default;
-	/* The file's order, first match decides; none matches: 404. */
+	/* The file's order, those of a block behind each other. The first match decides, of blocks and of what stands
+	 * in none; none matches: 404. */
 	const struct snapshot_route *routes;
 	size_t route_count;
 	const struct snapshot_tls_policy *policy;
@@ -421,9 +442,13 @@ const struct snapshot_site *snapshot_site_for_hello(const struct snapshot *snaps
 const struct snapshot_site *snapshot_site_for_host(const struct snapshot *snapshot,
 						   struct span host,
 						   const struct snapshot_name **ret_name);
-/* The first route that matches a normalised path; NULL: 404. */
+/* Who answers a request whose path is normalised; NULL: 404. *ret_block: the block that it is in now, or NULL. */
 const struct snapshot_route *snapshot_find_route(const struct snapshot_site *site,
-						 struct span path);
+						 const struct http_request *request,
+						 const struct conf_address *client,
+						 const struct snapshot_block **ret_block);
+/* The path as it is inside the block. */
+struct span snapshot_block_path(const struct snapshot_block *block, struct span path);
 /* What holds for a normalised path: of the first `limits on PATH` that matches, else the site's. */
 const struct snapshot_limits *snapshot_find_limits(const struct snapshot_site *site,
 						   struct span path);

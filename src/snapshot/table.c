@@ -234,7 +234,7 @@ void compile_from(struct compiler *compiler, const struct conf_statement *statem
 }
 
 /* RFC 9110, 5.1: a field's name is a token. */
-static bool is_field_name(struct span text)
+bool is_field_name(struct span text)
 {
 	for (size_t i = 0; i < text.len; i++) {
 		char c = text.ptr[i];

@@ -1,5 +1,6 @@
 """How often a client may ask: all workers together, over reloads and deaths, and who the client is."""
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -7,7 +8,8 @@ import subprocess
 import pytest
 
 from client import Client
-from gateway import Gateway, free_ports, wait_until
+from gateway import ROOT, Gateway, free_ports, wait_until
+from origin import Origin
 from test_real_client import v1
 
 CONFIG = '''
@@ -114,3 +116,88 @@ def test_time_passes(gateway):
     # Each process is told of the new time by a message of its own.
     wait_until(lambda: ask(gateway) == 200, 'the first to pass again')
     assert asked_often(gateway, 3) == [200, 200, 429]
+
+
+# ---- Routes ----------------------------------------------------------------------------------------------
+
+
+def block_of_the_manual(heading):
+    """The first configuration below a heading, without its first line."""
+    with open(os.path.join(ROOT, 'docs', 'configuration.md'), encoding='utf-8') as file:
+        section = file.read().split(f'\n## {heading}\n')[1].split('\n## ')[0]
+    return re.search(r'```\n(portcullis 1\n.*?)```', section, re.S)[1].replace('portcullis 1\n', '')
+
+
+def describe(exchange):
+    exchange.read_body()
+    return exchange.reply(200, exchange.target)
+
+
+def answers(gateway, path, *fields, first=b'', port=None, method='GET'):
+    """Status, fields and body of one request."""
+    with socket.create_connection(('127.0.0.1', port or gateway.port), 30) as one:
+        one.sendall(first + f'{method} {path} HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n'.encode() +
+                    ''.join(f'{field}\r\n' for field in fields).encode() + b'\r\n')
+        answer = b''
+        while piece := one.recv(65536):
+            answer += piece
+    head, _, body = answer.partition(b'\r\n\r\n')
+    lines = head.decode().split('\r\n')
+    return int(lines[0].split()[1]), dict(line.split(': ', 1) for line in lines[1:]), body.decode()
+
+
+def test_maintenance():
+    """The manual's block, as it stands there: the office is let through, all others are told when to come back."""
+    with Origin(describe) as origin:
+        text = block_of_the_manual('Routes, and maintenance').replace('127.0.0.1:3000', f'127.0.0.1:{origin.port}')
+        text = ('table front { 127.0.0.1 }\nlisten 127.0.0.1:{port} plain serve { proxy-protocol from <front> }\n' +
+                text)
+        with Gateway(text) as gateway:
+            for office in ('192.0.2.7', '2001:db8:10::5'):
+                assert answers(gateway, '/a?b', first=v1(office))[::2] == (200, '/a?b')
+            for other in ('192.0.3.7', '2001:db8:11::5'):
+                status, fields, body = answers(gateway, '/a?b', first=v1(other))
+                assert (status, fields['Retry-After'], body) == (503, '600', 'Back in ten minutes.')
+            gateway.reload_well(text.replace('respond 503', 'respond 200'))
+            assert answers(gateway, '/', first=v1('192.0.3.7'))[0] == 200
+
+
+def test_stripped_prefix():
+    """The upstream and `files` see the shorter path, the log the whole one; nothing leaves the prefix."""
+    config = '''
+    listen 127.0.0.1:{port} plain serve
+    site www.example.com {
+        route /api/* method GET,POST {
+            strip-prefix /api
+            limit requests 3/h on /rare
+            respond 200 "inner" on /inner
+            proxy 127.0.0.1:ORIGIN
+        }
+        route /docs/* { strip-prefix /docs; files {folder}/docs }
+        respond 404 "outer"
+    }'''
+    with Origin(describe) as origin:
+        gateway = Gateway(config.replace('ORIGIN', str(origin.port)))
+        os.makedirs(os.path.join(gateway.folder, 'docs', 'sub'))
+        for path in ('docs/a.txt', 'secret.txt', 'docs/sub/index.html'):
+            with open(os.path.join(gateway.folder, path), 'w', encoding='utf-8') as file:
+                file.write(path)
+        with gateway:
+            told = {'/api/x': '/x', '/api/x?a=1&b': '/x?a=1&b', '/api/': '/', '/%61pi/x': '/x', '/api/%78': '/%78',
+                    '/api//api/x': '/api/x', '/api/a%20b;c=d/': '/a%20b;c=d/', '/api/b/../x': '/x', '/x/../api/y': '/y',
+                    '/api/./%2e/z': '/z'}
+            for asked, seen in told.items():
+                assert answers(gateway, asked)[::2] == (200, seen), asked
+            assert answers(gateway, '/api/inner')[2] == 'inner'
+            for outside in ('/api', '/apix', '/API/x', '/api;a/x', '/api/../secret.txt', '/docs/../api'):
+                assert answers(gateway, outside)[2] == 'outer', outside
+            assert answers(gateway, '/api/x', method='PUT')[2] == 'outer'
+            assert answers(gateway, '/api/../../x')[0] == 400
+            assert [answers(gateway, '/api/rare')[0] for _ in range(4)] == [200] * 3 + [429]
+            ends = [record['end'] for record in gateway.record('/api/rare', 4)]
+            assert sorted(ends) == ['limit:request-rate', 'ok', 'ok', 'ok']
+            assert answers(gateway, '/docs/a.txt')[::2] == (200, 'docs/a.txt')
+            assert answers(gateway, '/docs/sub/')[2] == 'docs/sub/index.html'
+            assert answers(gateway, '/docs/sub?q')[1]['Location'] == '/docs/sub/?q'
+            for climbing in ('/docs/%2e%2e/secret.txt', '/docs/..%2fsecret.txt', '/docs/x/../../secret.txt'):
+                assert 'secret' not in answers(gateway, climbing)[2]

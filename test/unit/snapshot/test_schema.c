@@ -15,10 +15,15 @@ static struct span wrap(struct arena *arena, const struct conf_schema *row, stru
 	struct span inside = span_str(row->inside);
 	struct span text;
 
-	if (span_equal(inside, SPAN("site")))
+	if (span_starts_with(inside, SPAN("site")))
 		text = arena_format(arena,
 				    "portcullis 1\nlisten 127.0.0.1:80 plain serve\n"
 				    "table office { 192.0.2.0/24 }\nsite a.test {\n%.*s\n}\n",
+				    SPAN_ARG(statement));
+	else if (span_equal(inside, SPAN("route")))
+		text = arena_format(arena,
+				    "portcullis 1\nlisten 127.0.0.1:80 plain serve\n"
+				    "site a.test { route /api/* {\nrespond 200\n%.*s\n} }\n",
 				    SPAN_ARG(statement));
 	else if (span_equal(inside, SPAN("listen")))
 		text = arena_format(arena,
