@@ -101,6 +101,7 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 		compiler_limits(compiler, inner, limits);
 		block->limits = limits;
 	}
+	compile_error_pages(compiler, statement, &block->error_pages);
 	compile_request_limits(compiler, statement, block->id, &block->request_limits,
 			       &block->request_limit_count);
 }

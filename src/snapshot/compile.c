@@ -386,6 +386,23 @@ static void make_arrays(struct compiler *compiler)
 	snapshot->cas = compiler->cas;
 }
 
+/* What stands in files is no part of a line: words of a list, bytes of a page. */
+static void hash_files(const struct conf_statement *statement, uint64_t hashes[2])
+{
+	for (size_t i = 0; i < statement->list_count; i++) {
+		hashes[1] = hash_id(statement->list[i].word->text);
+		hashes[0] = hash_id(span_of(hashes, 2 * sizeof(*hashes)));
+	}
+	for (size_t i = 0; i < statement->argument_count; i++) {
+		if (statement->arguments[i].type != CONF_CONTENT)
+			continue;
+		hashes[1] = hash_id(statement->arguments[i].content);
+		hashes[0] = hash_id(span_of(hashes, 2 * sizeof(*hashes)));
+	}
+	for (const struct conf_statement *s = statement->first; s; s = s->next)
+		hash_files(s, hashes);
+}
+
 static uint64_t hash_text(struct compiler *compiler)
 {
 	uint64_t hashes[2] = { 0, 0 };
@@ -399,11 +416,7 @@ static uint64_t hash_text(struct compiler *compiler)
 		}
 		hashes[1] = hash_id(line);
 		hashes[0] = hash_id(span_of(hashes, sizeof(hashes)));
-		/* What stands in a list's file is no part of its line. */
-		for (size_t i = 0; i < s->list_count; i++) {
-			hashes[1] = hash_id(s->list[i].word->text);
-			hashes[0] = hash_id(span_of(hashes, sizeof(hashes)));
-		}
+		hash_files(s, hashes);
 	}
 	return hashes[0];
 }

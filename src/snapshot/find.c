@@ -246,6 +246,16 @@ const struct snapshot_route *snapshot_find_route(const struct snapshot_site *sit
 	return NULL;
 }
 
+const struct snapshot_error_page *snapshot_find_error(const struct snapshot_error_pages *pages,
+						      uint16_t code)
+{
+	for (size_t i = 0; i < pages->count; i++) {
+		if (pages->items[i].code == code)
+			return &pages->items[i];
+	}
+	return NULL;
+}
+
 const struct snapshot_limits *snapshot_find_limits(const struct snapshot_site *site,
 						   struct span path)
 {

@@ -477,6 +477,19 @@ const struct conf_schema snapshot_rows[] = {
 		.default_value = "none",
 		.example = "respond 503 \"back at noon\" retry-after 1h on /shop/*",
 	},
+	{
+		.name = "error",
+		.inside = "site,route",
+		.arguments = { { .type = CONF_NUMBER, .name = "CODE", .minimum = 400,
+				       .maximum = 599, .is_repeated = true },
+			{ .type = CONF_CONTENT, .name = "FILE" } },
+		.help = "The page that the gateway's own answers with these codes show, instead of its "
+			"small one. Its file is read when the configuration is; its name says what it "
+			"is. What an origin answers passes as it is.",
+		.unit = "",
+		.default_value = "a small page with the code and the request's number",
+		.example = "error 502 503 504 /srv/errors/down.html",
+	},
 #define X(id, limit, kind, number, suffix, status, text) \
 	{ \
 		.name = limit, \
@@ -545,7 +558,6 @@ static const struct conf_hint hints[] = {
 	{ "cluster", PLANNED },
 	{ "compress", PLANNED },
 	{ "cors", PLANNED },
-	{ "error", PLANNED },
 	{ "firewall", PLANNED },
 	{ "geoip", PLANNED },
 	{ "header", PLANNED },

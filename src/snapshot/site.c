@@ -153,6 +153,7 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 			min_version = 0x0304;
 	}
 	site->policy = compile_policy(compiler, min_version);
+	compile_error_pages(compiler, statement, &site->error_pages);
 	compile_request_limits(compiler, statement, site->id, &site->request_limits,
 			       &site->request_limit_count);
 }

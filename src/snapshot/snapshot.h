@@ -242,6 +242,16 @@ struct snapshot_request_limit {
 	size_t policy_name_len;
 };
 
+/* `error`: what an answer of our own with this code shows instead of the small page. */
+struct snapshot_error_page {
+	uint16_t code;
+	struct span media_type, content;
+};
+struct snapshot_error_pages {
+	const struct snapshot_error_page *items; /* one for each code */
+	size_t count;
+};
+
 /* `route`: a request that all of this is true for is answered by the handlers inside, or by nobody. */
 struct snapshot_block {
 	uint64_t id; /* of site and canonical line, without what is inside */
@@ -257,6 +267,7 @@ struct snapshot_block {
 	const struct snapshot_limits *limits; /* NULL: as without the block */
 	const struct snapshot_request_limit *request_limits;
 	size_t request_limit_count;
+	struct snapshot_error_pages error_pages; /* before the site's */
 	struct snapshot_place place;
 };
 
@@ -301,6 +312,7 @@ struct snapshot_site {
 	const struct snapshot_trust *trust;                  /* NULL: nobody is believed */
 	const struct snapshot_request_limit *request_limits; /* all that match hold */
 	size_t request_limit_count;
+	struct snapshot_error_pages error_pages;
 	struct snapshot_place place;
 };
 
@@ -452,6 +464,9 @@ struct span snapshot_block_path(const struct snapshot_block *block, struct span 
 /* What holds for a normalised path: of the first `limits on PATH` that matches, else the site's. */
 const struct snapshot_limits *snapshot_find_limits(const struct snapshot_site *site,
 						   struct span path);
+/* NULL: there is none for this code. */
+const struct snapshot_error_page *snapshot_find_error(const struct snapshot_error_pages *pages,
+						      uint16_t code);
 bool snapshot_pattern_matches(const struct snapshot_pattern *pattern, struct span path);
 /* Is the address in the table? An IPv4 address in IPv6 clothes is looked for as the IPv4 address that it is. */
 bool snapshot_table_has(const struct snapshot_table *table, const struct conf_address *address);

@@ -88,6 +88,9 @@ const struct snapshot_block *compile_block(struct compiler *compiler,
 void compile_request_limits(struct compiler *compiler, const struct conf_statement *block,
 			    uint64_t owner, const struct snapshot_request_limit **ret_limits,
 			    size_t *ret_count);
+/* error.c: the `error` lines of a block. */
+void compile_error_pages(struct compiler *compiler, const struct conf_statement *block,
+			 struct snapshot_error_pages *pages);
 /* upstream.c: of a block; of a proxy line, by name or its own. NULL: reported, or no memory. */
 void compile_upstream(struct compiler *compiler, const struct conf_statement *statement);
 const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler,

@@ -201,3 +201,70 @@ def test_stripped_prefix():
             assert answers(gateway, '/docs/sub?q')[1]['Location'] == '/docs/sub/?q'
             for climbing in ('/docs/%2e%2e/secret.txt', '/docs/..%2fsecret.txt', '/docs/x/../../secret.txt'):
                 assert 'secret' not in answers(gateway, climbing)[2]
+
+
+# ---- Error pages -----------------------------------------------------------------------------------------
+
+
+def test_error_pages():
+    """Of the gateway's own answers, by code, site and route; an origin's pass as they are."""
+    config = '''
+    listen 127.0.0.1:{port} plain serve
+    site www.example.com {
+        error 502 503 {folder}/down.html
+        error 404 429 {folder}/missing.txt
+        limit requests 1/h on /once
+        route /r/* { error 404 {folder}/inner.json; files {folder}/none }
+        respond 503 retry-after 10s on /maintenance
+        respond 503 "text" on /text
+        respond 500 on /500
+        proxy 127.0.0.1:ORIGIN on /origin
+        proxy 127.0.0.1:{port3} on /dead
+        files {folder}/none
+    }'''
+
+    def missing(exchange):
+        exchange.read_body()
+        return exchange.reply(404, 'of the origin')
+
+    with Origin(missing) as origin:
+        gateway = Gateway(config.replace('ORIGIN', str(origin.port)))
+        os.mkdir(os.path.join(gateway.folder, 'none'))
+
+        def page(name, text):
+            with open(os.path.join(gateway.folder, name), 'w', encoding='utf-8') as file:
+                file.write(text)
+
+        page('down.html', '<p>down')
+        page('missing.txt', 'missing')
+        page('inner.json', '{}')
+        with gateway:
+            for path, status, kind, body in (
+                    ('/dead', 502, 'text/html; charset=utf-8', '<p>down'),
+                    ('/maintenance', 503, 'text/html; charset=utf-8', '<p>down'),
+                    ('/text', 503, 'text/plain; charset=utf-8', 'text'),
+                    ('/nothing', 404, 'text/plain; charset=utf-8', 'missing'),
+                    ('/r/nothing', 404, 'application/json', '{}')):
+                got = answers(gateway, path)
+                assert (got[0], got[1]['Content-Type'], got[2]) == (status, kind, body), path
+                assert got[1]['Content-Length'] == str(len(body))
+            assert answers(gateway, '/maintenance')[1]['Retry-After'] == '10'
+            assert answers(gateway, '/origin')[::2] == (404, 'of the origin')
+            assert 'Request' in answers(gateway, '/500')[2]
+            head = answers(gateway, '/dead', method='HEAD')
+            assert (head[0], head[1]['Content-Length'], head[2]) == (502, '7', '')
+            assert answers(gateway, '/dead', 'Range: bytes=0-1')[::2] == (502, '<p>down')
+            assert answers(gateway, '/once')[0] == 404
+            limited = answers(gateway, '/once')
+            assert (limited[0], limited[2]) == (429, 'missing') and 'Retry-After' in limited[1]
+            # A changed page comes with a reload, a missing one is refused, and the old configuration serves.
+            page('down.html', '<p>still down')
+            gateway.reload_well()
+            assert answers(gateway, '/dead')[2] == '<p>still down'
+            os.unlink(os.path.join(gateway.folder, 'missing.txt'))
+            refused = gateway.reload()
+            assert refused.returncode == 1 and 'missing.txt: No such file or directory' in refused.stderr
+            page('missing.txt', 'x' * 65537)
+            refused = gateway.reload()
+            assert refused.returncode == 1 and '65537 bytes: the limit `error-page`' in refused.stderr
+            assert answers(gateway, '/nothing')[2] == 'missing'

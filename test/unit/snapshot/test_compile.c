@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -16,7 +17,30 @@ struct world {
 	char output[16384];
 };
 
+/* Files by their names: `/N.html` has N bytes. */
+static int read_page(void *owner, struct span path, struct span *ret_text, uint64_t *ret_identity)
+{
+	static char page[70000];
+	unsigned long len = strtoul(path.ptr + 1, NULL, 10);
+
+	memset(page, owner ? *(char *)owner : 'x', sizeof(page));
+	*ret_identity = len;
+	*ret_text = span_of(page, len);
+	return len ? 0 : -ENOENT;
+}
+
+static const struct conf_functions with_pages = { .read = read_page };
+
+static void build_with(struct world *world, const char *text,
+		       const struct conf_functions *functions);
+
 static void build(struct world *world, const char *text)
+{
+	build_with(world, text, NULL);
+}
+
+static void build_with(struct world *world, const char *text,
+		       const struct conf_functions *functions)
 {
 	struct snapshot_options options = { .implied_tls_port = 443, .implied_plain_port = 80 };
 
@@ -24,7 +48,7 @@ static void build(struct world *world, const char *text)
 	arena_init(&world->scratch, 0);
 	arena_init(&world->arena, 0);
 	conf_errors_init(&world->errors, &world->scratch);
-	world->result = conf_parse(&world->scratch, SPAN("/e/t.conf"), span_str(text), NULL,
+	world->result = conf_parse(&world->scratch, SPAN("/e/t.conf"), span_str(text), functions,
 				   &world->errors, &world->tree);
 	if (world->result == 0)
 		world->result = snapshot_compile(world->tree, &options, &world->arena,
@@ -198,6 +222,12 @@ static const struct fault faults[] = {
 	  "before there is a path", NULL },
 	{ SITE("route /a/* { limits on /b { idle 5s }; respond 200 }"), 1, 4, 21, 0,
 	  "for all of it", NULL },
+	{ SITE("error"), 1, 4, 1, 0, "CODE is missing: write `error CODE… FILE`", NULL },
+	{ SITE("error 502"), 1, 4, 7, 0, "FILE is missing", NULL },
+	{ SITE("error /x.html"), 1, 4, 7, 0, "is no CODE: a number", NULL },
+	{ SITE("error 502 x 503 /x.html"), 1, 4, 11, 0, "is no CODE: a number", NULL },
+	{ SITE("error 200 /x.html"), 1, 4, 7, 0, "CODE is 400 to 599", NULL },
+	{ SITE("error 502 503 /x.html"), 1, 4, 15, 0, "cannot read /x.html: No such file", NULL },
 	{ SITE("alias A.TEST"), 1, 4, 7, 3, "`a.test` is served twice", NULL },
 	{ SITE("alias -a"), 1, 4, 7, 0, "does not start or end with -", NULL },
 	{ SITE("listen *:1"), 1, 4, 1, 0, "`listen` stands outside of all blocks", NULL },
@@ -600,18 +630,59 @@ static void test_every_prefix_and_corruption(void **state)
 	}
 }
 
+/* The limit `error-page`: a byte more is a fault where the file is named. */
+static void test_error_pages(void **state)
+{
+	static const char text[] = SITE("error 502 503 /65536.html\nerror 404 /3.txt\n"
+					"route /a { error 502 /4.json; respond 200 }");
+	struct conf_functions other = with_pages;
+	struct world world;
+	char letter = 'y';
+
+	(void)state;
+	build_with(&world, text, &with_pages);
+	assert_int_equal(world.result, 0);
+	const struct snapshot_site *site = &world.snapshot->sites[0];
+	const struct snapshot_error_page *page = snapshot_find_error(&site->error_pages, 503);
+	uint64_t hash = world.snapshot->text_hash;
+	assert_non_null(page);
+	assert_int_equal(page->content.len, 65536);
+	assert_true(span_starts_with(page->media_type, SPAN("text/html")));
+	assert_ptr_equal(page->content.ptr,
+			 snapshot_find_error(&site->error_pages, 502)->content.ptr);
+	assert_true(span_equal(snapshot_find_error(&site->error_pages, 404)->content, SPAN("xxx")));
+	assert_null(snapshot_find_error(&site->error_pages, 500));
+	assert_int_equal(snapshot_find_error(&site->routes[0].block->error_pages, 502)->content.len,
+			 4);
+	drop(&world);
+	/* The same text with other pages is another configuration. */
+	other.owner = &letter;
+	build_with(&world, text, &other);
+	assert_int_equal(world.result, 0);
+	assert_true(world.snapshot->text_hash != hash);
+	drop(&world);
+	build_with(&world, SITE("error 502 /65537.html"), &with_pages);
+	assert_int_equal(world.result, CONF_FAULTY);
+	assert_non_null(strstr(world.output, ":4:11: error: /65537.html has 65537 bytes: the limit "
+					     "`error-page` is 64KB"));
+	drop(&world);
+	build_with(&world, SITE("error 502 503 /1.html\nerror 404 503 /2.html"), &with_pages);
+	assert_int_equal(world.result, CONF_FAULTY);
+	assert_non_null(strstr(world.output, ":5:11: error: there is a page for 503 already"));
+	drop(&world);
+	build_with(&world, SITE("error 502 502 /1.html"), &with_pages);
+	assert_non_null(strstr(world.output, ":4:11: error: there is a page for 502 already"));
+	drop(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_faults),
-		cmocka_unit_test(test_warnings),
-		cmocka_unit_test(test_listeners),
-		cmocka_unit_test(test_handlers),
-		cmocka_unit_test(test_upstreams),
-		cmocka_unit_test(test_sites),
-		cmocka_unit_test(test_ids),
-		cmocka_unit_test(test_plan),
-		cmocka_unit_test(test_every_prefix_and_corruption),
+		cmocka_unit_test(test_faults),   cmocka_unit_test(test_error_pages),
+		cmocka_unit_test(test_warnings), cmocka_unit_test(test_listeners),
+		cmocka_unit_test(test_handlers), cmocka_unit_test(test_upstreams),
+		cmocka_unit_test(test_sites),    cmocka_unit_test(test_ids),
+		cmocka_unit_test(test_plan),     cmocka_unit_test(test_every_prefix_and_corruption),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
