@@ -2,7 +2,7 @@
  * other on one connection. What is not the worker (client, origin, `files`, the dialer) is played outside
  * os_loop_turn(), so a profiler that collects inside of it counts the worker only; bench/instructions does.
  *
- *   micro_request respond|file|proxied COUNT     prints µs of CPU per request, all parts together */
+ *   micro_request respond|file|proxied|limited COUNT     prints µs of CPU per request, all parts together */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,6 +20,7 @@ static const char *const requests[] = {
 	"GET /text HTTP/1.1\r\nHost: localhost\r\nUser-Agent: micro\r\nAccept: */*\r\n\r\n",
 	"GET /file.txt HTTP/1.1\r\nHost: localhost\r\nUser-Agent: micro\r\nAccept: */*\r\n\r\n",
 	"GET /p/a HTTP/1.1\r\nHost: localhost\r\nUser-Agent: micro\r\nAccept: */*\r\n\r\n",
+	"GET /text HTTP/1.1\r\nHost: localhost\r\nUser-Agent: micro\r\nAccept: */*\r\n\r\n",
 };
 
 struct helper {
@@ -153,7 +154,7 @@ static void ask(int client, const char *request, bool is_first)
 		;
 }
 
-static void prepare(void)
+static void prepare(bool is_limited)
 {
 	char text[BODY + 512];
 
@@ -168,8 +169,9 @@ static void prepare(void)
 	MUST(os_socket_local(bench.origin_listener, &bench.origin_address) == 0);
 	snprintf(text, sizeof(text),
 		 "site localhost default {\nrespond 200 \"%s\" on /text\n"
-		 "proxy 127.0.0.1:%u on /p/*\nfiles /srv on /file.txt\n}",
-		 bench.body, (unsigned)bench.origin_address.port);
+		 "proxy 127.0.0.1:%u on /p/*\nfiles /srv on /file.txt\n%s}",
+		 bench.body, (unsigned)bench.origin_address.port,
+		 is_limited ? "limit requests 100000/s burst 10000000 per ip\n" : "");
 	worker_start(&bench.worker, text);
 	link_helper(&bench.files, IPC_FILES);
 	link_helper(&bench.dialer, IPC_DIALER);
@@ -177,7 +179,7 @@ static void prepare(void)
 
 int main(int argument_count, char **arguments)
 {
-	static const char *const modes[] = { "respond", "file", "proxied" };
+	static const char *const modes[] = { "respond", "file", "proxied", "limited" };
 	struct timespec begin, end;
 	unsigned long count;
 	size_t mode = 0;
@@ -187,12 +189,12 @@ int main(int argument_count, char **arguments)
 	       strcmp(arguments[1], modes[mode]) != 0)
 		mode++;
 	if (argument_count != 3 || mode == ARRAY_LEN(modes)) {
-		fputs("usage: micro_request respond|file|proxied COUNT\n", stderr);
+		fputs("usage: micro_request respond|file|proxied|limited COUNT\n", stderr);
 		return 2;
 	}
 	count = strtoul(arguments[2], NULL, 10);
 	MUST(os_start() == 0);
-	prepare();
+	prepare(strcmp(modes[mode], "limited") == 0);
 	client = worker_connect(&bench.worker);
 	ask(client, requests[mode], true);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin);

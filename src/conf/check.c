@@ -233,6 +233,15 @@ static void report_value(struct words *words, const struct conf_argument *argume
 	error->nearest = nearest.best;
 }
 
+static void take_content(struct words *words, struct conf_value *value)
+{
+	struct checker *checker = words->checker;
+	int result = conf_content_read(checker->tree, checker->errors, value);
+
+	checker->is_out_of_memory |= result < 0;
+	words->is_faulty |= result != 0;
+}
+
 static void take_value(struct words *words, const struct conf_argument *argument)
 {
 	struct checker *checker = words->checker;
@@ -251,6 +260,8 @@ static void take_value(struct words *words, const struct conf_argument *argument
 	} else {
 		value->word = word;
 		words->value_count++;
+		if (argument->type == CONF_CONTENT)
+			take_content(words, value);
 	}
 }
 
@@ -262,6 +273,15 @@ static void report_missing(struct words *words, const struct conf_argument *argu
 	words->is_faulty = true;
 	conf_error_add(words->checker->errors, statement->words[index].place,
 		       "%s is missing: write `%.*s`", argument->name, SPAN_ARG(row_form(words)));
+}
+
+static size_t count_behind(const struct conf_argument *argument, size_t max)
+{
+	size_t count = 0;
+
+	while (count + 1 < max && argument[count + 1].type != CONF_NO_TYPE)
+		count++;
+	return count;
 }
 
 static void take_arguments(struct words *words, const struct conf_argument *arguments, size_t max)
@@ -278,7 +298,9 @@ static void take_arguments(struct words *words, const struct conf_argument *argu
 			return;
 		}
 		take_value(words, &arguments[i]);
-		while (arguments[i].is_repeated && words->at < word_count && !at_option(words))
+		while (arguments[i].is_repeated &&
+		       words->at + count_behind(&arguments[i], max - i) < word_count &&
+		       !at_option(words))
 			take_value(words, &arguments[i]);
 	}
 }

@@ -226,6 +226,7 @@ enum conf_type {
 			 bits */
 	CONF_WORDS, /* of an option: path (as CONF_PATH) of a file of words; they join the statement's
 		       list */
+	CONF_CONTENT, /* path (as CONF_PATH) of a file whose bytes are read: value.content */
 };
 
 /* An IP address, or any (`*`), with a port. Plain bytes, so that it can lie in a snapshot. */
@@ -255,13 +256,15 @@ struct conf_value {
 	bool is_address; /* CONF_HOST */
 	bool is_rounded; /* CONF_NETWORK: bits behind the prefix were set; in `address` they are not */
 	bool is_name;    /* CONF_UPSTREAM */
+	struct span content; /* CONF_CONTENT */
 	struct conf_origin origin;
 };
 
 struct conf_argument {
 	enum conf_type type;
 	bool is_optional;
-	bool is_repeated;          /* the last of its list only: one or more */
+	/* One or more; of those behind it, each has one word (no options then). */
+	bool is_repeated;
 	const char *name;          /* as the manual writes it: "ADDR:PORT" */
 	const char *choices;       /* CONF_CHOICE: "json combined" */
 	uint64_t minimum, maximum; /* CONF_NUMBER, _DURATION, _SIZE; maximum 0: none */

@@ -65,6 +65,9 @@ struct span conf_join(struct arena *arena, struct span folder,
 		      struct span path); /* ptr NULL: no room */
 
 /* words.c: the words of a CONF_WORDS option's file, in the tree's arena. 0, CONF_FAULTY (reported) or -ENOMEM. */
+/* The same for a value CONF_CONTENT: the bytes as they are. */
+int conf_content_read(struct conf_tree *tree, struct conf_errors *errors,
+		      struct conf_value *value) MUST_CHECK;
 int conf_words_read(struct conf_tree *tree, struct conf_errors *errors,
 		    const struct conf_value *path, const struct conf_word **ret_words,
 		    size_t *ret_count) MUST_CHECK;

@@ -263,6 +263,7 @@ static const char *parse(struct arena *arena, const struct conf_argument *argume
 		return parse_u64(text, UINT64_MAX, &value->number) ? NULL : "a number";
 	case CONF_PATH:
 	case CONF_WORDS:
+	case CONF_CONTENT:
 		return parse_path(arena, folder, text, value);
 	case CONF_PATTERN:
 		return parse_pattern(text);

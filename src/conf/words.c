@@ -1,4 +1,5 @@
-/* words: a file that holds nothing but words, as a list's block does: what others publish, one entry a line. */
+/* words: a file that holds nothing but words, as a list's block does: what others publish, one entry a line; and a
+ * file whose bytes alone are wanted. */
 #include "conf/conf_internal.h"
 
 #include <string.h>
@@ -43,6 +44,17 @@ static int report_unread(struct conf_errors *errors, const struct conf_value *pa
 	return CONF_FAULTY;
 }
 
+/* Behind the parse: answers join those of before, and all files together have one bound. */
+static void parser_go_on(struct parser *parser)
+{
+	parser->answers_tail = &parser->tree->answers;
+	while (*parser->answers_tail)
+		parser->answers_tail = &(*parser->answers_tail)->next;
+	parser->file_capacity = parser->tree->file_count;
+	for (size_t i = 0; i < parser->tree->file_count; i++)
+		parser->text_total += parser->tree->files[i].text.len;
+}
+
 int conf_words_read(struct conf_tree *tree, struct conf_errors *errors,
 		    const struct conf_value *path, const struct conf_word **ret_words,
 		    size_t *ret_count)
@@ -55,12 +67,7 @@ int conf_words_read(struct conf_tree *tree, struct conf_errors *errors,
 	uint32_t file;
 
 	parser.comments_tail = &comments;
-	parser.answers_tail = &tree->answers;
-	while (*parser.answers_tail)
-		parser.answers_tail = &(*parser.answers_tail)->next;
-	parser.file_capacity = tree->file_count;
-	for (size_t i = 0; i < tree->file_count; i++)
-		parser.text_total += tree->files[i].text.len;
+	parser_go_on(&parser);
 	answer = parser_answer(&parser, CONF_ANSWER_FILE, path->text);
 	if (!answer)
 		return -ENOMEM;
@@ -78,4 +85,19 @@ int conf_words_read(struct conf_tree *tree, struct conf_errors *errors,
 	*ret_words = parser.words;
 	*ret_count = parser.word_count;
 	return errors->error_count > errors_before ? CONF_FAULTY : 0;
+}
+
+int conf_content_read(struct conf_tree *tree, struct conf_errors *errors, struct conf_value *value)
+{
+	struct parser parser = { .tree = tree, .functions = tree->functions, .errors = errors };
+	struct conf_answer *answer;
+
+	parser_go_on(&parser);
+	answer = parser_answer(&parser, CONF_ANSWER_FILE, value->text);
+	if (!answer)
+		return -ENOMEM;
+	if (answer->result)
+		return report_unread(errors, value, answer->result);
+	value->content = answer->value;
+	return 0;
 }

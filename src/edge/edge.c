@@ -82,6 +82,10 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
 	edge->tickets = config->tickets;
 	edge->cookies = config->cookies;
+	edge->rates = config->rates;
+	/* What another worker writes there later changes nothing here. */
+	if (edge->rates)
+		memcpy(edge->rates_key, edge->rates->key, sizeof(edge->rates_key));
 	edge->connections_max = config->connections_max;
 	edge->exchanges_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_EXCHANGES].value;
 	edge->handshakes_max = handshakes_max(config->connections_max);
@@ -575,6 +579,8 @@ static void set_h1_limits(struct edge *edge)
 		widen(&limits, site->limits);
 		for (size_t j = 0; j < site->path_limit_count; j++)
 			widen(&limits, &site->path_limits[j].limits);
+		for (size_t j = 0; j < site->route_count; j++)
+			widen(&limits, site->routes[j].limits);
 	}
 	edge->h1_limits = limits;
 }

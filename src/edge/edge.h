@@ -7,6 +7,7 @@
  * messages into the calls below. */
 #pragma once
 
+#include "firewall/firewall.h"
 #include "ipc/ipc.h"
 #include "os/os.h"
 #include "snapshot/snapshot.h"
@@ -30,7 +31,8 @@ struct edge_config {
 	void *host_data;
 	const struct tls_ticket_keys *tickets; /* NULL: no tickets */
 	const struct balance_sticky_keys
-		*cookies; /* NULL: no client stays with an origin by a cookie */
+		*cookies;             /* NULL: no client stays with an origin by a cookie */
+	struct firewall_table *rates; /* of all workers; NULL: no `limit requests` holds */
 	uint32_t connections_max;
 	uint32_t descriptors_max; /* this process may have so many; 0: not known */
 	uint32_t gateway_id;      /* random, the same for all workers: by it a loop is recognised */

@@ -300,8 +300,11 @@ struct exchange {
 	struct http_response response;
 	const struct snapshot_site *site;
 	const struct snapshot_route *route;
+	const struct snapshot_block *block; /* what the route stands in; NULL: the site itself */
+	struct http_path
+		asked; /* as it came: the request's is without a prefix that was stripped */
 	const struct snapshot_limits *limits;
-	struct span rule; /* the line that decided, as snapshots say it; empty: none did */
+	struct span rule;         /* the line that decided, as snapshots say it; empty: none did */
 	struct os_address client; /* who asks: the connection's peer, or whom a trusted one names */
 	struct http_hop *hop;     /* what is said of it to an origin; NULL: only the peer's */
 
@@ -409,6 +412,8 @@ struct edge {
 	struct ipc_range *range;
 	const struct tls_ticket_keys *tickets;
 	const struct balance_sticky_keys *cookies;
+	struct firewall_table *rates;
+	uint8_t rates_key[FIREWALL_KEY_LEN];
 	struct telemetry_ring *ring;
 	int ring_event;
 

@@ -84,6 +84,7 @@ void exchange_let_go(struct exchange *exchange)
 	exchange->origin_text = origin;
 	exchange->site = NULL;
 	exchange->route = NULL;
+	exchange->block = NULL;
 	exchange->origin = NULL;
 	edge_snapshot_unref(exchange->edge, TAKE(exchange->snapshot));
 }
@@ -126,6 +127,7 @@ void exchanges_free_finished(struct edge *edge)
 void exchange_begin(struct exchange *exchange, struct http_request *request)
 {
 	exchange->request = request;
+	exchange->asked = request->path;
 	exchange->began = true;
 	exchange->stage = EXCHANGE_STAGE_HEAD;
 	exchange_wake(exchange);
@@ -238,13 +240,37 @@ enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t s
 	return EXCHANGE_ANSWER;
 }
 
+static const struct snapshot_error_page *page_of(const struct exchange *exchange, uint16_t status)
+{
+	const struct snapshot_error_page *page = NULL;
+
+	if (exchange->block)
+		page = snapshot_find_error(&exchange->block->error_pages, status);
+	if (!page && exchange->site)
+		page = snapshot_find_error(&exchange->site->error_pages, status);
+	return page;
+}
+
+static enum exchange_verdict answer_uncached(struct exchange *exchange, uint16_t status,
+					     struct span media_type, struct span text)
+{
+	enum exchange_verdict verdict = exchange_answer_text(exchange, status, media_type, text);
+
+	if (http_fields_add_id(&exchange->response.fields, HTTP_NAME_CACHE_CONTROL,
+			       SPAN("no-store")))
+		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
+	return verdict;
+}
+
 enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status,
 				      enum telemetry_end end)
 {
+	const struct snapshot_error_page *own = page_of(exchange, status);
 	struct span reason = http_status_reason(status), origin = SPAN_NONE, page;
-	enum exchange_verdict verdict;
 
 	exchange_set_end(exchange, end, SPAN_NONE);
+	if (own)
+		return answer_uncached(exchange, status, own->media_type, own->content);
 	/* Whoever runs the application sees at once which of his servers it is; the text is the configuration's. */
 	if (exchange->origin && (status == 502 || status == 504))
 		origin = arena_format(&exchange->arena, "<p>%s: %.*s</p>\n",
@@ -260,11 +286,7 @@ enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status
 			    status, SPAN_ARG(reason), status, SPAN_ARG(reason), SPAN_ARG(origin),
 			    (unsigned long long)exchange->id_high,
 			    (unsigned long long)exchange->id_low);
-	verdict = exchange_answer_text(exchange, status, SPAN("text/html; charset=utf-8"), page);
-	if (http_fields_add_id(&exchange->response.fields, HTTP_NAME_CACHE_CONTROL,
-			       SPAN("no-store")))
-		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
-	return verdict;
+	return answer_uncached(exchange, status, SPAN("text/html; charset=utf-8"), page);
 }
 
 static int text_read(void *owner, size_t room, struct span *ret_bytes)

@@ -25,7 +25,7 @@ static void fill_request(struct telemetry_access *access, const struct exchange 
 
 	access->method = request->method_text;
 	access->host = request->authority.raw;
-	access->path = request->path.text;
+	access->path = exchange->asked.text;
 	access->query = request->query;
 	access->protocol = request->version == 10 ? SPAN("HTTP/1.0") : SPAN("HTTP/1.1");
 	access->user_agent = http_fields_value(&request->fields, HTTP_NAME_USER_AGENT);

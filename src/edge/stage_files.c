@@ -187,7 +187,7 @@ static enum exchange_verdict answer_folder(struct exchange *exchange)
 {
 	const struct http_request *request = exchange->request;
 	struct span location =
-		arena_format(&exchange->arena, "%.*s/%s%.*s", SPAN_ARG(request->path.wire),
+		arena_format(&exchange->arena, "%.*s/%s%.*s", SPAN_ARG(exchange->asked.wire),
 			     request->has_query ? "?" : "", SPAN_ARG(request->query));
 
 	exchange_answer(exchange, 308, TELEMETRY_END_OK);

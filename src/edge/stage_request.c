@@ -1,9 +1,8 @@
-/* Stages 7 to 12: head, route, firewall, auth, rules, request pump. */
+/* Stages 7, 8 and 10 to 12: head, route, auth, rules, request pump. */
 #include "edge/edge_internal.h"
 
 enum exchange_verdict stage_head_run(struct exchange *exchange);
 enum exchange_verdict stage_route_run(struct exchange *exchange);
-enum exchange_verdict stage_firewall_run(struct exchange *exchange);
 enum exchange_verdict stage_auth_run(struct exchange *exchange);
 enum exchange_verdict stage_rules_head_run(struct exchange *exchange);
 enum exchange_verdict stage_request_pump_run(struct exchange *exchange);
@@ -142,12 +141,34 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 	return EXCHANGE_NEXT;
 }
 
+/* A byte of the text is a byte or an escape of the wire, so both begin at the same `/` afterwards, and both are as
+ * normal as before: what was within the prefix is within what is left. */
+static void strip_prefix(struct exchange *exchange)
+{
+	struct http_path *path = &exchange->request->path;
+	size_t at = 0;
+
+	path->text = snapshot_block_path(exchange->block, path->text);
+	for (size_t i = 0; i < exchange->block->strip_prefix.len; i++)
+		at += path->wire.ptr[at] == '%' ? 3 : 1;
+	path->wire = span_skip(path->wire, at);
+}
+
 enum exchange_verdict stage_route_run(struct exchange *exchange)
 {
-	exchange->route = snapshot_find_route(exchange->site, exchange->request->path.text);
+	struct conf_address client = edge_conf_address(&exchange->client);
+
+	exchange->route =
+		snapshot_find_route(exchange->site, exchange->request, &client, &exchange->block);
 	if (exchange->route)
 		exchange->rule = exchange->route->rule;
-	exchange->limits = snapshot_find_limits(exchange->site, exchange->request->path.text);
+	else if (exchange->block)
+		exchange->rule = exchange->block->rule;
+	exchange->limits = exchange->block && exchange->block->limits
+				   ? exchange->block->limits
+				   : snapshot_find_limits(exchange->site, exchange->asked.text);
+	if (exchange->block && exchange->block->strip_prefix.len)
+		strip_prefix(exchange);
 	/* The codec read with the widest of all sites' limits. */
 	if (exchange->head_bytes_in > exchange->limits->values[SNAPSHOT_LIMIT_HEADER])
 		return exchange_over_limit(exchange, TELEMETRY_LIMIT_HEADER);
@@ -158,12 +179,6 @@ enum exchange_verdict stage_route_run(struct exchange *exchange)
 }
 
 /* The rows of later steps: the order is fixed now, what they decide comes with their engines. */
-enum exchange_verdict stage_firewall_run(struct exchange *exchange)
-{
-	(void)exchange;
-	return EXCHANGE_NEXT;
-}
-
 enum exchange_verdict stage_auth_run(struct exchange *exchange)
 {
 	(void)exchange;

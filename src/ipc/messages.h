@@ -167,6 +167,7 @@ enum ipc_grant_kind {
 	/* A symlink on the way to a root: O_PATH of the folder it lies in, id of the root; tail: its name, NUL, and where
 	 * it led when the root was opened. */
 	IPC_GRANT_ROOT_LINK,
+	IPC_GRANT_RATES, /* how often each client asked (struct firewall_table): rw for workers */
 };
 struct ipc_grant { /* descriptors: as the kind says */
 	uint32_t what, index;
@@ -389,7 +390,13 @@ struct ipc_answer_end { /* tail: message for the operator, may be empty */
  * a peer of its starter's uid (SO_PEERCRED) and sends, as vault → supervisor, one `keep` for each and then
  * `kept_all`; the new supervisor takes what its plan has and closes the rest. From then on the old vault
  * writes nothing, closes its copies and ends when its last link is closed. */
-enum ipc_keep_kind { IPC_KEEP_LISTENER = 1, IPC_KEEP_RANGE, IPC_KEEP_TICKETS, IPC_KEEP_FORGET };
+enum ipc_keep_kind {
+	IPC_KEEP_LISTENER = 1,
+	IPC_KEEP_RANGE,
+	IPC_KEEP_TICKETS,
+	IPC_KEEP_FORGET,
+	IPC_KEEP_RATES
+};
 struct ipc_keep { /* one descriptor (none to forget); tail: a canonical name, the key it is kept under */
 	uint32_t what, slot;
 	uint64_t id;

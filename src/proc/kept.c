@@ -4,12 +4,14 @@
 
 #include <string.h>
 
+#include "firewall/firewall.h"
 #include "telemetry/telemetry.h"
 #include "tls/tls.h"
 
 enum { RESCUE_TIMEOUT_MS = 5000 };
 
 static const char tickets_name[] = "tickets";
+static const char rates_name[] = "rates";
 
 /* ---- Handed back by the vault of the supervisor before us -------------------------------------------- */
 
@@ -52,6 +54,39 @@ static void take_tickets(struct supervisor *supervisor)
 		return;
 	os_close(supervisor->tickets_fd);
 	supervisor->tickets_fd = TAKE_FD(fd);
+}
+
+/* The workers of before write on in it until they have drained: any number of processes may. */
+static void take_rates(struct supervisor *supervisor)
+{
+	OS_AUTO_FD fd = kept_take(supervisor, IPC_KEEP_RATES, rates_name, 0);
+	uint64_t format = 0;
+
+	if (!is_table(fd, sizeof(struct firewall_table)) ||
+	    os_pread(fd, &format, sizeof(format), 0) != sizeof(format) || format != FIREWALL_FORMAT)
+		return;
+	os_close(supervisor->rates_fd);
+	supervisor->rates_fd = TAKE_FD(fd);
+}
+
+int kept_rates_new(int *ret_fd)
+{
+	OS_AUTO_FD fd = -1;
+	uint64_t format = FIREWALL_FORMAT;
+	uint8_t key[FIREWALL_KEY_LEN];
+	int err = os_memory_new(rates_name, sizeof(struct firewall_table), &fd);
+
+	if (!err)
+		err = os_memory_seal(fd, OS_SEAL_SIZE);
+	os_random(key, sizeof(key));
+	if (!err &&
+	    (os_pwrite(fd, &format, sizeof(format), offsetof(struct firewall_table, format)) !=
+		     sizeof(format) ||
+	     os_pwrite(fd, key, sizeof(key), offsetof(struct firewall_table, key)) != sizeof(key)))
+		err = -EIO;
+	if (!err)
+		*ret_fd = TAKE_FD(fd);
+	return err;
 }
 
 static void counters_name(enum ipc_kind kind, char name[OS_ADDRESS_TEXT_MAX])
@@ -130,8 +165,10 @@ int kept_rescue(struct supervisor *supervisor)
 	if (!err && is_over)
 		supervisor_say(supervisor, "taking over %zu descriptors from an earlier service",
 			       supervisor->kept_count);
-	if (!err)
+	if (!err) {
 		take_tickets(supervisor);
+		take_rates(supervisor);
+	}
 	return err;
 }
 
@@ -159,6 +196,8 @@ void kept_give(struct supervisor *supervisor, struct child *vault)
 	listeners_keep(supervisor, vault);
 	child_send(vault, IPC_MESSAGE_keep, &(struct ipc_keep){ .what = IPC_KEEP_TICKETS },
 		   span_str(tickets_name), &supervisor->tickets_fd, 1);
+	child_send(vault, IPC_MESSAGE_keep, &(struct ipc_keep){ .what = IPC_KEEP_RATES },
+		   span_str(rates_name), &supervisor->rates_fd, 1);
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
 		kept_give_counters(supervisor, &supervisor->children[i]);
 }

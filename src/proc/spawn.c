@@ -173,6 +173,7 @@ static void endow(struct supervisor *supervisor, struct child *child, const stru
 	switch (row->kind) {
 	case IPC_WORKER:
 		grant_read_only(child, IPC_GRANT_TICKETS, supervisor->tickets_fd);
+		grant_one(child, IPC_GRANT_RATES, supervisor->rates_fd);
 		break;
 	case IPC_VAULT:
 		grant_one(child, IPC_GRANT_KEY_FOLDER, supervisor->key_folder_fd);

@@ -346,6 +346,8 @@ static int start(struct supervisor *supervisor)
 				    &supervisor->tickets_fd);
 	if (!err)
 		err = os_memory_seal(supervisor->tickets_fd, OS_SEAL_SIZE);
+	if (!err)
+		err = kept_rates_new(&supervisor->rates_fd);
 	if (err < 0)
 		return err;
 	supervisor->range->format = IPC_RANGE_FORMAT;
@@ -374,6 +376,7 @@ static void finish(struct supervisor *supervisor)
 	os_timer_stop(&supervisor->inputs);
 	os_close(supervisor->tickets_fd);
 	os_close(supervisor->given_fd);
+	os_close(supervisor->rates_fd);
 	os_memory_unmap(supervisor->range, IPC_RANGE_SIZE);
 	os_close(supervisor->range_fd);
 	os_loop_free(supervisor->loop);
@@ -390,7 +393,8 @@ int proc_supervisor_main(const struct proc_supervisor_options *options)
 	supervisor->options = options;
 	supervisor->state_fd = supervisor->control_folder_fd = supervisor->key_folder_fd = -1;
 	supervisor->lock_fd = supervisor->control_listener_fd = supervisor->rescue_listener_fd = -1;
-	supervisor->tickets_fd = supervisor->range_fd = supervisor->given_fd = -1;
+	supervisor->tickets_fd = supervisor->rates_fd = supervisor->range_fd =
+		supervisor->given_fd = -1;
 	supervisor->trouble = writer_of(supervisor->trouble_text, sizeof(supervisor->trouble_text));
 	list_init(&supervisor->listeners);
 	list_init(&supervisor->commands);

@@ -130,7 +130,7 @@ struct supervisor {
 	/* The state folder. */
 	char *state_path, *control_path;
 	int state_fd, control_folder_fd, key_folder_fd, lock_fd;
-	int control_listener_fd, rescue_listener_fd, tickets_fd;
+	int control_listener_fd, rescue_listener_fd, tickets_fd, rates_fd;
 	struct os_watch control_watch;
 	bool stops;
 	bool is_serving; /* byte 0 is ours and the ready lines are printed */
@@ -249,6 +249,8 @@ void listeners_close_all(struct supervisor *supervisor);
 
 /* kept.c: what outlives a supervisor in the vault: listeners, ticket keys, counters. */
 /* From the vault of the supervisor before us, if there is one: into supervisor->kept. */
+/* An empty table of rates (struct firewall_table), its size sealed. */
+int kept_rates_new(int *ret_fd) MUST_CHECK;
 int kept_rescue(struct supervisor *supervisor) MUST_CHECK;
 int kept_take_listener(struct supervisor *supervisor, const char *name, uint32_t slot); /* or -1 */
 /* A first life goes on counting where that process of the earlier service was when we took over. */

@@ -8,6 +8,7 @@ struct worker {
 	struct telemetry_ring *ring;
 	int ring_event;
 	const struct proc_shared_keys *shared;
+	struct firewall_table *rates;
 	struct proc_self *self;
 	const struct snapshot *wanted; /* an old one whose place a change waits for */
 	uint64_t wanted_since_ns;
@@ -43,6 +44,12 @@ static int on_grant(void *state, struct proc_self *self, const struct ipc_grant 
 		if (failed)
 			return failed;
 		worker->shared = memory;
+		return 0;
+	case IPC_GRANT_RATES:
+		failed = map_grant(message, sizeof(struct firewall_table), OS_MAP_WRITE, &memory);
+		if (failed)
+			return failed;
+		worker->rates = memory;
 		return 0;
 	default:
 		return 0;
@@ -80,6 +87,7 @@ static int on_sandboxed(void *state, struct proc_self *self)
 		.host_data = worker,
 		.tickets = worker->shared ? &worker->shared->tickets : NULL,
 		.cookies = worker->shared ? &worker->shared->cookies : NULL,
+		.rates = worker->rates,
 		.gateway_id = proc_birth(self)->gateway_id,
 		.connections_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_CONNECTIONS].value,
 	};

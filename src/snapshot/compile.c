@@ -81,7 +81,8 @@ static void default_limits(struct snapshot_limits *limits)
 void compiler_limits(struct compiler *compiler, const struct conf_statement *block,
 		     struct snapshot_limits *limits)
 {
-	bool is_path = conf_option(block, "on") != NULL;
+	bool is_path =
+		conf_option(block, "on") || (block->parent && conf_is(block->parent, "route"));
 
 	for (const struct conf_statement *pair = block->first; pair; pair = pair->next) {
 		for (size_t i = 0; i < SNAPSHOT_LIMIT_COUNT; i++) {
@@ -316,6 +317,22 @@ static size_t count_origins(struct compiler *compiler, struct map *seen,
 	return count;
 }
 
+/* Of a site, or of a route in it. */
+static void count_handlers(struct compiler *compiler, struct map *seen,
+			   const struct conf_statement *block, struct bounds *bounds)
+{
+	for (const struct conf_statement *inner = block->first; inner; inner = inner->next) {
+		if (conf_is(inner, "route"))
+			count_handlers(compiler, seen, inner, bounds);
+		bounds->roots += conf_is(inner, "files");
+		if (!conf_is(inner, "proxy"))
+			continue;
+		bounds->upstreams++;
+		bounds->origins += count_origins(compiler, seen, inner);
+		bounds->cas += conf_option(inner, "verify") != NULL;
+	}
+}
+
 static void count_site(struct compiler *compiler, struct map *seen,
 		       const struct conf_statement *site, struct bounds *bounds)
 {
@@ -325,13 +342,8 @@ static void count_site(struct compiler *compiler, struct map *seen,
 	for (const struct conf_statement *inner = site->first; inner; inner = inner->next) {
 		bounds->certificates += conf_is(inner, "certificate file");
 		bounds->names += conf_is(inner, "alias");
-		bounds->roots += conf_is(inner, "files");
-		if (!conf_is(inner, "proxy"))
-			continue;
-		bounds->upstreams++;
-		bounds->origins += count_origins(compiler, seen, inner);
-		bounds->cas += conf_option(inner, "verify") != NULL;
 	}
+	count_handlers(compiler, seen, site, bounds);
 }
 
 static void count_upstream(struct compiler *compiler, struct map *seen,
@@ -390,6 +402,23 @@ static void make_arrays(struct compiler *compiler)
 	snapshot->cas = compiler->cas;
 }
 
+/* What stands in files is no part of a line: words of a list, bytes of a page. */
+static void hash_files(const struct conf_statement *statement, uint64_t hashes[2])
+{
+	for (size_t i = 0; i < statement->list_count; i++) {
+		hashes[1] = hash_id(statement->list[i].word->text);
+		hashes[0] = hash_id(span_of(hashes, 2 * sizeof(*hashes)));
+	}
+	for (size_t i = 0; i < statement->argument_count; i++) {
+		if (statement->arguments[i].type != CONF_CONTENT)
+			continue;
+		hashes[1] = hash_id(statement->arguments[i].content);
+		hashes[0] = hash_id(span_of(hashes, 2 * sizeof(*hashes)));
+	}
+	for (const struct conf_statement *s = statement->first; s; s = s->next)
+		hash_files(s, hashes);
+}
+
 static uint64_t hash_text(struct compiler *compiler)
 {
 	uint64_t hashes[2] = { 0, 0 };
@@ -403,11 +432,7 @@ static uint64_t hash_text(struct compiler *compiler)
 		}
 		hashes[1] = hash_id(line);
 		hashes[0] = hash_id(span_of(hashes, sizeof(hashes)));
-		/* What stands in a list's file is no part of its line. */
-		for (size_t i = 0; i < s->list_count; i++) {
-			hashes[1] = hash_id(s->list[i].word->text);
-			hashes[0] = hash_id(span_of(hashes, sizeof(hashes)));
-		}
+		hash_files(s, hashes);
 	}
 	return hashes[0];
 }

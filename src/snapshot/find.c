@@ -145,11 +145,113 @@ bool snapshot_pattern_matches(const struct snapshot_pattern *pattern, struct spa
 				  : span_equal(path, pattern->text);
 }
 
-const struct snapshot_route *snapshot_find_route(const struct snapshot_site *site, struct span path)
+static bool method_matches(const struct snapshot_block *block, struct span method)
 {
+	for (size_t i = 0; i < block->method_count; i++) {
+		if (span_equal(block->methods[i], method) ||
+		    (span_equal(block->methods[i], SPAN("GET")) &&
+		     span_equal(method, SPAN("HEAD"))))
+			return true;
+	}
+	return !block->method_count;
+}
+
+static bool header_matches(const struct snapshot_block *block, const struct http_fields *fields)
+{
+	for (size_t i = 0; i < fields->count; i++) {
+		if (span_equal_nocase(fields->items[i].name, block->header_name) &&
+		    (!block->has_header_value ||
+		     span_equal(fields->items[i].value, block->header_value)))
+			return true;
+	}
+	return false;
+}
+
+/* A part of a query as it means: `%XX` once, `+` a blank (WHATWG URL, 5.1). */
+static bool query_part_is(struct span raw, struct span meant)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < raw.len; i++, at++) {
+		char byte = raw.ptr[i] == '+' ? ' ' : raw.ptr[i];
+
+		if (byte == '%' && i + 2 < raw.len && ascii_hex_value(raw.ptr[i + 1]) >= 0 &&
+		    ascii_hex_value(raw.ptr[i + 2]) >= 0) {
+			byte = (char)(ascii_hex_value(raw.ptr[i + 1]) * 16 +
+				      ascii_hex_value(raw.ptr[i + 2]));
+			i += 2;
+		}
+		if (at == meant.len || meant.ptr[at] != byte)
+			return false;
+	}
+	return at == meant.len;
+}
+
+static bool query_matches(const struct snapshot_block *block, struct span query)
+{
+	struct span part;
+
+	while (span_cut(&query, '&', &part)) {
+		size_t mark = span_find_byte(part, '=');
+
+		if (query_part_is(span_first(part, mark), block->query_name) &&
+		    (!block->has_query_value ||
+		     query_part_is(span_skip(part, mark + 1), block->query_value)))
+			return true;
+	}
+	return false;
+}
+
+static bool block_matches(const struct snapshot_block *block, const struct http_request *request,
+			  const struct conf_address *client)
+{
+	return snapshot_pattern_matches(&block->pattern, request->path.text) &&
+	       method_matches(block, request->method_text) &&
+	       (!block->header_name.len || header_matches(block, &request->fields)) &&
+	       (!block->query_name.len || query_matches(block, request->query)) &&
+	       snapshot_from_has(&block->from, client);
+}
+
+struct span snapshot_block_path(const struct snapshot_block *block, struct span path)
+{
+	return span_skip(path, block->strip_prefix.len);
+}
+
+const struct snapshot_route *snapshot_find_route(const struct snapshot_site *site,
+						 const struct http_request *request,
+						 const struct conf_address *client,
+						 const struct snapshot_block **ret_block)
+{
+	const struct snapshot_block *inside = NULL, *passed = NULL;
+	struct span path = request->path.text;
+
+	*ret_block = NULL;
 	for (size_t i = 0; i < site->route_count; i++) {
-		if (snapshot_pattern_matches(&site->routes[i].pattern, path))
-			return &site->routes[i];
+		const struct snapshot_route *route = &site->routes[i];
+
+		if (inside && route->block != inside)
+			return NULL;
+		if (route->block && !inside) {
+			if (route->block == passed ||
+			    !block_matches(route->block, request, client)) {
+				passed = route->block;
+				continue;
+			}
+			*ret_block = inside = route->block;
+			path = snapshot_block_path(inside, path);
+		}
+		if (snapshot_pattern_matches(&route->pattern, path))
+			return route;
+	}
+	return NULL;
+}
+
+const struct snapshot_error_page *snapshot_find_error(const struct snapshot_error_pages *pages,
+						      uint16_t code)
+{
+	for (size_t i = 0; i < pages->count; i++) {
+		if (pages->items[i].code == code)
+			return &pages->items[i];
 	}
 	return NULL;
 }

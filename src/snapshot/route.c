@@ -13,9 +13,13 @@ void compile_pattern(struct compiler *compiler, const struct conf_statement *sta
 	const struct conf_given *on = conf_option(statement, "on");
 
 	pattern->is_prefix = true;
-	if (!on)
-		return;
-	struct span text = on->values[0].text;
+	if (on)
+		compile_pattern_text(compiler, on->values[0].text, pattern);
+}
+
+void compile_pattern_text(struct compiler *compiler, struct span text,
+			  struct snapshot_pattern *pattern)
+{
 	pattern->is_prefix = span_ends_with(text, SPAN("*"));
 	if (pattern->is_prefix)
 		text.len--;
@@ -118,18 +122,21 @@ static void compile_respond(struct compiler *compiler, const struct conf_stateme
 }
 
 void compile_route(struct compiler *compiler, const struct conf_statement *statement,
-		   const struct snapshot_site *site, struct snapshot_route *route)
+		   const struct snapshot_site *site, const struct snapshot_block *block,
+		   struct snapshot_route *route)
 {
 	struct span line = conf_canonical(statement, true, compiler->scratch);
-	struct span whole = arena_format(compiler->scratch, "%016llx %.*s",
-					 (unsigned long long)site->id, SPAN_ARG(line));
+	struct span whole =
+		arena_format(compiler->scratch, "%016llx %.*s",
+			     (unsigned long long)(block ? block->id : site->id), SPAN_ARG(line));
 
 	if (!line.ptr || !whole.ptr) {
 		compiler->is_out_of_memory = true;
 		return;
 	}
 	route->id = hash_id(whole);
-	route->limits = site->limits;
+	route->block = block;
+	route->limits = block && block->limits ? block->limits : site->limits;
 	route->place = compiler_place(compiler, statement->place);
 	route->rule = compiler_rule(compiler, &route->place, statement->row->name);
 	compile_pattern(compiler, statement, &route->pattern);

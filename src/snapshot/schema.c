@@ -17,6 +17,19 @@
 			"other client's requests go out on it", \
 	}
 
+#define FROM_TABLE \
+	{ \
+		.name = "from", \
+		.arguments = { { .type = CONF_TABLE, .name = "<TABLE>" } }, \
+		.help = "only of clients whose address is in the table", \
+	}, \
+	{ \
+		.name = "not", \
+		.arguments = { { .type = CONF_CHOICE, .name = "from", .choices = "from" }, \
+			       { .type = CONF_TABLE, .name = "<TABLE>" } }, \
+		.help = "`not from <TABLE>`: of all others", \
+	}
+
 #define LIMIT_TYPE_SIZE CONF_SIZE
 #define LIMIT_TYPE_TIME CONF_DURATION
 #define LIMIT_TYPE_COUNT CONF_NUMBER
@@ -109,7 +122,7 @@ const struct conf_schema snapshot_rows[] = {
 	},
 	{
 		.name = "limits",
-		.inside = ",site",
+		.inside = ",site,route",
 		.block = CONF_BLOCK_PAIRS,
 		.options = { ON_PATH },
 		.help = "Bounds on what one client may cost. Outside of a site: for all sites "
@@ -347,8 +360,73 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "trust forwarded from <office> field X-Forwarded-For",
 	},
 	{
-		.name = "proxy",
+		.name = "limit requests",
+		.inside = "site,route",
+		.arguments = { { .type = CONF_RATE, .name = "RATE" } },
+		.options = {
+			{ .name = "burst",
+				.arguments = { { .type = CONF_NUMBER, .name = "N", .minimum = 1,
+					.maximum = UINT32_MAX } },
+				.help = "how many may come at once, if none came for a while; as many "
+					"as RATE has are implied" },
+			{ .name = "per",
+				.arguments = { { .type = CONF_CHOICE, .name = "ip",
+					.choices = "ip" } },
+				.help = "each client by itself: an IPv4 address, or the /64 of an IPv6 "
+					"address; without it all clients share the rate" },
+			ON_PATH,
+			FROM_TABLE,
+		},
+		.help = "Over the rate a request is answered with 429 and Retry-After, before anybody "
+			"else sees it. Several lines hold together. All workers count in one place, and go on "
+			"where they were after a reload that leaves the line as it is.",
+		.unit = "a number per s, min, h or d",
+		.default_value = "unlimited",
+		.example = "limit requests 5/min per ip on /login not from <office>",
+	},
+	{
+		.name = "route",
 		.inside = "site",
+		.block = CONF_BLOCK_STATEMENTS,
+		.arguments = { { .type = CONF_PATTERN, .name = "PATH" } },
+		.options = {
+			{ .name = "method",
+				.arguments = { { .type = CONF_WORD, .name = "M,…" } },
+				.help = "only these methods, with commas between; GET is HEAD too" },
+			{ .name = "header",
+				.arguments = { { .type = CONF_WORD, .name = "NAME" },
+					{ .type = CONF_TEXT, .name = "VALUE", .is_optional = true } },
+				.help = "only with this field, and with just this value where one is "
+					"said" },
+			{ .name = "query",
+				.arguments = { { .type = CONF_WORD, .name = "NAME" },
+					{ .type = CONF_TEXT, .name = "VALUE", .is_optional = true } },
+				.help = "only with this parameter in the query, and with just this "
+					"value where one is said" },
+			FROM_TABLE,
+		},
+		.help = "Requests for which all of this is true are answered by the handlers of the "
+			"block, and by no others: where none of them fits, with 404. Routes and handlers "
+			"are tried in the file's order, the first that matches decides.",
+		.unit = "",
+		.default_value = "none",
+		.example = "route /api/* method GET,POST from <office> { proxy 127.0.0.1:3000 }",
+	},
+	{
+		.name = "strip-prefix",
+		.inside = "route",
+		.is_single = true,
+		.arguments = { { .type = CONF_PATTERN, .name = "PREFIX" } },
+		.help = "Takes this off the path's beginning, for the handlers inside and what stands "
+			"behind their `on`, and for the upstream. The query stays, and the log has the path "
+			"as it came.",
+		.unit = "",
+		.default_value = "the whole path",
+		.example = "strip-prefix /api",
+	},
+	{
+		.name = "proxy",
+		.inside = "site,route",
 		.arguments = { { .type = CONF_UPSTREAM, .name = "UPSTREAM", .is_repeated = true } },
 		.options = {
 			ON_PATH,
@@ -396,7 +474,7 @@ const struct conf_schema snapshot_rows[] = {
 	},
 	{
 		.name = "files",
-		.inside = "site",
+		.inside = "site,route",
 		.arguments = { { .type = CONF_PATH, .name = "DIR" } },
 		.options = { ON_PATH },
 		.help = "Documents below a folder; the request's whole path is appended to it.",
@@ -406,7 +484,7 @@ const struct conf_schema snapshot_rows[] = {
 	},
 	{
 		.name = "redirect",
-		.inside = "site",
+		.inside = "site,route",
 		.arguments = { { .type = CONF_URL, .name = "URL" },
 			{ .type = CONF_NUMBER, .name = "CODE", .is_optional = true, .minimum = 301,
 				.maximum = 308 } },
@@ -418,7 +496,7 @@ const struct conf_schema snapshot_rows[] = {
 	},
 	{
 		.name = "respond",
-		.inside = "site",
+		.inside = "site,route",
 		.arguments = { { .type = CONF_NUMBER, .name = "CODE", .minimum = 200,
 			.maximum = 599 },
 			{ .type = CONF_TEXT, .name = "\"TEXT\"", .is_optional = true } },
@@ -432,6 +510,19 @@ const struct conf_schema snapshot_rows[] = {
 		.unit = "",
 		.default_value = "none",
 		.example = "respond 503 \"back at noon\" retry-after 1h on /shop/*",
+	},
+	{
+		.name = "error",
+		.inside = "site,route",
+		.arguments = { { .type = CONF_NUMBER, .name = "CODE", .minimum = 400,
+				       .maximum = 599, .is_repeated = true },
+			{ .type = CONF_CONTENT, .name = "FILE" } },
+		.help = "The page that the gateway's own answers with these codes show, instead of its "
+			"small one. Its file is read when the configuration is; its name says what it "
+			"is. What an origin answers passes as it is.",
+		.unit = "",
+		.default_value = "a small page with the code and the request's number",
+		.example = "error 502 503 504 /srv/errors/down.html",
 	},
 #define X(id, limit, kind, number, suffix, status, text) \
 	{ \
@@ -493,8 +584,6 @@ static const struct conf_hint hints[] = {
 	{ "geo", "addresses under a name are `table NAME { CIDR… }`" },
 	/* What a plan of this program names. */
 	{ "acme", PLANNED ": until then `certificate file CERT KEY`" },
-	{ "route", PLANNED ": until then handlers take `on PATH`" },
-	{ "limit", PLANNED ": `limits { … }` bounds what one client may cost" },
 	{ "alert", PLANNED },
 	{ "auth", PLANNED },
 	{ "block", PLANNED },
@@ -503,7 +592,6 @@ static const struct conf_hint hints[] = {
 	{ "cluster", PLANNED },
 	{ "compress", PLANNED },
 	{ "cors", PLANNED },
-	{ "error", PLANNED },
 	{ "firewall", PLANNED },
 	{ "geoip", PLANNED },
 	{ "header", PLANNED },
@@ -511,7 +599,6 @@ static const struct conf_hint hints[] = {
 	{ "metrics", PLANNED },
 	{ "ready", PLANNED },
 	{ "rewrite", PLANNED },
-	{ "strip-prefix", PLANNED },
 	{ "waf", PLANNED },
 };
 

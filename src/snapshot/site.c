@@ -153,6 +153,9 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 			min_version = 0x0304;
 	}
 	site->policy = compile_policy(compiler, min_version);
+	compile_error_pages(compiler, statement, &site->error_pages);
+	compile_request_limits(compiler, statement, site->id, &site->request_limits,
+			       &site->request_limit_count);
 }
 
 /* True where every path of `later` is one of `earlier` too. */
@@ -194,31 +197,89 @@ static void check_sticky(struct compiler *compiler, const struct conf_statement 
 	}
 }
 
+static bool is_conditional(const struct snapshot_block *block)
+{
+	return block && (block->method_count || block->header_name.len || block->query_name.len ||
+			 block->from.table);
+}
+
+/* Between blocks and what stands in none; within a block its handlers alone. */
+static void warn_of_unreached(struct compiler *compiler, struct conf_place place,
+			      const struct snapshot_site *site,
+			      const struct snapshot_pattern *pattern,
+			      const struct snapshot_block *within)
+{
+	for (size_t i = 0; i < site->route_count; i++) {
+		const struct snapshot_route *other = &site->routes[i];
+		bool is_block = !within && other->block;
+
+		if ((within && other->block != within) ||
+		    (is_block && is_conditional(other->block)) ||
+		    !covers(is_block ? &other->block->pattern : &other->pattern, pattern))
+			continue;
+		conf_warning_add(compiler->errors, place,
+				 "never reached: line %u takes all of its requests",
+				 is_block ? other->block->place.line : other->place.line);
+		return;
+	}
+}
+
+static size_t count_handlers(const struct conf_statement *block)
+{
+	size_t count = 0;
+
+	for (const struct conf_statement *inner = block->first; inner; inner = inner->next) {
+		if (conf_is(inner, "route"))
+			count += count_handlers(inner);
+		count += is_handler(inner);
+	}
+	return count;
+}
+
+static void compile_handlers(struct compiler *compiler, const struct conf_statement *statement,
+			     struct snapshot_site *site, const struct snapshot_block *block,
+			     struct snapshot_route *routes);
+
+static void compile_inside(struct compiler *compiler, const struct conf_statement *statement,
+			   struct snapshot_site *site, struct snapshot_route *routes)
+{
+	const struct snapshot_block *block = compile_block(compiler, statement, site);
+
+	if (!block)
+		return;
+	warn_of_unreached(compiler, statement->place, site, &block->pattern, NULL);
+	if (!count_handlers(statement) && !compiler->errors->error_count)
+		conf_error_add(compiler->errors, statement->place,
+			       "this route has no handler: files, proxy, redirect or respond");
+	compile_handlers(compiler, statement, site, block, routes);
+}
+
+static void compile_handlers(struct compiler *compiler, const struct conf_statement *statement,
+			     struct snapshot_site *site, const struct snapshot_block *block,
+			     struct snapshot_route *routes)
+{
+	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
+		if (conf_is(inner, "route"))
+			compile_inside(compiler, inner, site, routes);
+		if (!is_handler(inner))
+			continue;
+		struct snapshot_route *route = &routes[site->route_count];
+		compile_route(compiler, inner, site, block, route);
+		check_sticky(compiler, inner, site, route);
+		warn_of_unreached(compiler, inner->place, site, &route->pattern, block);
+		site->route_count++;
+	}
+}
+
 static void compile_routes(struct compiler *compiler, const struct conf_statement *statement,
 			   struct snapshot_site *site)
 {
-	size_t max = 0;
-
-	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next)
-		max += is_handler(inner);
+	size_t max = count_handlers(statement);
 	struct snapshot_route *routes = compiler_array(compiler, struct snapshot_route, max);
+
 	site->routes = routes;
-	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
-		if (!is_handler(inner) || !routes)
-			continue;
-		struct snapshot_route *route = &routes[site->route_count];
-		compile_route(compiler, inner, site, route);
-		check_sticky(compiler, inner, site, route);
-		for (size_t i = 0; i < site->route_count; i++) {
-			if (!covers(&routes[i].pattern, &route->pattern))
-				continue;
-			conf_warning_add(compiler->errors, inner->place,
-					 "never reached: line %u takes all of its requests",
-					 routes[i].place.line);
-			break;
-		}
-		site->route_count++;
-	}
+	if (!compiler->is_out_of_memory)
+		compile_handlers(compiler, statement, site, NULL, routes);
 	/* A handler that was misspelt is reported where it stands. */
 	if (!max && !compiler->errors->error_count)
 		conf_warning_add(compiler->errors, statement->place,

@@ -16,6 +16,8 @@
 #include "balance/balance.h"
 #include "base/base.h"
 #include "conf/conf.h"
+#include "firewall/firewall.h"
+#include "http/http.h"
 #include "telemetry/telemetry.h"
 
 #define SNAPSHOT_MAGIC UINT64_C(0x706f727463756c31) /* "portcul1" */
@@ -88,7 +90,8 @@ struct snapshot_listener {
 	const struct snapshot_table
 		*proxy_protocol; /* who begins with a PROXY header; NULL: nobody */
 	struct snapshot_place place;
-	struct span rule; /* what decided, for log and `explain`: `FILE:LINE: WORD`, here of a redirect to TLS */
+	struct span
+		rule; /* what decided, for log and `explain`: `FILE:LINE: WORD`, here of a redirect to TLS */
 };
 
 struct snapshot_tls_policy {
@@ -228,8 +231,56 @@ struct snapshot_respond {
 	uint32_t retry_after_s; /* 0: none */
 };
 
+/* Whom a line concerns: `from <t>`, `not from <t>`, or everybody. */
+struct snapshot_from {
+	const struct snapshot_table *table; /* NULL: everybody */
+	bool is_not;
+};
+
+/* `limit requests`. */
+struct snapshot_request_limit {
+	struct firewall_rate rate; /* its id is of site and canonical line */
+	struct snapshot_pattern pattern;
+	struct snapshot_from from;
+	bool is_per_ip;     /* else one count for all clients together */
+	struct span rule;   /* of place and canonical line */
+	struct span policy; /* of RateLimit-Policy, and of RateLimit up to its `;` */
+	size_t policy_name_len;
+};
+
+/* `error`: what an answer of our own with this code shows instead of the small page. */
+struct snapshot_error_page {
+	uint16_t code;
+	struct span media_type, content;
+};
+struct snapshot_error_pages {
+	const struct snapshot_error_page *items; /* one for each code */
+	size_t count;
+};
+
+/* `route`: a request that all of this is true for is answered by the handlers inside, or by nobody. */
+struct snapshot_block {
+	uint64_t id; /* of site and canonical line, without what is inside */
+	struct snapshot_pattern pattern;
+	const struct span *methods; /* none: any; GET stands for HEAD too */
+	size_t method_count;
+	struct span header_name, header_value; /* empty name: no such condition */
+	struct span query_name, query_value;   /* as they mean, not as they are escaped */
+	bool has_header_value, has_query_value;
+	struct snapshot_from from;
+	/* All paths of the pattern begin with it and a `/`: inside they begin with that `/`. */
+	struct span strip_prefix;
+	const struct snapshot_limits *limits; /* NULL: as without the block */
+	const struct snapshot_request_limit *request_limits;
+	size_t request_limit_count;
+	struct snapshot_error_pages error_pages; /* before the site's */
+	struct snapshot_place place;
+	struct span rule; /* where no handler inside is for the path */
+};
+
 struct snapshot_route {
-	uint64_t id; /* of site and canonical line */
+	uint64_t id;                        /* of site (or block) and canonical line */
+	const struct snapshot_block *block; /* what it stands in; NULL: the site itself */
 	struct snapshot_pattern pattern;
 	enum snapshot_handler handler;
 	union {
@@ -255,7 +306,8 @@ struct snapshot_site {
 				     a wildcard */
 	size_t name_count;
 	bool is_default;
-	/* The file's order, first match decides; none matches: 404. */
+	/* The file's order, those of a block behind each other. The first match decides, of blocks and of what stands
+	 * in none; none matches: 404. */
 	const struct snapshot_route *routes;
 	size_t route_count;
 	const struct snapshot_tls_policy *policy;
@@ -265,7 +317,10 @@ struct snapshot_site {
 	const struct snapshot_limits *limits;
 	const struct snapshot_path_limits *path_limits; /* the file's order, first match decides */
 	size_t path_limit_count;
-	const struct snapshot_trust *trust; /* NULL: nobody is believed */
+	const struct snapshot_trust *trust;                  /* NULL: nobody is believed */
+	const struct snapshot_request_limit *request_limits; /* all that match hold */
+	size_t request_limit_count;
+	struct snapshot_error_pages error_pages;
 	struct snapshot_place place;
 	struct span rule; /* where no route or an alias decided */
 };
@@ -408,15 +463,24 @@ const struct snapshot_site *snapshot_site_for_hello(const struct snapshot *snaps
 const struct snapshot_site *snapshot_site_for_host(const struct snapshot *snapshot,
 						   struct span host,
 						   const struct snapshot_name **ret_name);
-/* The first route that matches a normalised path; NULL: 404. */
+/* Who answers a request whose path is normalised; NULL: 404. *ret_block: the block that it is in now, or NULL. */
 const struct snapshot_route *snapshot_find_route(const struct snapshot_site *site,
-						 struct span path);
+						 const struct http_request *request,
+						 const struct conf_address *client,
+						 const struct snapshot_block **ret_block);
+/* The path as it is inside the block. */
+struct span snapshot_block_path(const struct snapshot_block *block, struct span path);
 /* What holds for a normalised path: of the first `limits on PATH` that matches, else the site's. */
 const struct snapshot_limits *snapshot_find_limits(const struct snapshot_site *site,
 						   struct span path);
+/* NULL: there is none for this code. */
+const struct snapshot_error_page *snapshot_find_error(const struct snapshot_error_pages *pages,
+						      uint16_t code);
 bool snapshot_pattern_matches(const struct snapshot_pattern *pattern, struct span path);
 /* Is the address in the table? An IPv4 address in IPv6 clothes is looked for as the IPv4 address that it is. */
 bool snapshot_table_has(const struct snapshot_table *table, const struct conf_address *address);
+/* Does a line with this `from` concern who has the address? */
+bool snapshot_from_has(const struct snapshot_from *from, const struct conf_address *address);
 const struct snapshot_certificate *snapshot_find_certificate(const struct snapshot *snapshot,
 							     uint64_t id);
 const struct snapshot_root *snapshot_find_root(const struct snapshot *snapshot, uint64_t id);

@@ -64,6 +64,10 @@ void compile_tables(struct compiler *compiler);
 /* The table that <name> means; NULL after a fault. */
 const struct snapshot_table *compiler_table(struct compiler *compiler,
 					    const struct conf_value *value);
+/* What options FROM_TABLE say. */
+void compile_from(struct compiler *compiler, const struct conf_statement *statement,
+		  struct snapshot_from *ret);
+bool is_field_name(struct span text);
 const struct snapshot_trust *compile_trust(struct compiler *compiler,
 					   const struct conf_statement *statement);
 
@@ -73,8 +77,23 @@ void compile_site(struct compiler *compiler, const struct conf_statement *statem
 bool is_handler(const struct conf_statement *statement);
 void compile_pattern(struct compiler *compiler, const struct conf_statement *statement,
 		     struct snapshot_pattern *pattern);
+void compile_pattern_text(struct compiler *compiler, struct span text,
+			  struct snapshot_pattern *pattern);
+/* `block`: what it stands in, or NULL. */
 void compile_route(struct compiler *compiler, const struct conf_statement *statement,
-		   const struct snapshot_site *site, struct snapshot_route *route);
+		   const struct snapshot_site *site, const struct snapshot_block *block,
+		   struct snapshot_route *route);
+/* block.c: a `route` without its handlers; NULL without memory. */
+const struct snapshot_block *compile_block(struct compiler *compiler,
+					   const struct conf_statement *statement,
+					   const struct snapshot_site *site);
+/* limit.c: the `limit` lines of a block. `owner` is the id of its site. */
+void compile_request_limits(struct compiler *compiler, const struct conf_statement *block,
+			    uint64_t owner, const struct snapshot_request_limit **ret_limits,
+			    size_t *ret_count);
+/* error.c: the `error` lines of a block. */
+void compile_error_pages(struct compiler *compiler, const struct conf_statement *block,
+			 struct snapshot_error_pages *pages);
 /* upstream.c: of a block; of a proxy line, by name or its own. NULL: reported, or no memory. */
 void compile_upstream(struct compiler *compiler, const struct conf_statement *statement);
 const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler,

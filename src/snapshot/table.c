@@ -216,8 +216,25 @@ const struct snapshot_table *compiler_table(struct compiler *compiler,
 	return NULL;
 }
 
+void compile_from(struct compiler *compiler, const struct conf_statement *statement,
+		  struct snapshot_from *ret)
+{
+	const struct conf_given *from = conf_option(statement, "from");
+	const struct conf_given *not_from = conf_option(statement, "not");
+
+	if (from && not_from)
+		conf_error_add(compiler->errors, not_from->word->place,
+			       "one of `from` and `not from`")
+			->other = from->word->place;
+	if (from)
+		ret->table = compiler_table(compiler, &from->values[0]);
+	else if (not_from)
+		ret->table = compiler_table(compiler, &not_from->values[1]);
+	ret->is_not = !from && not_from;
+}
+
 /* RFC 9110, 5.1: a field's name is a token. */
-static bool is_field_name(struct span text)
+bool is_field_name(struct span text)
 {
 	for (size_t i = 0; i < text.len; i++) {
 		char c = text.ptr[i];
@@ -312,4 +329,9 @@ bool snapshot_table_has(const struct snapshot_table *table, const struct conf_ad
 	if (v4)
 		return has4(table, be32(v4));
 	return address->family == 6 && has6(table, address->bytes);
+}
+
+bool snapshot_from_has(const struct snapshot_from *from, const struct conf_address *address)
+{
+	return !from->table || snapshot_table_has(from->table, address) != from->is_not;
 }

@@ -95,7 +95,10 @@
 	X(PROXY_HEADER_SIZE, "proxy-header-size", SIZE, 4, KB, 0, "a PROXY header of version 2; one of version 1 has at most 107 bytes") \
 	X(FORWARDED_HOPS, "forwarded-hops", COUNT, 32, , 400, "addresses in the field that a trusted peer is believed by, all its lines together") \
 	X(TABLE_ENTRIES, "table-entries", COUNT, 65536, , 0, "addresses and networks of one table") \
-	X(RETRIES, "retries", COUNT, 20, , 0, "requests of a worker that go to another origin after one failed, for each hundred of its proxied requests; ten at once")
+	X(RETRIES, "retries", COUNT, 20, , 0, "requests of a worker that go to another origin after one failed, for each hundred of its proxied requests; ten at once") \
+	X(REQUEST_RATE, "request-rate", COUNT, 0, , 429, "requests of one client, or of all, as a line `limit requests` says; without one: unlimited") \
+	X(RATE_CELLS, "rate-cells", COUNT, 1048576, , 0, "clients of all `limit requests` lines together that are remembered, by all workers; who owes least is forgotten for the next") \
+	X(ERROR_PAGE, "error-page", SIZE, 64, KB, 0, "the file of a line `error`; a larger one is a fault of the configuration")
 /* clang-format on */
 
 #define TELEMETRY_LIMITS(X) TELEMETRY_LIMITS_SETTABLE(X) TELEMETRY_LIMITS_FIXED(X)

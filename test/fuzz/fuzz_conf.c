@@ -75,7 +75,11 @@ static void compile(struct conf_tree *tree, struct arena *scratch, uint64_t *ret
 			const struct snapshot_site *site = &snapshot->sites[i];
 			for (size_t j = 0; j < site->name_count; j++)
 				MUST(snapshot_find_site(snapshot, site->names[j]) == site);
-			(void)snapshot_find_route(site, SPAN("/a/b.c"));
+			struct http_request request = { .method_text = SPAN("GET"),
+							.path = { .text = SPAN("/a/b.c") } };
+			struct conf_address client = { .family = 4 };
+			const struct snapshot_block *block;
+			(void)snapshot_find_route(site, &request, &client, &block);
 		}
 	}
 	arena_fini(&arena);

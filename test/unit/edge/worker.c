@@ -82,6 +82,9 @@ void worker_start(struct worker *worker, const char *text)
 	worker->range = calloc(1, IPC_RANGE_SIZE);
 	worker->ring = aligned_alloc(4096, sizeof(*worker->ring));
 	memset(worker->ring, 0, sizeof(*worker->ring));
+	worker->rates = aligned_alloc(64, sizeof(*worker->rates));
+	memset(worker->rates, 0, sizeof(*worker->rates));
+	config.rates = worker->rates;
 	config.loop = worker->loop;
 	config.range = worker->range;
 	assert_int_equal(edge_new(&config, &worker->edge), 0);
@@ -130,6 +133,7 @@ void worker_stop(struct worker *worker)
 	os_loop_free(worker->loop);
 	arena_fini(&worker->arena);
 	free(worker->ring);
+	free(worker->rates);
 	free(worker->range);
 }
 

@@ -12,6 +12,7 @@ struct worker {
 	struct os_address address;
 	struct telemetry_ring *ring;
 	struct ipc_range *range;
+	struct firewall_table *rates;
 	uint32_t released; /* snapshots */
 	bool is_drained;
 };

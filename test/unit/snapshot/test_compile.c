@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -16,7 +17,30 @@ struct world {
 	char output[16384];
 };
 
+/* Files by their names: `/N.html` has N bytes. */
+static int read_page(void *owner, struct span path, struct span *ret_text, uint64_t *ret_identity)
+{
+	static char page[70000];
+	unsigned long len = strtoul(path.ptr + 1, NULL, 10);
+
+	memset(page, owner ? *(char *)owner : 'x', sizeof(page));
+	*ret_identity = len;
+	*ret_text = span_of(page, len);
+	return len ? 0 : -ENOENT;
+}
+
+static const struct conf_functions with_pages = { .read = read_page };
+
+static void build_with(struct world *world, const char *text,
+		       const struct conf_functions *functions);
+
 static void build(struct world *world, const char *text)
+{
+	build_with(world, text, NULL);
+}
+
+static void build_with(struct world *world, const char *text,
+		       const struct conf_functions *functions)
 {
 	struct snapshot_options options = { .implied_tls_port = 443, .implied_plain_port = 80 };
 
@@ -24,7 +48,7 @@ static void build(struct world *world, const char *text)
 	arena_init(&world->scratch, 0);
 	arena_init(&world->arena, 0);
 	conf_errors_init(&world->errors, &world->scratch);
-	world->result = conf_parse(&world->scratch, SPAN("/e/t.conf"), span_str(text), NULL,
+	world->result = conf_parse(&world->scratch, SPAN("/e/t.conf"), span_str(text), functions,
 				   &world->errors, &world->tree);
 	if (world->result == 0)
 		world->result = snapshot_compile(world->tree, &options, &world->arena,
@@ -164,6 +188,60 @@ static const struct fault faults[] = {
 	{ SITE("limits on /a { }; limits on /a { }"), 1, 4, 19, 4, "twice for one path", NULL },
 	{ "portcullis 1\nlimits on /a { idle 1s }", 1, 2, 8, 0, "stand in its site", NULL },
 	{ SITE("limits"), 1, 4, 1, 0, "needs a block", NULL },
+	{ SITE("limit requests"), 1, 4, 7, 0, "RATE is missing", NULL },
+	{ SITE("limit request 5/min"), 1, 4, 7, 0, "`limit` knows no `request`", "requests" },
+	{ SITE("limit"), 1, 4, 1, 0, "write `limit requests`", "requests" },
+	{ SITE("limit requests 5"), 1, 4, 16, 0, "per s, min, h or d", NULL },
+	{ SITE("limit requests 5/week"), 1, 4, 16, 0, "per s, min, h or d", NULL },
+	{ SITE("limit requests 0/s"), 1, 4, 16, 0, "lets nothing through", NULL },
+	{ SITE("limit requests 200000/s"), 1, 4, 16, 0, "100000/s at most", NULL },
+	{ SITE("limit requests 5/s brust 9"), 1, 4, 20, 0, "does not belong here", "burst" },
+	{ SITE("limit requests 5/s burst 0"), 1, 4, 26, 0, "N is 1 to", NULL },
+	{ SITE("limit requests 2/d burst 3"), 1, 4, 26, 0, "at 2/d at most 2", NULL },
+	{ SITE("limit requests 5/s per id"), 1, 4, 24, 0, "one of: ip", "ip" },
+	{ SITE("limit requests 5/s per ip on x"), 1, 4, 30, 0, "starts with /", NULL },
+	{ SITE("limit requests 5/s per ip ban 15m"), 1, 4, 27, 0, "does not belong here", NULL },
+	{ SITE("limit requests 5/s from <a>"), 1, 4, 25, 0, "no table `a`", NULL },
+	{ SITE("limit requests 5/s not <a>"), 1, 4, 24, 0, "one of: from", NULL },
+	{ SITE("limit requests 5/s from <a> not from <a>") "\ntable a { 10.0.0.1 }", 1, 4, 29, 4,
+	  "one of `from` and `not from`", NULL },
+	{ SITE("limit requests 5/s; limit  requests 5/s"), 1, 4, 21, 4, "stands twice", NULL },
+	{ "portcullis 1\nlimit requests 5/s", 1, 2, 1, 0, "stands in a `site` block", NULL },
+	{ SITE("route /a { }"), 1, 4, 1, 0, "this route has no handler", NULL },
+	{ SITE("route /a"), 1, 4, 1, 0, "needs a block", NULL },
+	{ SITE("route { respond 200 }"), 1, 4, 1, 0, "PATH is missing", NULL },
+	{ SITE("route a { respond 200 }"), 1, 4, 7, 0, "starts with /", NULL },
+	{ SITE("route ^/a { respond 200 }"), 1, 4, 7, 0, "starts with /", NULL },
+	{ SITE("route /(a|b) { respond 200 }"), 1, 4, 7, 0, "no regular expressions", NULL },
+	{ SITE("route /a methd GET { respond 200 }"), 1, 4, 10, 0, "does not belong", "method" },
+	{ SITE("route /a method get { respond 200 }"), 1, 4, 17, 0, "in capitals", NULL },
+	{ SITE("route /a method GET, { respond 200 }"), 1, 4, 17, 0, "in capitals", NULL },
+	{ SITE("route /a header \"a b\" { respond 200 }"), 1, 4, 17, 0, "no name of a field",
+	  NULL },
+	{ SITE("route /a from <b> { respond 200 }"), 1, 4, 15, 0, "no table `b`", NULL },
+	{ SITE("route /a { route /b { respond 200 } }"), 1, 4, 12, 0, "`route` stands in a `site`",
+	  NULL },
+	{ SITE("route /a { tls min 1.3 }"), 1, 4, 12, 0, "`tls` stands in a `site`", NULL },
+	{ SITE("route /a { files }"), 1, 4, 12, 0, "DIR is missing", NULL },
+	{ SITE("strip-prefix /a"), 1, 4, 1, 0, "stands in a `route` block", NULL },
+	{ SITE("route /a* { strip-prefix /a; respond 200 }"), 1, 4, 26, 0, "write `route /a/*",
+	  NULL },
+	{ SITE("route /* { strip-prefix /a; respond 200 }"), 1, 4, 25, 0, "write `route /a/*",
+	  NULL },
+	{ SITE("route /*/b { strip-prefix /a; respond 200 }"), 1, 4, 27, 0, "write `route /a/*",
+	  NULL },
+	{ SITE("route /a/* { strip-prefix /a/; respond 200 }"), 1, 4, 27, 0, "no `/` at its end",
+	  NULL },
+	{ SITE("route /a/* { limits { handshake 5s }; respond 200 }"), 1, 4, 23, 0,
+	  "before there is a path", NULL },
+	{ SITE("route /a/* { limits on /b { idle 5s }; respond 200 }"), 1, 4, 21, 0,
+	  "for all of it", NULL },
+	{ SITE("error"), 1, 4, 1, 0, "CODE is missing: write `error CODE… FILE`", NULL },
+	{ SITE("error 502"), 1, 4, 7, 0, "FILE is missing", NULL },
+	{ SITE("error /x.html"), 1, 4, 7, 0, "is no CODE: a number", NULL },
+	{ SITE("error 502 x 503 /x.html"), 1, 4, 11, 0, "is no CODE: a number", NULL },
+	{ SITE("error 200 /x.html"), 1, 4, 7, 0, "CODE is 400 to 599", NULL },
+	{ SITE("error 502 503 /x.html"), 1, 4, 15, 0, "cannot read /x.html: No such file", NULL },
 	{ SITE("alias A.TEST"), 1, 4, 7, 3, "`a.test` is served twice", NULL },
 	{ SITE("alias -a"), 1, 4, 7, 0, "does not start or end with -", NULL },
 	{ SITE("listen *:1"), 1, 4, 1, 0, "`listen` stands outside of all blocks", NULL },
@@ -628,10 +706,56 @@ static void test_every_prefix_and_corruption(void **state)
 	}
 }
 
+/* The limit `error-page`: a byte more is a fault where the file is named. */
+static void test_error_pages(void **state)
+{
+	static const char text[] = SITE("error 502 503 /65536.html\nerror 404 /3.txt\n"
+					"route /a { error 502 /4.json; respond 200 }");
+	struct conf_functions other = with_pages;
+	struct world world;
+	char letter = 'y';
+
+	(void)state;
+	build_with(&world, text, &with_pages);
+	assert_int_equal(world.result, 0);
+	const struct snapshot_site *site = &world.snapshot->sites[0];
+	const struct snapshot_error_page *page = snapshot_find_error(&site->error_pages, 503);
+	uint64_t hash = world.snapshot->text_hash;
+	assert_non_null(page);
+	assert_int_equal(page->content.len, 65536);
+	assert_true(span_starts_with(page->media_type, SPAN("text/html")));
+	assert_ptr_equal(page->content.ptr,
+			 snapshot_find_error(&site->error_pages, 502)->content.ptr);
+	assert_true(span_equal(snapshot_find_error(&site->error_pages, 404)->content, SPAN("xxx")));
+	assert_null(snapshot_find_error(&site->error_pages, 500));
+	assert_int_equal(snapshot_find_error(&site->routes[0].block->error_pages, 502)->content.len,
+			 4);
+	drop(&world);
+	/* The same text with other pages is another configuration. */
+	other.owner = &letter;
+	build_with(&world, text, &other);
+	assert_int_equal(world.result, 0);
+	assert_true(world.snapshot->text_hash != hash);
+	drop(&world);
+	build_with(&world, SITE("error 502 /65537.html"), &with_pages);
+	assert_int_equal(world.result, CONF_FAULTY);
+	assert_non_null(strstr(world.output, ":4:11: error: /65537.html has 65537 bytes: the limit "
+					     "`error-page` is 64KB"));
+	drop(&world);
+	build_with(&world, SITE("error 502 503 /1.html\nerror 404 503 /2.html"), &with_pages);
+	assert_int_equal(world.result, CONF_FAULTY);
+	assert_non_null(strstr(world.output, ":5:11: error: there is a page for 503 already"));
+	drop(&world);
+	build_with(&world, SITE("error 502 502 /1.html"), &with_pages);
+	assert_non_null(strstr(world.output, ":4:11: error: there is a page for 502 already"));
+	drop(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_error_pages),
 		cmocka_unit_test(test_warnings),
 		cmocka_unit_test(test_listeners),
 		cmocka_unit_test(test_handlers),

@@ -128,6 +128,16 @@ static void test_hello_and_host(void **state)
 	drop(&world);
 }
 
+static const struct snapshot_route *find_route(const struct snapshot_site *site, const char *path)
+{
+	struct http_request request = { .method_text = SPAN("GET"),
+					.path = { .text = span_str(path) } };
+	struct conf_address client = { .family = 4 };
+	const struct snapshot_block *block;
+
+	return snapshot_find_route(site, &request, &client, &block);
+}
+
 static void test_patterns(void **state)
 {
 	static const struct {
@@ -173,10 +183,94 @@ static void test_patterns(void **state)
 		text[writer_done(&writer).len] = 0;
 		build(&world, text);
 		const struct snapshot_route *route =
-			snapshot_find_route(&world.snapshot->sites[0], span_str(rows[i].path));
+			find_route(&world.snapshot->sites[0], rows[i].path);
 		assert_int_equal(route != NULL, rows[i].matches);
 		drop(&world);
 	}
+}
+
+/* ---- Blocks ---------------------------------------------------------------------------------- */
+
+static const char blocks[] =
+	"portcullis 1\ntable near { 10.0.0.0/8 }\nsite a.test {\n"
+	"route /api/* method GET,POST { strip-prefix /api; respond 201 on /x; respond 202 on /y* "
+	"}\n"
+	"route /* header X-Key secret { respond 203 on /x; respond 203 on /h }\n"
+	"route /* header X-Any { respond 204 on /h }\n"
+	"respond 205 on /plain\n"
+	"route /* query a \"b c\" { respond 206 }\n"
+	"route /* query flag { respond 207 }\n"
+	"route /in/* from <near> { respond 208 }\n"
+	"route /in/* not from <near> { respond 209 }\n"
+	"respond 210 }";
+
+static const struct {
+	const char *method, *path, *query, *field, *value, *client;
+	unsigned code; /* 0: nobody */
+} block_rows[] = {
+	{ "GET", "/api/x", .code = 201 },
+	{ "POST", "/api/x", .code = 201 },
+	{ "HEAD", "/api/x", .code = 201 },
+	{ "get", "/api/x", .code = 210 },
+	{ "PUT", "/api/x", .code = 210 },
+	{ "GET", "/api/yes", .code = 202 },
+	{ "GET", "/api/z", .code = 0 }, /* the block's, and nobody in it */
+	{ "GET", "/api/api/x", .code = 0 },
+	{ "GET", "/api", .code = 210 },
+	{ "GET", "/x", .code = 210 },
+	{ "GET", "/h", .field = "x-kEY", .value = "secret", .code = 203 },
+	{ "GET", "/h", .field = "X-Key", .value = "Secret", .code = 210 },
+	{ "GET", "/plain", .field = "X-Key", .value = "secret", .code = 0 },
+	{ "GET", "/h", .field = "X-Any", .value = "", .code = 204 },
+	{ "GET", "/plain", .query = "a=b+c", .code = 205 },
+	{ "GET", "/p", .query = "a=b+c", .code = 206 },
+	{ "GET", "/p", .query = "x&%61=b%20c&y", .code = 206 },
+	{ "GET", "/p", .query = "a=b%2520c", .code = 210 },
+	{ "GET", "/p", .query = "a=b+c+", .code = 210 },
+	{ "GET", "/p", .query = "a", .code = 210 },
+	{ "GET", "/p", .query = "flag", .code = 207 },
+	{ "GET", "/p", .query = "x=1&flag=", .code = 207 },
+	{ "GET", "/p", .query = "flag%", .code = 210 },
+	{ "GET", "/p", .query = "flagge&x=flag", .code = 210 },
+	{ "GET", "/in/", .client = "10.1.2.3", .code = 208 },
+	{ "GET", "/in/", .client = "::ffff:10.1.2.3", .code = 208 },
+	{ "GET", "/in/", .client = "11.1.2.3", .code = 209 },
+	{ "GET", "/in", .client = "11.1.2.3", .code = 210 },
+};
+
+static void test_blocks(void **state)
+{
+	struct world world;
+
+	(void)state;
+	build(&world, blocks);
+	for (size_t i = 0; i < ARRAY_LEN(block_rows); i++) {
+		struct http_request request = {
+			.method_text = span_str(block_rows[i].method),
+			.path = { .text = span_str(block_rows[i].path) },
+			.query = span_str(block_rows[i].query),
+		};
+		struct conf_address client = { .family = 6 };
+		const struct snapshot_block *block;
+		const struct snapshot_route *route;
+		struct arena arena;
+
+		arena_init(&arena, 0);
+		http_fields_init(&request.fields, &arena);
+		if (block_rows[i].field)
+			assert_int_equal(http_fields_add(&request.fields,
+							 span_str(block_rows[i].field),
+							 span_str(block_rows[i].value)),
+					 0);
+		if (block_rows[i].client)
+			assert_true(conf_address_parse(span_str(block_rows[i].client), &client));
+		route = snapshot_find_route(&world.snapshot->sites[0], &request, &client, &block);
+		if ((route ? route->respond.code : 0) != block_rows[i].code)
+			fail_msg("row %zu: %u", i, route ? route->respond.code : 0);
+		assert_true(!route || route->block == block);
+		arena_fini(&arena);
+	}
+	drop(&world);
 }
 
 static void test_first_route_wins(void **state)
@@ -187,9 +281,9 @@ static void test_first_route_wins(void **state)
 	build(&world,
 	      "portcullis 1\nsite a.test { respond 201 on /a; respond 202 on /a*; redirect /x }");
 	const struct snapshot_site *site = &world.snapshot->sites[0];
-	assert_int_equal(snapshot_find_route(site, SPAN("/a"))->respond.code, 201);
-	assert_int_equal(snapshot_find_route(site, SPAN("/ab"))->respond.code, 202);
-	assert_int_equal(snapshot_find_route(site, SPAN("/b"))->handler, SNAPSHOT_REDIRECT);
+	assert_int_equal(find_route(site, "/a")->respond.code, 201);
+	assert_int_equal(find_route(site, "/ab")->respond.code, 202);
+	assert_int_equal(find_route(site, "/b")->handler, SNAPSHOT_REDIRECT);
 	drop(&world);
 }
 
@@ -233,9 +327,10 @@ static void test_verify(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_names),          cmocka_unit_test(test_hello_and_host),
-		cmocka_unit_test(test_patterns),       cmocka_unit_test(test_first_route_wins),
-		cmocka_unit_test(test_internal_names), cmocka_unit_test(test_verify),
+		cmocka_unit_test(test_names),    cmocka_unit_test(test_hello_and_host),
+		cmocka_unit_test(test_patterns), cmocka_unit_test(test_first_route_wins),
+		cmocka_unit_test(test_blocks),   cmocka_unit_test(test_internal_names),
+		cmocka_unit_test(test_verify),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
