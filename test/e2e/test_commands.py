@@ -74,8 +74,9 @@ def test_an_address_that_is_not_loopback_is_warned_of(folder):
 def examples():
     """Example lines of the manual, which is made of the schema."""
     with open(os.path.join(ROOT, 'docs/configuration.md'), encoding='utf-8') as file:
-        parts = re.split(r'^### ', file.read(), flags=re.M)[1:]
-    for part in parts:
+        text = file.read()
+    # What is made of the schema begins there; headings before it are prose.
+    for part in re.split(r'^### ', text[text.index('\n### state\n'):], flags=re.M)[1:]:
         name = part.split('\n')[0]
         places = re.search(r'^- stands in: (.*)', part, re.M)[1]
         yield name, places.strip('`'), re.search(r'^Example: `(.*)`', part, re.M)[1]
