@@ -452,16 +452,18 @@ void change_prepare(struct supervisor *supervisor, struct child *child, uint64_t
 	bool has_snapshot;
 
 	MUST(plan);
+	has_snapshot = child->plan_committed != plan->change;
+	/* Of another plan everything: numbers of data sets say what is newer within one. */
 	for (size_t i = 0; i < plan->data_count; i++) {
 		struct ipc_data data = plan->data[i].data;
 
-		if (!wants_data(kind, data.what) || data.change <= child->data_committed)
+		if (!wants_data(kind, data.what) ||
+		    (!has_snapshot && data.change <= child->data_committed))
 			continue;
 		data.change = change;
 		child_send(child, IPC_MESSAGE_data, &data, SPAN_NONE, &plan->data[i].fd, 1);
 	}
 	child->data_sent = supervisor->data_serial;
-	has_snapshot = child->plan_committed != plan->change;
 	child->plan_sent = plan->change;
 	if (has_snapshot) {
 		prepare.address = plan->address;

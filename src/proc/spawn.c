@@ -373,8 +373,6 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		on_refused(supervisor, child, message->body, message->tail);
 		return;
 	case IPC_MESSAGE_committed:
-		child->plan_committed = child->plan_sent;
-		child->data_committed = child->data_sent;
 		lifecycle_on_committed(supervisor->lifecycle, child->index,
 				       ((const struct ipc_committed *)message->body)->change);
 		return;

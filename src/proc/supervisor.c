@@ -110,8 +110,12 @@ static void adopt(struct child *child, const struct lifecycle_action *action)
 	ipc_channel_flush(&child->channel);
 }
 
+/* Told is done: a channel keeps the order. Who waited for the answer would send what is running once more with a change
+ * that came meanwhile, and its place is taken, by itself. */
 static void commit(struct child *child, uint64_t change)
 {
+	child->plan_committed = child->plan_sent;
+	child->data_committed = child->data_sent;
 	child_send(child, IPC_MESSAGE_commit, &(struct ipc_commit){ change }, SPAN_NONE, NULL, 0);
 }
 

@@ -237,11 +237,11 @@ static int leaf_send(struct vault *vault, struct proc_self *self, uint64_t chang
 	struct ipc_leaf body = { .change = change, .id = leaf->id };
 
 	memcpy(body.spki_hash, ready->handle.spki_hash, sizeof(body.spki_hash));
+	if (key_add(vault, &ready->handle, TAKE(ready->key), change))
+		return -ENOMEM; /* it stays due */
 	leaf->not_before_s = ready->not_before_s;
 	leaf->renewal_due_s = ready->renewal_due_s;
 	leaf->handle = ready->handle;
-	if (key_add(vault, &ready->handle, TAKE(ready->key), change))
-		return -ENOMEM;
 	return ipc_send(proc_supervisor(self), IPC_MESSAGE_leaf, &body, ready->chain_pem, NULL, 0);
 }
 
@@ -290,7 +290,8 @@ static void on_leaf_wanted(struct vault *vault, struct proc_self *self,
 	vault_task_end(&task);
 }
 
-/* By timer, without a reload: the supervisor is given the new chain as one that nobody asked for. */
+/* By timer, without a reload: the supervisor is given the new chain as one that nobody asked for. So it is given one
+ * that lies in the folder and is not served. */
 static void renew(struct vault *vault, struct proc_self *self, struct vault_leaf *leaf)
 {
 	struct keys_leaf ready = { 0 };
@@ -300,7 +301,8 @@ static void renew(struct vault *vault, struct proc_self *self, struct vault_leaf
 
 	vault_task_begin(vault, &task, &arena);
 	outcome = leaf_make(&task, leaf, &ready);
-	if (outcome == 0 && ready.is_new && leaf_send(vault, self, 0, leaf, &ready))
+	if (outcome == 0 && (ready.is_new || !is_key_of_plan(self, &ready.handle)) &&
+	    leaf_send(vault, self, 0, leaf, &ready))
 		outcome = -EPIPE;
 	/* What could not be renewed serves on, and is tried again; that is said once. */
 	if (outcome == 0 && !ready.is_new) {
@@ -514,9 +516,14 @@ static void tidy(struct vault *vault, struct proc_self *self)
 	LIST_EACH(&vault->leaves, leaf_node) {
 		struct vault_leaf *leaf = LIST_ITEM(leaf_node, struct vault_leaf, link);
 
-		if (leaf->change > vault->settled || !snapshot ||
-		    snapshot_find_certificate(snapshot, leaf->id))
+		if (leaf->change > vault->settled)
 			continue;
+		if (!snapshot || snapshot_find_certificate(snapshot, leaf->id)) {
+			/* Made for a change that failed: the one that is served would end without a renewal. */
+			if (!is_key_of_plan(self, &leaf->handle))
+				leaf->renewal_due_s = 0;
+			continue;
+		}
 		list_remove(&leaf->link);
 		heap_free(leaf);
 	}

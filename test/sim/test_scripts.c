@@ -357,6 +357,25 @@ static void test_broken_channels(void)
 	    "stop\n");
 }
 
+/* What is running is not sent again with a change that comes before a newborn has said that it committed it: a chain
+ * that the next vault brings (here the supervisor cannot compare it) is with everyone at once, and no change waits. */
+static void test_a_chain_of_a_newborn_vault(void)
+{
+	struct play play;
+	struct play_base base;
+
+	play_open(&play, 1, 1, 0);
+	play_run(&play, "start\n");
+	play_take_base(&play, &base);
+	play_run(&play, "fail run os_memory_map ENOMEM\n"
+			"kill vault\n"
+			"wait 3\n"
+			"failed\n");
+	play_check(&play, &base, 1);
+	play_run(&play, "stop\n");
+	play_close(&play);
+}
+
 static void test_base(void)
 {
 	struct play play;
@@ -393,6 +412,7 @@ int main(void)
 		PLAY_TEST(test_names),
 		PLAY_TEST(test_names_that_fail),
 		PLAY_TEST(test_broken_channels),
+		PLAY_TEST(test_a_chain_of_a_newborn_vault),
 		PLAY_TEST(test_base),
 	};
 

@@ -269,6 +269,36 @@ static void test_renewal(void **state)
 	expect_nothing(&s->child.supervisor);
 }
 
+/* Its file was damaged when a change asked for it, and the change failed: what was made is served all the same. The one
+ * before it is not in the folder any more, so nobody would renew it. */
+static void test_a_leaf_of_a_failed_change(void **state)
+{
+	struct scene *s = *state;
+	struct cert_chain old = want_leaf(s, 1), fresh, again;
+	struct ipc_message message;
+	char command[128];
+
+	child_data(&s->child, ID, old.spki_hash);
+	child_commit(&s->child);
+	snprintf(command, sizeof(command), "truncate -s 9 %s/keys/leaf/*.pem", s->path);
+	assert_int_equal(system(command), 0);
+	SEND(&s->child.supervisor, leaf_wanted, span_of("a.test\0b.test\0", 14), .change = 2,
+	     .id = ID);
+	expect(&s->child.supervisor, IPC_MESSAGE_notice, &message);
+	ipc_message_done(&message);
+	fresh = wait_leaf(s, 2);
+	assert_memory_not_equal(fresh.spki_hash, old.spki_hash, 32);
+	SEND(&s->child.supervisor, abandon, SPAN_NONE, .change = 2);
+	s->child.change = 2;
+	again = wait_leaf(s, 0);
+	assert_memory_equal(again.spki_hash, fresh.spki_hash, 32);
+	child_data(&s->child, ID, fresh.spki_hash);
+	child_commit(&s->child);
+	assert_true(pull(s, fresh.spki_hash) > 0);
+	assert_int_equal(pull(s, old.spki_hash), 0);
+	expect_nothing(&s->child.supervisor);
+}
+
 /* ---- Ticket keys ----------------------------------------------------------------------------------------------- */
 
 static void test_tickets(void **state)
@@ -470,6 +500,7 @@ int main(void)
 		CASE(test_a_key_is_given_once_its_certificate_is_served),
 		CASE(test_key_files),
 		CASE(test_renewal),
+		CASE(test_a_leaf_of_a_failed_change),
 		CASE(test_tickets),
 		CASE(test_ca),
 		CASE(test_garbage_ends_the_sender),
