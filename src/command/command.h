@@ -42,6 +42,8 @@ struct command {
 extern const struct command command_ca, command_check, command_files, command_help, command_proxy,
 	command_metrics, command_reload, command_run, command_status, command_stop, command_version;
 
+/* The index-th of all commands, in the order of `help`; NULL behind the last. */
+const struct command *command_at(size_t index);
 /* All of argv; finds the subcommand, parses, runs. */
 int command_main(int argc, char **argv);
 
