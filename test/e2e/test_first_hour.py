@@ -83,6 +83,9 @@ def test_each_fault_says_what_to_write(beside, part):
         command = [FAST if os.access(FAST, os.X_OK) else program(), 'check', 'c.conf']
         done = subprocess.run(command, cwd=beside, capture_output=True, text=True, timeout=60, env=environment, check=False)
         found = findings_of(done.stdout.replace('c.conf: fine, with warnings\n', '') + done.stderr)
+        for one, other in zip(found, wanted):
+            if other['message'].endswith('*') and one['message'].startswith(other['message'][:-1]):
+                one['message'] = other['message']
         is_faulty = any(one['kind'] == 'error' for one in wanted)
         if found != wanted or (done.returncode != 0) != is_faulty:
             wrong.append((title, found, wanted))
