@@ -2,6 +2,8 @@
 # stands on, test/run.py the tests.
 MAKEFLAGS += --no-print-directory
 PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 SECONDS ?= 60
 MINUTES ?= 30
 DEPS ?= $(CURDIR)/deps/prefix
@@ -15,7 +17,7 @@ SETUP = mkdir -p $(@D); if [ -f $(@D)/meson-private/coredata.dat ]; then again=-
 
 # One thing after the other: ninja has the parallel part.
 .NOTPARALLEL:
-.PHONY: run test build deps deps-test asan fuzz bench soak tidy install help
+.PHONY: run test build deps deps-test asan fuzz bench soak tidy pages install uninstall help
 
 build: deps build/configured ## the program: build/portcullis
 	@ninja -C build
@@ -54,9 +56,40 @@ deps: ## what the build needs: Debian packages and AWS-LC
 deps-test: ## what the tests need on top
 	@deps/get build libs tests
 
-install: ## PREFIX=/usr/local, DESTDIR=
+PAGES = build/share
+MAN = $(DESTDIR)$(PREFIX)/share/man
+BASH_WORDS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions/portcullis
+ZSH_WORDS = $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_portcullis
+FISH_WORDS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/portcullis.fish
+CONF = $(SYSCONFDIR)/portcullis/portcullis.conf
+UNIT = $(DESTDIR)$(UNITDIR)/portcullis.service
+# The day of what is installed, not of who installs it: two builds of one source are alike.
+DAY = $(shell git log -1 --format=%cs 2>/dev/null || date -u -r meson.build +%F)
+
+pages: build ## manual pages, words for shells and the unit, in build/share
+	@mkdir -p $(PAGES)
+	@for page in portcullis.1 portcullis.conf.5; do build/make-pages $$page $(DAY) >$(PAGES)/$$page || exit 1; done
+	@for shell in bash zsh fish; do build/make-pages $$shell >$(PAGES)/words.$$shell || exit 1; done
+	@sed -e 's|@BIN@|$(PREFIX)/bin/portcullis|g' -e 's|@CONF@|$(CONF)|g' share/portcullis.service \
+		>$(PAGES)/portcullis.service
+
+install: pages ## the program, its pages, words for shells, a unit, an example: PREFIX=/usr/local, SYSCONFDIR=/etc, DESTDIR=
 	install -D -m 755 build/portcullis $(DESTDIR)$(PREFIX)/bin/portcullis
 	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/portcullis/LICENSE
+	install -D -m 644 $(PAGES)/portcullis.1 $(MAN)/man1/portcullis.1
+	install -D -m 644 $(PAGES)/portcullis.conf.5 $(MAN)/man5/portcullis.conf.5
+	install -D -m 644 $(PAGES)/words.bash $(BASH_WORDS)
+	install -D -m 644 $(PAGES)/words.zsh $(ZSH_WORDS)
+	install -D -m 644 $(PAGES)/words.fish $(FISH_WORDS)
+	install -D -m 644 $(PAGES)/portcullis.service $(UNIT)
+	install -D -m 644 share/portcullis.conf $(DESTDIR)$(PREFIX)/share/doc/portcullis/portcullis.conf
+	@# What an administrator wrote stays.
+	[ -e $(DESTDIR)$(CONF) ] || install -D -m 644 share/portcullis.conf $(DESTDIR)$(CONF)
+
+uninstall: ## takes away what install made; configuration, state and logs stay
+	rm -f $(DESTDIR)$(PREFIX)/bin/portcullis $(MAN)/man1/portcullis.1 $(MAN)/man5/portcullis.conf.5 $(BASH_WORDS) \
+		$(ZSH_WORDS) $(FISH_WORDS) $(UNIT)
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/portcullis
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile

@@ -175,6 +175,11 @@ static int parse_line(struct command_line *line, int argc, char **argv)
 
 /* ---- Choosing ---------------------------------------------------------------------------------------------- */
 
+const struct command *command_at(size_t index)
+{
+	return index < ARRAY_LEN(commands) ? commands[index] : NULL;
+}
+
 static const struct command *command_find(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {

@@ -60,6 +60,8 @@ extern const struct command command_stop;
 extern const struct command command_upstreams;
 extern const struct command command_version;
 
+/* The index-th of all commands, in the order of `help`; NULL behind the last. */
+const struct command *command_at(size_t index);
 /* All of argv; finds the subcommand, parses, runs. */
 int command_main(int argc, char **argv);
 

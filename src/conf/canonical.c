@@ -7,7 +7,7 @@ static bool needs_quotes(const struct conf_word *word)
 {
 	struct span text = word->text;
 
-	if (!text.len || text.ptr[0] == '#')
+	if (!text.len || text.ptr[0] == '#' || conf_is_foreign_quote(text))
 		return true;
 	for (size_t i = 0; i < text.len; i++) {
 		unsigned char byte = (unsigned char)text.ptr[i];

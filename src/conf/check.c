@@ -84,15 +84,31 @@ static const struct conf_schema *find_row(const struct checker *checker,
 	return NULL;
 }
 
-static const char *find_hint(const struct checker *checker, struct span word)
+/* For that very place first. `may_be_anywhere`: a statement begins there. */
+static const char *find_hint(const struct checker *checker, struct span word, struct span inside,
+			     bool may_be_anywhere)
 {
 	const struct conf_language *language = checker->language;
+	const char *anywhere = NULL;
 
 	for (size_t i = 0; i < language->hint_count; i++) {
-		if (span_equal_nocase(span_str(language->hints[i].word), word))
+		struct span hint = span_str(language->hints[i].word);
+		size_t blank = span_find_byte(hint, ' ');
+
+		if (blank == hint.len && span_equal_nocase(hint, word))
+			anywhere = language->hints[i].says;
+		else if (blank < hint.len && span_equal(span_first(hint, blank), inside) &&
+			 span_equal_nocase(span_skip(hint, blank + 1), word))
 			return language->hints[i].says;
 	}
-	return NULL;
+	return may_be_anywhere ? anywhere : NULL;
+}
+
+/* A word that stands behind the row's name. */
+static const char *find_word_hint(const struct checker *checker, struct span word,
+				  const struct conf_schema *row)
+{
+	return find_hint(checker, word, span_str(row->name), false);
 }
 
 /* The first word is right, the second is not: which ones there are. */
@@ -101,6 +117,8 @@ static void report_second(struct checker *checker, const struct conf_statement *
 {
 	bool has_second = statement->word_count > 1;
 	const struct conf_word *word = &statement->words[has_second ? 1 : 0];
+	const char *hint =
+		has_second ? find_hint(checker, word->text, statement->words[0].text, false) : NULL;
 	struct span first = statement->words[0].text, last = SPAN_NONE;
 	struct conf_nearest nearest;
 	const struct conf_schema *row;
@@ -117,7 +135,10 @@ static void report_second(struct checker *checker, const struct conf_statement *
 		last = second_word(row);
 		conf_nearest_offer(&nearest, last);
 	}
-	if (has_second)
+	if (hint)
+		conf_error_add(checker->errors, word->place, "`%.*s` knows no `%.*s`: %s",
+			       SPAN_ARG(first), SPAN_ARG(span_first(word->text, 64)), hint);
+	else if (has_second)
 		conf_error_add(checker->errors, word->place, "`%.*s` knows no `%.*s`: write %.*s",
 			       SPAN_ARG(first), SPAN_ARG(span_first(word->text, 64)),
 			       SPAN_ARG(writer_done(&known)))
@@ -134,10 +155,9 @@ static void report_unknown(struct checker *checker, const struct conf_statement 
 			   struct span block)
 {
 	const struct conf_word *word = &statement->words[0];
-	const char *hint = find_hint(checker, word->text);
+	const char *hint = find_hint(checker, word->text, block, true);
 	struct conf_nearest first, anywhere;
 	const struct conf_schema *row, *partial = NULL, *elsewhere = NULL;
-	struct conf_error *error;
 	size_t cursor = 0;
 
 	conf_nearest_init(&first, word->text);
@@ -166,9 +186,14 @@ static void report_unknown(struct checker *checker, const struct conf_statement 
 		conf_error_add(checker->errors, word->place, "`%.*s` stands outside of all blocks",
 			       SPAN_ARG(word->text));
 	} else {
-		error = conf_error_add(checker->errors, word->place, "unknown statement `%.*s`",
-				       SPAN_ARG(span_first(word->text, 64)));
-		error->nearest = first.best.len ? first.best : anywhere.best;
+		struct span nearest = first.best.len ? first.best : anywhere.best;
+
+		if (statement->has_block && !nearest.len)
+			hint = find_hint(checker, SPAN("{"), block, false);
+		conf_error_add(checker->errors, word->place, "unknown statement `%.*s`%s%s",
+			       SPAN_ARG(span_first(word->text, 64)), hint ? ": " : "",
+			       hint ? hint : "")
+			->nearest = nearest;
 	}
 }
 
@@ -215,9 +240,10 @@ static struct span row_form(const struct words *words)
 static void report_value(struct words *words, const struct conf_argument *argument,
 			 const struct conf_word *word, const char *reason)
 {
-	struct conf_error *error =
-		conf_error_add(words->checker->errors, word->place, "`%.*s` is no %s: %s",
-			       SPAN_ARG(span_first(word->text, 64)), argument->name, reason);
+	const char *hint = find_word_hint(words->checker, word->text, words->row);
+	struct conf_error *error = conf_error_add(
+		words->checker->errors, word->place, "`%.*s` is no %s: %s",
+		SPAN_ARG(span_first(word->text, 64)), argument->name, hint ? hint : reason);
 	struct conf_nearest nearest;
 
 	words->is_faulty = true;
@@ -328,10 +354,16 @@ static void report_surplus(struct words *words, const struct conf_word *word)
 		nearest = nearest_option(words, &word[-1]);
 		word -= nearest.len ? 1 : 0;
 	}
-	struct conf_error *error = conf_error_add(
-		words->checker->errors, word->place, "`%.*s` does not belong here: write `%.*s`",
-		SPAN_ARG(span_first(word->text, 64)), SPAN_ARG(row_form(words)));
-	error->nearest = nearest;
+	const char *hint = find_word_hint(words->checker, word->text, words->row);
+	struct conf_error *error =
+		hint ? conf_error_add(words->checker->errors, word->place,
+				      "`%.*s` does not belong here: %s",
+				      SPAN_ARG(span_first(word->text, 64)), hint)
+		     : conf_error_add(words->checker->errors, word->place,
+				      "`%.*s` does not belong here: write `%.*s`",
+				      SPAN_ARG(span_first(word->text, 64)),
+				      SPAN_ARG(row_form(words)));
+	error->nearest = hint ? SPAN_NONE : nearest;
 }
 
 static void take_option(struct words *words, struct conf_given *options, size_t *option_count)

@@ -313,8 +313,11 @@ struct conf_schema {
 /* Several modules' rows, joined. */
 /* A word that users of other programs, or readers of plans, write as a statement. */
 struct conf_hint {
+	/* `WORD`: where a statement begins, anywhere. `PLACE WORD`: in that block, or behind that statement's name;
+	 * it goes before. As WORD, `{` means each unknown statement there that has a block. */
 	const char *word;
-	const char *says; /* the end of "unknown statement `word`: …" */
+	const char *
+		says; /* the end of "unknown statement `word`: …", and of other faults of that word */
 };
 
 struct conf_language {

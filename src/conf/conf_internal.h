@@ -51,6 +51,8 @@ struct conf_answer {
 void lexer_init(struct lexer *lexer, struct parser *parser, uint32_t file);
 enum token lexer_next(struct lexer *lexer, struct conf_word *ret_word);
 struct conf_place lexer_place(struct lexer *lexer, size_t offset, size_t len);
+/* Is this the beginning of what only other languages take for a quote? It is refused at a plain word's start. */
+bool conf_is_foreign_quote(struct span text);
 /* Adds an error where a byte cannot be part of any text; false: do not read this file. */
 bool lexer_accepts(struct lexer *lexer);
 

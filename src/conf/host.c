@@ -226,6 +226,11 @@ static const char *write_label(struct writer *writer, struct span label)
 		uint32_t code = lower_code_point(next_code_point(&label));
 		if (!code)
 			return "a host name in valid UTF-8";
+		if (code == '/')
+			return "a host name has no path: that stands behind `on`, with what shall "
+			       "answer it";
+		if (code == ',')
+			return "several names have blanks between them, no commas";
 		if (code < 0x80 && !is_host_byte(code))
 			return "a host name has letters, digits, - and .";
 		if (code >= 0x80 && code < 0xa1)
@@ -304,6 +309,9 @@ const char *conf_host_parse(struct arena *arena, struct span text, bool allow_wi
 			return span_find(text, SPAN("://")) < text.len
 				       ? "a host name without http:// or https://"
 				       : "a host name without a port, or an IPv6 address";
+		/* What elsewhere means "any": it would be a name that no client asks for. */
+		if (span_equal(text, SPAN("_")))
+			return "a host name has letters, digits, - and .";
 		const char *reason = write_host(&writer, text, allow_wildcard);
 		if (reason)
 			return reason;

@@ -122,16 +122,18 @@ static void read_variable(struct lexer *lexer, struct writer *writer)
 	struct span name = span_of(lexer->text.ptr + start + 1, lexer->at - start - 1);
 	struct conf_place place = lexer_place(lexer, start, name.len + 1);
 	if (!name.len) {
-		conf_error_add(
-			parser->errors, place,
-			"`$` needs a variable's name; in quotes \"\\$\" is the character itself");
+		conf_error_add(parser->errors, place,
+			       "`$` needs a variable's name, without braces; in quotes \"\\$\" is "
+			       "the character itself");
 		return;
 	}
 	struct conf_answer *answer = parser_answer(parser, CONF_ANSWER_ENVIRONMENT, name);
 	if (!answer)
 		return;
 	if (answer->result) {
-		conf_error_add(parser->errors, place, "$%.*s is not set in the environment",
+		conf_error_add(parser->errors, place,
+			       "$%.*s is not set in the environment, which is read when the "
+			       "configuration is: it knows no values of a request",
 			       SPAN_ARG(name));
 		return;
 	}
@@ -202,6 +204,20 @@ static void read_plain(struct lexer *lexer, struct writer *writer)
 	}
 }
 
+/* Text that went through a word processor, and what other languages quote with: as part of a plain word it would be
+ * taken as it stands. */
+bool conf_is_foreign_quote(struct span text)
+{
+	static const char *const quotes[] = { "'",      "\u201c", "\u201d", "\u201e",
+					      "\u2018", "\u2019", "\u00ab", "\u00bb" };
+
+	for (size_t i = 0; i < ARRAY_LEN(quotes); i++) {
+		if (span_starts_with(text, span_str(quotes[i])))
+			return true;
+	}
+	return false;
+}
+
 static void read_word(struct lexer *lexer, struct conf_word *ret_word)
 {
 	struct parser *parser = lexer->parser;
@@ -222,6 +238,10 @@ static void read_word(struct lexer *lexer, struct conf_word *ret_word)
 		lexer->at++;
 		read_quoted(lexer, start, &writer);
 	} else {
+		if (conf_is_foreign_quote(span_skip(lexer->text, start)))
+			conf_error_add(parser->errors, place,
+				       "a text with blanks stands in straight double quotes: "
+				       "\"…\"");
 		read_plain(lexer, &writer);
 	}
 	ret_word->place.len = (uint32_t)(lexer->at - start);

@@ -111,7 +111,10 @@ const char *conf_origin_parse(struct arena *arena, struct span folder, struct sp
 		if (span_ends_with(text, SPAN("/")))
 			text.len--;
 	}
+	if (span_starts_with(text, SPAN("/")))
+		return "a socket is written unix:/PATH; a path of requests stands behind `on`";
 	if (span_find_byte(text, '/') < text.len || span_find_byte(text, '?') < text.len)
-		return "an upstream has no path: requests keep their own";
+		return "an upstream has no path: write it without what begins at the `/`; requests "
+		       "keep their own";
 	return parse_authority(arena, text, default_port, value);
 }

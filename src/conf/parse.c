@@ -366,7 +366,7 @@ static void parse_statements(struct lexer *lexer, struct nesting *nesting)
 			if (nesting->depth && !parser->is_out_of_memory)
 				conf_error_add(parser->errors,
 					       nesting->open[nesting->depth - 1]->block_end,
-					       "this block is never closed");
+					       "this block is never closed: a `}` is missing");
 			return;
 		}
 		if (parser->is_out_of_memory)

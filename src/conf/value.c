@@ -260,7 +260,8 @@ static const char *parse(struct arena *arena, const struct conf_argument *argume
 	case CONF_RATE:
 		return parse_rate(text, value);
 	case CONF_NUMBER:
-		return parse_u64(text, UINT64_MAX, &value->number) ? NULL : "a number";
+		return parse_u64(text, UINT64_MAX, &value->number) ? NULL
+								   : "write it in digits alone";
 	case CONF_PATH:
 	case CONF_WORDS:
 	case CONF_CONTENT:

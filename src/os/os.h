@@ -211,8 +211,8 @@ int os_accept(int fd, int *ret_fd, struct os_address *ret_peer) MUST_CHECK;
 int os_connect(const struct os_address *address, int *ret_fd) MUST_CHECK;
 /* -ENOENT, -ECONNREFUSED */
 int os_connect_packets(int folder_fd, const char *name, int *ret_fd) MUST_CHECK;
-/* A unix datagram socket whose other end is `path`, as /dev/log. Each packet that is sent over it is one
- * datagram; -EAGAIN while the other end's queue is full, -ECONNREFUSED or -ENOTCONN once it is gone. */
+/* A unix datagram socket whose other end is `path`, as /dev/log; `@NAME` is a name without a file (Linux' abstract
+ * namespace). Each packet that is sent over it is one datagram; -EAGAIN while the other end's queue is full, -ECONNREFUSED or -ENOTCONN once it is gone. */
 int os_connect_datagrams(const char *path, int *ret_fd) MUST_CHECK;
 int os_socket_error(int fd) MUST_CHECK; /* 0 or -errno; reading clears it */
 int os_socket_local(int fd, struct os_address *ret_address) MUST_CHECK;
@@ -235,6 +235,10 @@ static inline void os_close_at(int *fd)
 	os_close(*fd);
 }
 #define OS_AUTO_FD __attribute__((cleanup(os_close_at))) int
+/* The index-th of the descriptors that our starter passed behind standard error (as systemd does): it is the
+ * caller's, close-on-exec and non-blocking from now on. -EBADF: there is none. Before anything else is opened that
+ * closes or passes on what it does not know. */
+int os_inherited(unsigned index, int *ret_fd) MUST_CHECK;
 /* the same description, a new close-on-exec number */
 int os_duplicate(int fd, int *ret_fd) MUST_CHECK;
 bool os_descriptor_is_open(int fd);

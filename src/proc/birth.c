@@ -21,6 +21,19 @@ uint32_t proc_row_uid(const struct proc_row *row)
 	return PROC_USER_FIRST + (uint32_t)row->kind;
 }
 
+/* What the service manager said to us is nobody else's: a child would speak for us, or take our descriptors for its own. */
+static const char *const manager_variables[] = { "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_",
+						 "FDSTORE=", "MAINPID=" };
+
+static bool begins_with_one_of(const char *variable, const char *const *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (span_starts_with(span_str(variable), span_str(names[i])))
+			return true;
+	}
+	return false;
+}
+
 /* Children get a clean one; the check reads `$NAME`s of ours. */
 static void environment_of(const struct proc_row *row, char *role, const char **ret_environment)
 {
@@ -29,12 +42,9 @@ static void environment_of(const struct proc_row *row, char *role, const char **
 
 	ret_environment[count++] = role;
 	for (size_t i = 0; ours && ours[i] && count < ENVIRONMENT_MAX - 1; i++) {
-		bool passes = row->kind == IPC_CHECK;
-
-		for (size_t k = 0; k < ARRAY_LEN(passed_variables); k++)
-			passes |=
-				span_starts_with(span_str(ours[i]), span_str(passed_variables[k]));
-		if (passes)
+		if (begins_with_one_of(ours[i], passed_variables, ARRAY_LEN(passed_variables)) ||
+		    (row->kind == IPC_CHECK &&
+		     !begins_with_one_of(ours[i], manager_variables, ARRAY_LEN(manager_variables))))
 			ret_environment[count++] = ours[i];
 	}
 	ret_environment[count] = NULL;

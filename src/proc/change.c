@@ -487,6 +487,28 @@ void change_decided(struct supervisor *supervisor, uint64_t change)
 		logs_give(supervisor, log);
 }
 
+/* What `systemctl status` shows. */
+static void tell_manager(struct supervisor *supervisor, bool ok)
+{
+	struct span trouble = writer_done(&supervisor->trouble), line = SPAN_NONE;
+	char first[200];
+	size_t len;
+
+	if (lifecycle_is_stopping(supervisor->lifecycle) || !supervisor->is_serving)
+		return;
+	if (!ok && !span_cut(&trouble, '\n', &line))
+		line = trouble;
+	line = span_first(line, sizeof(first) - 1);
+	for (len = 0; len < line.len; len++)
+		first[len] =
+			(char)(line.ptr[len] >= ' ' && line.ptr[len] < 127 ? line.ptr[len] : '?');
+	first[len] = '\0';
+	manager_tell(&supervisor->manager,
+		     "READY=1\nMAINPID=%d\nSTATUS=serving configuration %llu%s%s", os_pid(),
+		     (unsigned long long)lifecycle_running(supervisor->lifecycle),
+		     ok ? "" : "; a newer one was refused: ", first);
+}
+
 static void begin_serving(struct supervisor *supervisor)
 {
 	int err;
@@ -571,6 +593,8 @@ void change_ended(struct supervisor *supervisor, const struct lifecycle_action *
 	tell_ended(supervisor, action);
 	if (ok)
 		begin_serving(supervisor);
+	if (action->request >= LIFECYCLE_COMPILE_FILE)
+		tell_manager(supervisor, ok);
 	if (ok && action->request >= LIFECYCLE_COMPILE_FILE)
 		origins_look(supervisor);
 	if (action->request == LIFECYCLE_COMPILE_GIVEN)

@@ -220,8 +220,11 @@ static const char *why_not(int failed)
 static void tell_unopened(struct check *check, const struct snapshot_plan_row *row,
 			  const char *what, int failed)
 {
-	conf_error_add(&check->errors, place_of_path(check, row), "%s %.*s: %s", what,
-		       SPAN_ARG(row->path), why_not(failed));
+	bool is_relative = failed == -ENOENT && !span_starts_with(row->path, SPAN("/"));
+
+	conf_error_add(&check->errors, place_of_path(check, row), "%s %.*s: %s%s", what,
+		       SPAN_ARG(row->path), why_not(failed),
+		       is_relative ? " (paths begin where the configuration lies)" : "");
 }
 
 /* A file system that does not answer ends this job; then it is known by which path. */

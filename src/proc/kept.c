@@ -1,7 +1,9 @@
 /* What outlives a supervisor that was killed: copies of its descriptors lie in its vault, which gives them to us on
- * rescue.sock; and ours are given to our own vault, for the next. */
+ * rescue.sock; and ours are given to our own vault, for the next. A second copy of each lies in the store of the service
+ * manager, where there is one that has it (proc/manager.h): for when the vault was killed too. */
 #include "proc/supervisor_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "firewall/firewall.h"
@@ -144,7 +146,116 @@ static int kept_add(struct supervisor *supervisor, struct ipc_message *message)
 	return 0;
 }
 
-int kept_rescue(struct supervisor *supervisor)
+/* ---- In the service manager's store: KIND-SLOT-NAME, where a colon is an underscore -------------------- */
+
+static const char *const store_kinds[] = { [IPC_KEEP_LISTENER] = "listener",
+					   [IPC_KEEP_RANGE] = "counters",
+					   [IPC_KEEP_TICKETS] = "tickets",
+					   [IPC_KEEP_RATES] = "rates" };
+
+static void exchange_bytes(char *text, char from, char to)
+{
+	for (; *text; text++) {
+		if (*text == from)
+			*text = to;
+	}
+}
+
+static void store_name(enum ipc_keep_kind what, uint32_t slot, const char *name,
+		       char text[MANAGER_NAME_MAX])
+{
+	snprintf(text, MANAGER_NAME_MAX, "%s-%u-%s", store_kinds[what], slot, name);
+	exchange_bytes(text, ':', '_');
+}
+
+static bool store_name_read(const char *text, struct kept *ret_kept)
+{
+	struct span rest = span_str(text), kind, slot;
+	uint64_t number;
+
+	if (!span_cut(&rest, '-', &kind) || !span_cut(&rest, '-', &slot) ||
+	    !parse_u64(slot, UINT32_MAX, &number) || rest.len >= sizeof(ret_kept->name))
+		return false;
+	for (uint32_t what = IPC_KEEP_LISTENER; what < ARRAY_LEN(store_kinds); what++) {
+		if (!store_kinds[what] || !span_equal(kind, span_str(store_kinds[what])))
+			continue;
+		*ret_kept = (struct kept){ .keep = { .what = what, .slot = (uint32_t)number } };
+		memcpy(ret_kept->name, rest.ptr, rest.len);
+		exchange_bytes(ret_kept->name, '_', ':');
+		return true;
+	}
+	return false;
+}
+
+static void store_keep(struct supervisor *supervisor, enum ipc_keep_kind what, uint32_t slot,
+		       const char *name, int fd)
+{
+	char text[MANAGER_NAME_MAX];
+
+	store_name(what, slot, name, text);
+	manager_keep(&supervisor->manager, text, fd);
+}
+
+void kept_store_listener(struct supervisor *supervisor, const char *name, uint32_t slot, int fd,
+			 bool is_over)
+{
+	char text[MANAGER_NAME_MAX];
+
+	store_name(IPC_KEEP_LISTENER, slot, name, text);
+	if (is_over)
+		manager_forget(&supervisor->manager, text);
+	else
+		manager_keep(&supervisor->manager, text, fd);
+}
+
+static bool is_here(const struct supervisor *supervisor, const struct kept *other)
+{
+	for (size_t i = 0; i < supervisor->kept_count; i++) {
+		const struct kept *kept = &supervisor->kept[i];
+
+		if (kept->keep.what == other->keep.what && kept->keep.slot == other->keep.slot &&
+		    strcmp(kept->name, other->name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What the vault has given already is the same once more, and closed. So is what somebody else put there. */
+static int take_from_manager(struct supervisor *supervisor)
+{
+	char name[MANAGER_NAME_MAX];
+	size_t count = 0;
+	int fd;
+
+	while (manager_next(&supervisor->manager, name, &fd) == 0) {
+		OS_AUTO_FD own = fd;
+		struct kept kept;
+
+		if (!store_name_read(name, &kept)) {
+			supervisor_say(supervisor,
+				       "the service manager passed a descriptor `%s`, which is not "
+				       "ours: it is closed (addresses stand in `listen`)",
+				       name);
+			continue;
+		}
+		if (is_here(supervisor, &kept))
+			continue;
+		if (!heap_grow((void **)&supervisor->kept, &supervisor->kept_capacity,
+			       supervisor->kept_count + 1, sizeof(*supervisor->kept)))
+			return -ENOMEM;
+		kept.fd = TAKE_FD(own);
+		supervisor->kept[supervisor->kept_count++] = kept;
+		count++;
+	}
+	if (count)
+		supervisor_say(supervisor,
+			       "taking back %zu descriptors that the service manager kept", count);
+	return 0;
+}
+
+/* ---- Both ------------------------------------------------------------------------------------------------ */
+
+static int take_from_vault(struct supervisor *supervisor)
 {
 	struct ipc_channel channel;
 	struct ipc_message message;
@@ -165,6 +276,15 @@ int kept_rescue(struct supervisor *supervisor)
 	if (!err && is_over)
 		supervisor_say(supervisor, "taking over %zu descriptors from an earlier service",
 			       supervisor->kept_count);
+	return err;
+}
+
+int kept_rescue(struct supervisor *supervisor)
+{
+	int err = take_from_vault(supervisor);
+
+	if (!err)
+		err = take_from_manager(supervisor);
 	if (!err) {
 		take_tickets(supervisor);
 		take_rates(supervisor);
@@ -172,7 +292,7 @@ int kept_rescue(struct supervisor *supervisor)
 	return err;
 }
 
-/* ---- Given to our own vault ---------------------------------------------------------------------------- */
+/* ---- Given to our own vault, and to the manager ---------------------------------------------------------------------------- */
 
 void kept_give_counters(struct supervisor *supervisor, const struct child *child)
 {
@@ -181,11 +301,12 @@ void kept_give_counters(struct supervisor *supervisor, const struct child *child
 	char name[OS_ADDRESS_TEXT_MAX];
 	OS_AUTO_FD range = -1;
 
-	if (!vault || process->state == LIFECYCLE_UNUSED ||
-	    !supervisor_process(supervisor, vault)->is_welcomed ||
-	    os_memory_read_only(child->range_fd, &range) < 0)
+	if (process->state == LIFECYCLE_UNUSED || os_memory_read_only(child->range_fd, &range) < 0)
 		return;
 	counters_name(process->kind, name);
+	store_keep(supervisor, IPC_KEEP_RANGE, process->slot, name, range);
+	if (!vault || !supervisor_process(supervisor, vault)->is_welcomed)
+		return;
 	child_send(vault, IPC_MESSAGE_keep,
 		   &(struct ipc_keep){ .what = IPC_KEEP_RANGE, .slot = process->slot },
 		   span_str(name), &range, 1);
@@ -198,6 +319,8 @@ void kept_give(struct supervisor *supervisor, struct child *vault)
 		   span_str(tickets_name), &supervisor->tickets_fd, 1);
 	child_send(vault, IPC_MESSAGE_keep, &(struct ipc_keep){ .what = IPC_KEEP_RATES },
 		   span_str(rates_name), &supervisor->rates_fd, 1);
+	store_keep(supervisor, IPC_KEEP_TICKETS, 0, tickets_name, supervisor->tickets_fd);
+	store_keep(supervisor, IPC_KEEP_RATES, 0, rates_name, supervisor->rates_fd);
 	for (uint32_t i = 0; i < supervisor->child_count; i++)
 		kept_give_counters(supervisor, &supervisor->children[i]);
 }

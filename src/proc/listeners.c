@@ -248,6 +248,7 @@ void listeners_give(struct supervisor *supervisor, struct child *worker, bool on
 	}
 }
 
+/* vault: NULL where there is none at the moment, the next gets them all. */
 static void keep_one(struct supervisor *supervisor, struct child *vault, struct listener *listener,
 		     bool forget)
 {
@@ -255,6 +256,8 @@ static void keep_one(struct supervisor *supervisor, struct child *vault, struct 
 
 	address_text(&listener->address, name, sizeof(name));
 	for (uint32_t slot = 0; slot < supervisor->slot_count; slot++)
+		kept_store_listener(supervisor, name, slot, listener->fds[slot], forget);
+	for (uint32_t slot = 0; vault && slot < supervisor->slot_count; slot++)
 		child_send(vault, IPC_MESSAGE_keep,
 			   &(struct ipc_keep){ .what = forget ? IPC_KEEP_FORGET : IPC_KEEP_LISTENER,
 					       .slot = slot,
@@ -264,18 +267,23 @@ static void keep_one(struct supervisor *supervisor, struct child *vault, struct 
 
 void listeners_keep(struct supervisor *supervisor, struct child *vault)
 {
-	LIST_EACH(&supervisor->listeners, node)
-		keep_one(supervisor, vault, LIST_ITEM(node, struct listener, link), false);
+	LIST_EACH(&supervisor->listeners, node) {
+		struct listener *listener = LIST_ITEM(node, struct listener, link);
+
+		/* One of a change that may yet fail is kept when it is decided: a copy that nobody accepts from would
+		 * let clients wait. */
+		if (!listener->is_new)
+			keep_one(supervisor, vault, listener, false);
+	}
 }
 
 void listeners_forget(struct supervisor *supervisor)
 {
 	struct child *vault = child_find(supervisor, IPC_VAULT, 0);
 
-	LIST_EACH(&supervisor->listeners, node) {
-		if (vault)
-			keep_one(supervisor, vault, LIST_ITEM(node, struct listener, link), true);
-	}
+	LIST_EACH(&supervisor->listeners, node)
+		keep_one(supervisor, vault, LIST_ITEM(node, struct listener, link), true);
+	manager_forget_all(&supervisor->manager);
 	if (vault)
 		ipc_channel_flush(&vault->channel);
 }
@@ -324,18 +332,18 @@ void listeners_decided(struct supervisor *supervisor)
 	LIST_EACH(&supervisor->listeners, node) {
 		struct listener *listener = LIST_ITEM(node, struct listener, link);
 
-		if (listener->is_new && vault)
+		if (listener->is_new)
 			keep_one(supervisor, vault, listener, false);
 		listener->is_new = false;
 		if (plan_has(supervisor->running, listener->id))
 			continue;
 		take_from_workers(supervisor, listener->id);
-		if (vault)
-			keep_one(supervisor, vault, listener, true);
+		keep_one(supervisor, vault, listener, true);
 		listener_free(supervisor, listener);
 	}
 	/* What nobody wanted of the earlier service: its clients must not queue where nobody accepts. */
 	kept_drop(supervisor);
+	manager_forget_old(&supervisor->manager);
 }
 
 /* ---- `ready https://localhost:8443` ------------------------------------------------------------------ */

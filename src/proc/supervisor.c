@@ -12,6 +12,7 @@
 
 enum {
 	TICK_MS = 400,
+	MANAGER_MS = 20,
 	NOFILE_WANTED = 1 << 20,
 	SLOTS_MAX = 64,
 };
@@ -157,6 +158,11 @@ static void carry_out(struct supervisor *supervisor, const struct lifecycle_acti
 		break;
 	case LIFECYCLE_COMPILE:
 		control_change_begun(supervisor, action->change, action->request);
+		if (supervisor->is_serving && action->request >= LIFECYCLE_COMPILE_FILE)
+			manager_tell(&supervisor->manager,
+				     "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=reading the "
+				     "configuration",
+				     (unsigned long long)(os_now_ns() / 1000));
 		change_compile(supervisor, action->change, action->request);
 		break;
 	case LIFECYCLE_ABORT_COMPILE:
@@ -226,7 +232,7 @@ static void on_turn(void *owner)
 {
 	struct supervisor *supervisor = owner;
 	struct lifecycle_action action;
-	uint64_t now_ns = os_loop_now_ns(supervisor->loop), next_ns;
+	uint64_t now_ns = os_loop_now_ns(supervisor->loop), next_ns, tick_ns;
 
 	supervisor->range->heartbeat++;
 	telemetry_count((struct telemetry_counters *)supervisor->range->counters,
@@ -239,9 +245,12 @@ static void on_turn(void *owner)
 	ipc_channel_flush(&supervisor->job_channel);
 	close_listeners(supervisor);
 	control_turn(supervisor);
+	manager_turn(&supervisor->manager, now_ns);
 	next_ns = lifecycle_deadline_ns(supervisor->lifecycle);
-	if (next_ns > now_ns + TICK_MS * OS_MS)
-		next_ns = now_ns + TICK_MS * OS_MS;
+	/* A manager that has much to read has room for a few datagrams at a time. */
+	tick_ns = list_is_empty(&supervisor->manager.queue) ? TICK_MS * OS_MS : MANAGER_MS * OS_MS;
+	if (next_ns > now_ns + tick_ns)
+		next_ns = now_ns + tick_ns;
 	/* Never later than it is set: turns that come often must not put off looking at heartbeats. */
 	if (!os_timer_is_set(&supervisor->tick) || next_ns < supervisor->tick.deadline_ns)
 		os_timer_set(supervisor->loop, &supervisor->tick, next_ns);
@@ -285,6 +294,8 @@ static void on_tick(struct os_timer *timer)
 void supervisor_stop(struct supervisor *supervisor, uint32_t drain_ms)
 {
 	lifecycle_stop(supervisor->lifecycle, drain_ms);
+	if (!supervisor->stops)
+		manager_tell(&supervisor->manager, "STOPPING=1\nSTATUS=ending what is under way");
 	supervisor->stops = true;
 }
 
@@ -374,6 +385,7 @@ static void finish(struct supervisor *supervisor)
 	plan_free(supervisor->running);
 	children_fini(supervisor);
 	orders_free(supervisor);
+	manager_close(&supervisor->manager);
 	lifecycle_free(supervisor->lifecycle);
 	os_signals_close(&supervisor->signals);
 	os_timer_stop(&supervisor->tick);
@@ -402,6 +414,7 @@ int proc_supervisor_main(const struct proc_supervisor_options *options)
 	supervisor->trouble = writer_of(supervisor->trouble_text, sizeof(supervisor->trouble_text));
 	list_init(&supervisor->listeners);
 	list_init(&supervisor->commands);
+	manager_open(&supervisor->manager);
 	err = start(supervisor);
 	if (err < 0) {
 		supervisor_say(supervisor, "could not start: %s", strerror(-err));

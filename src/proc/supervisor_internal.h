@@ -3,6 +3,7 @@
 #pragma once
 
 #include "lifecycle/lifecycle.h"
+#include "proc/manager.h"
 #include "proc/proc.h"
 #include "telemetry/telemetry.h"
 
@@ -64,7 +65,7 @@ struct listener {
 	int fds[];          /* one per slot */
 };
 
-/* What the vault of the supervisor before us handed back. */
+/* What the vault of the supervisor before us handed back, or the service manager. */
 struct kept {
 	struct ipc_keep keep;
 	char name[OS_ADDRESS_TEXT_MAX];
@@ -166,6 +167,7 @@ struct supervisor {
 		trouble; /* what is wrong with the change under way, for whoever asked for it */
 	char trouble_text[32 * 1024];
 	int exit_code;
+	struct manager manager;
 };
 
 enum { SUPERVISOR_DRAIN_MS = 30 * 1000 };
@@ -247,14 +249,17 @@ void listeners_print_ready(struct supervisor *supervisor);
 void listeners_restore(struct supervisor *supervisor);
 void listeners_close_all(struct supervisor *supervisor);
 
-/* kept.c: what outlives a supervisor in the vault: listeners, ticket keys, counters. */
-/* From the vault of the supervisor before us, if there is one: into supervisor->kept. */
 /* An empty table of rates (struct firewall_table), its size sealed. */
 int kept_rates_new(int *ret_fd) MUST_CHECK;
+/* kept.c: what outlives a supervisor in the vault, and in the service manager's store: listeners, ticket keys, counters. */
+/* From the vault of the supervisor before us, if there is one, and from the manager: into supervisor->kept. */
 int kept_rescue(struct supervisor *supervisor) MUST_CHECK;
 int kept_take_listener(struct supervisor *supervisor, const char *name, uint32_t slot); /* or -1 */
 /* A first life goes on counting where that process of the earlier service was when we took over. */
 void kept_take_counters(struct supervisor *supervisor, struct child *child);
+/* A listener's copy in the manager's store; is_over: no longer. */
+void kept_store_listener(struct supervisor *supervisor, const char *name, uint32_t slot, int fd,
+			 bool is_over);
 void kept_drop(struct supervisor *supervisor);                      /* what nobody took */
 void kept_give(struct supervisor *supervisor, struct child *vault); /* all, to a newborn vault */
 void kept_give_counters(struct supervisor *supervisor, const struct child *child);

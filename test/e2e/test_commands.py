@@ -138,6 +138,31 @@ def test_every_whole_file_of_the_manual(certificate, block):
     assert done.returncode == 0, f'{block}\n{done.stderr}'
 
 
+def moving_rows():
+    """Our column of the pages for those who come from elsewhere."""
+    for page in ('nginx', 'haproxy', 'caddy'):
+        with open(os.path.join(ROOT, f'docs/from-{page}.md'), encoding='utf-8') as file:
+            for theirs, ours in re.findall(r'^\| ([^|]*) \| `([^`]*)` \|', file.read(), re.M):
+                yield pytest.param(ours, id=f'{page}: {theirs}')
+
+
+@pytest.mark.parametrize('ours', list(moving_rows()))
+def test_every_line_that_another_becomes(certificate, ours):
+    """In its block, in a file that is complete."""
+    first = ours.split()[0]
+    place = {'origin': 'upstream', 'balance': 'upstream', 'check': 'upstream', 'slow-start': 'upstream', 'eject': 'upstream',
+             'proxy-protocol': 'listen', 'listen': 'the file', 'log': 'the file', 'site': 'the file'}.get(first, 'site')
+    if first == 'limits' or ours.startswith('proxy app'):
+        ours = ours.replace('proxy app', 'proxy 127.0.0.1:3000')
+    if first == 'origin' and 'backup' not in ours:
+        ours += '; origin 10.0.1.98:80'
+    text = whole(certificate, place, ours.replace('b.test', 'c.test') if first != 'site' else ours)
+    for name in set(re.findall(r'<(\w+)>', ours)):
+        text = text.replace('portcullis 1\n', f'portcullis 1\ntable {name} {{ 192.0.2.0/24 }}\n', 1)
+    done = check(certificate, text)
+    assert done.returncode == 0, f'{text}\n{done.stderr}'
+
+
 @pytest.mark.parametrize('name, place, example', list(examples()))
 def test_every_example_with_one_letter_changed(certificate, name, place, example):
     """The first word misspelt is refused, and the right one is named."""

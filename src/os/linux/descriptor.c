@@ -70,6 +70,17 @@ void os_close(int fd)
 		MUST(close(fd) == 0 || errno != EBADF);
 }
 
+int os_inherited(unsigned index, int *ret_fd)
+{
+	int fd = index > INT32_MAX - 3 ? -1 : (int)index + 3, flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
+	    fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
 int os_duplicate(int fd, int *ret_fd)
 {
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);

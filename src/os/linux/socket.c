@@ -219,18 +219,35 @@ int os_connect_packets(int folder_fd, const char *name, int *ret_fd)
 	return 0;
 }
 
+/* An abstract name is as long as the address says: no byte may follow it. */
+static int datagrams_address(const char *path, struct sockaddr_un *native, socklen_t *ret_size)
+{
+	size_t len = strlen(path);
+
+	*ret_size = sizeof(*native);
+	if (path[0] != '@')
+		return packets_address(OS_FOLDER_CURRENT, path, native);
+	if (len > sizeof(native->sun_path))
+		return -ENAMETOOLONG;
+	*native = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	memcpy(native->sun_path + 1, path + 1, len - 1);
+	*ret_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+	return 0;
+}
+
 int os_connect_datagrams(const char *path, int *ret_fd)
 {
 	OS_AUTO_FD fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_un native;
+	socklen_t size;
 	int error;
 
 	if (fd < 0)
 		return -errno;
-	error = packets_address(OS_FOLDER_CURRENT, path, &native);
+	error = datagrams_address(path, &native, &size);
 	if (error)
 		return error;
-	if (RETRY(connect(fd, (struct sockaddr *)&native, sizeof(native))) < 0)
+	if (RETRY(connect(fd, (struct sockaddr *)&native, size)) < 0)
 		return -errno;
 	*ret_fd = TAKE_FD(fd);
 	return 0;

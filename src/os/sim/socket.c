@@ -471,6 +471,13 @@ int os_connect_datagrams(const char *path, int *ret_fd)
 	return -ENOENT;
 }
 
+int os_inherited(unsigned index, int *ret_fd)
+{
+	(void)index;
+	(void)ret_fd;
+	return -EBADF;
+}
+
 int os_socket_unsent_max(int fd, unsigned bytes)
 {
 	(void)bytes;

@@ -127,7 +127,7 @@ static const struct right rights[] = {
 	{ "portcullis 1\na b\"c\"d", "a b c d" },
 	{ "portcullis 1\na $HOME_9/x \"$HOME_9\" x$EMPTY/y",
 	  "a \"/home/a b/x\" \"/home/a b\" x/y" },
-	{ "portcullis 1\na <t> \\ 'x'", "a <t> \\ 'x'" },
+	{ "portcullis 1\na <t> \\ x'y", "a <t> \\ x'y" },
 	{ "portcullis 1\na \t b", "a b" },
 	{ "portcullis 1\ninclude one.conf\ninclude ./two.conf; x", "one 1\ntwo 2\nx" },
 	{ "portcullis 1\ninclude *.conf", "one 1\ntwo 2" },
@@ -190,18 +190,26 @@ static const struct right wrongs[] = {
 	{ "portcullis 1\na \"\\x\"",
 	  "conf/main.conf:2:4: error: quotes know \\\" \\\\ \\n \\$ and no "
 	  "other escape; a backslash is \\\\\n    a \"\\x\"\n       ^\n" },
-	{ "portcullis 1\nä { b", "conf/main.conf:2:3: error: this block is never closed\n"
-				 "    ä { b\n      ^\n" },
+	{ "portcullis 1\nä { b",
+	  "conf/main.conf:2:3: error: this block is never closed: a `}` is missing\n"
+	  "    ä { b\n      ^\n" },
 	{ "portcullis 1\n}", "conf/main.conf:2:1: error: `}` closes nothing\n    }\n    ^\n" },
 	{ "portcullis 1\na\n{ b }",
 	  "conf/main.conf:3:1: error: `{` stands on the line of its statement, "
 	  "after its words\n    { b }\n    ^\n" },
 	{ "portcullis 1\na $NOPE",
-	  "conf/main.conf:2:3: error: $NOPE is not set in the environment\n"
+	  "conf/main.conf:2:3: error: $NOPE is not set in the environment, which is "
+	  "read when the configuration is: it knows no values of a request\n"
 	  "    a $NOPE\n      ^~~~~\n" },
-	{ "portcullis 1\na x$",
-	  "conf/main.conf:2:4: error: `$` needs a variable's name; in quotes \"\\$\" "
-	  "is the character itself\n    a x$\n       ^\n" },
+	{ "portcullis 1\na x$", "conf/main.conf:2:4: error: `$` needs a variable's name, without "
+				"braces; in quotes \"\\$\" "
+				"is the character itself\n    a x$\n       ^\n" },
+	{ "portcullis 1\na 'b'",
+	  "conf/main.conf:2:3: error: a text with blanks stands in straight double quotes: "
+	  "\"…\"\n    a 'b'\n      ^\n" },
+	{ "portcullis 1\na “b”",
+	  "conf/main.conf:2:3: error: a text with blanks stands in straight double quotes: "
+	  "\"…\"\n    a “b”\n      ^\n" },
 	{ "portcullis 1\na $BELL", "conf/main.conf:2:3: error: $BELL holds a control byte (0x07)\n"
 				   "    a $BELL\n      ^~~~~\n" },
 	{ "portcullis 1\na\rb", "conf/main.conf:2:2: error: a carriage return without a line feed\n"
@@ -226,7 +234,7 @@ static const struct right wrongs[] = {
 	{ "portcullis 1\ninclude chain1", "conf/chain16:1:9: error: includes deeper than 16\n"
 					  "    include chain17\n            ^~~~~~~\n" },
 	{ "portcullis 1\ninclude open.conf\n}",
-	  "conf/open.conf:1:7: error: this block is never closed\n"
+	  "conf/open.conf:1:7: error: this block is never closed: a `}` is missing\n"
 	  "    block {\n          ^\n"
 	  "conf/main.conf:3:1: error: `}` closes nothing\n"
 	  "    }\n    ^\n" },

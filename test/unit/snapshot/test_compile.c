@@ -256,7 +256,7 @@ static const struct fault faults[] = {
 	  NULL },
 	{ "portcullis 1\nsite https://a.test { }", 1, 2, 6, 0, "without http://", NULL },
 	{ "portcullis 1\nsite a.test:443 { }", 1, 2, 6, 0, "without a port", NULL },
-	{ "portcullis 1\nsite * { }", 1, 2, 6, 0, "wildcard", NULL },
+	{ "portcullis 1\nsite * { }", 1, 2, 6, 0, "nobody else\'s", NULL },
 	{ "portcullis 1\nsite a.*.test { }", 1, 2, 6, 0, "first label", NULL },
 	{ "portcullis 1\nsite a..test { }", 1, 2, 6, 0, "empty label", NULL },
 	{ "portcullis 1\nsite 300.1.1.1 { }", 1, 2, 6, 0, "neither", NULL },
