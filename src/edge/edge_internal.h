@@ -66,6 +66,9 @@ struct edge_snapshot {
 	struct arena arena;
 	struct balance *groups; /* by the index of its upstream in the snapshot */
 	size_t group_count;
+	/* Who counts, by the index in the snapshot; set by the commit. */
+	struct telemetry_site **sites;
+	struct telemetry_upstream **upstreams;
 };
 
 /* ---- Origins ------------------------------------------------------------------------------------------ */
@@ -259,7 +262,13 @@ struct exchange_stage {
 };
 extern const struct exchange_stage exchange_stages[EXCHANGE_STAGE_COUNT];
 
-enum response_source { RESPONSE_NONE, RESPONSE_TEXT, RESPONSE_DOCUMENT, RESPONSE_FETCH };
+enum response_source {
+	RESPONSE_NONE,
+	RESPONSE_TEXT,
+	RESPONSE_DOCUMENT,
+	RESPONSE_FETCH,
+	RESPONSE_METRICS,
+};
 
 struct exchange {
 	struct list ready;   /* of edge->ready, ->later or ->finished */
@@ -299,7 +308,8 @@ struct exchange {
 	struct block_queue
 		piece; /* of a distant document: what came of it, its first document_given are used */
 	size_t document_given;
-	uint64_t question, asked_ns; /* asked_ns: also while it waits for another's question */
+	struct edge_metrics *metrics; /* RESPONSE_METRICS */
+	uint64_t question, asked_ns;  /* asked_ns: also while it waits for another's question */
 	struct upstream_fetch fetch;
 	struct upstream_request fetch_request;
 	bool has_fetch;
@@ -309,6 +319,8 @@ struct exchange {
 	const struct snapshot_origin *origin;
 
 	/* For the record. */
+	struct telemetry_site *site_row;         /* who counts it; NULL: no site was found */
+	struct telemetry_upstream *upstream_row; /* NULL: nothing was asked of one */
 	uint64_t began_ns, began_wall_ns, dispatched_ns, answered_ns;
 	enum snapshot_log_target log_target;
 	enum snapshot_log_format log_format;
@@ -362,7 +374,7 @@ enum exchange_verdict dispatch_files(struct exchange *exchange);
 enum exchange_verdict dispatch_proxy(struct exchange *exchange);
 const struct edge_codec *edge_codec_h1(void);
 extern const struct pump_sink discard_sink, fetch_sink;
-extern const struct pump_source text_source, document_source, fetch_source;
+extern const struct pump_source text_source, document_source, fetch_source, metrics_source;
 extern const struct upstream_host edge_upstream_host;
 
 /* ---- The worker ------------------------------------------------------------------------------------------ */
@@ -394,7 +406,11 @@ struct edge {
 	struct telemetry_ring *ring;
 	int ring_event;
 
-	struct telemetry_counters *counters; /* in range */
+	struct telemetry_counters *counters;   /* in range */
+	struct telemetry_named *named;         /* there, too */
+	const struct ipc_range *const *ranges; /* of all processes; NULL: only its own is known */
+	struct telemetry_source *sources;      /* range_count: of `ranges`, or its own */
+	size_t range_count;
 
 	struct list listeners, connections, active, doomed; /* of connections */
 	struct list handshaking; /* connections whose handshake is not done, oldest first */
@@ -455,6 +471,20 @@ struct edge {
 	bool closes_idle; /* draining without waiting for what a kept-alive connection may ask yet */
 	struct os_timer drain_timer, accept_timer; /* accept_timer: set while listeners rest */
 };
+
+/* view.c: what is counted by site and upstream, and what shows it. */
+int edge_view_new(struct edge *edge, const struct edge_config *config) MUST_CHECK;
+void edge_view_listeners(struct edge *edge); /* after a change of who accepts */
+int edge_view_stage(struct edge_snapshot *used) MUST_CHECK;
+void edge_view_commit(struct edge *edge);
+void exchange_view_site(struct exchange *exchange);     /* its site was found */
+void exchange_view_upstream(struct exchange *exchange); /* an upstream is about to be asked */
+void exchange_view_leave(struct exchange *exchange);    /* it is no more; harmless without one */
+void exchange_view_failed(struct exchange *exchange, enum telemetry_end end);
+void exchange_view_tried(struct exchange *exchange, bool is_answered);
+enum exchange_verdict dispatch_metrics(struct exchange *exchange);
+enum exchange_verdict dispatch_ready(struct exchange *exchange);
+enum exchange_verdict dispatch_live(struct exchange *exchange);
 
 void edge_upstream_limits(const struct snapshot_limits *from, struct upstream_limits *ret);
 void edge_clock(struct edge *edge); /* takes over the loop's */

@@ -141,6 +141,8 @@ int edge_origins_stage(struct edge *edge, struct edge_snapshot *used)
 	used->groups = arena_array(&used->arena, struct balance, snapshot->upstream_count);
 	if (!used->groups && snapshot->upstream_count)
 		failed = -ENOMEM;
+	if (!failed)
+		failed = edge_view_stage(used);
 	for (size_t i = 0; !failed && i < snapshot->upstream_count; i++) {
 		used->group_count = i + 1;
 		failed = group_make(edge, used, &snapshot->upstreams[i], &used->groups[i]);

@@ -74,6 +74,7 @@ static void response_pump_failed(struct exchange *exchange, int outcome)
 		exchange_count_fetch_limit(exchange);
 		end = (enum telemetry_end)exchange->fetch.failure.end;
 		exchange_set_end(exchange, end, exchange->fetch.failure.detail);
+		exchange_view_failed(exchange, end);
 	} else if (outcome == PUMP_SOURCE_BROKEN) {
 		end = TELEMETRY_END_FILES_FAILED;
 	}

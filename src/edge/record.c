@@ -58,6 +58,18 @@ static void fill_upstream(struct telemetry_access *access, const struct exchange
 	access->upstream_tries = exchange->choice.tried_count;
 }
 
+/* Who asked for nobody's name counts as `other`: strangers make no rows. */
+static void count_site(const struct exchange *exchange, const struct telemetry_access *access)
+{
+	struct telemetry_site *row =
+		exchange->site_row ? exchange->site_row : exchange->edge->named->sites;
+
+	telemetry_add(&row->statuses[access->status < 600 ? access->status / 100 : 0], 1);
+	telemetry_add(&row->counters[TELEMETRY_SITE_BYTES_IN], access->bytes_in);
+	telemetry_add(&row->counters[TELEMETRY_SITE_BYTES_OUT], access->bytes_out);
+	telemetry_observe_in(&row->request, access->duration_ns);
+}
+
 void record_write(struct exchange *exchange)
 {
 	struct edge *edge = exchange->edge;
@@ -85,6 +97,7 @@ void record_write(struct exchange *exchange)
 	telemetry_observe(edge->counters, TELEMETRY_HISTOGRAM_REQUEST, access.duration_ns);
 	telemetry_count_add(edge->counters, TELEMETRY_COUNTER_BYTES_IN, access.bytes_in);
 	telemetry_count_add(edge->counters, TELEMETRY_COUNTER_BYTES_OUT, access.bytes_out);
+	count_site(exchange, &access);
 	if (exchange->log_target == SNAPSHOT_LOG_OFF)
 		return;
 	os_address_write_ip(&exchange->client, &client_writer);

@@ -399,6 +399,35 @@ const struct conf_schema snapshot_rows[] = {
 		.default_value = "none",
 		.example = "respond 503 \"back at noon\" retry-after 1h on /shop/*",
 	},
+	{
+		.name = "metrics",
+		.inside = "site",
+		.options = { ON_PATH },
+		.help = "Answers with the [metrics](metrics.md) of the whole service, as Prometheus "
+			"reads them. Whoever may ask this site may read them.",
+		.unit = "",
+		.default_value = "none",
+		.example = "metrics on /metrics",
+	},
+	{
+		.name = "ready",
+		.inside = "site",
+		.options = { ON_PATH },
+		.help = "For a load balancer: 200 while every worker's sockets are accepted from, "
+			"503 before that and while the gateway stops.",
+		.unit = "",
+		.default_value = "none",
+		.example = "ready on /ready",
+	},
+	{
+		.name = "live",
+		.inside = "site",
+		.options = { ON_PATH },
+		.help = "200 as long as a worker answers at all.",
+		.unit = "",
+		.default_value = "none",
+		.example = "live on /live",
+	},
 #define X(id, limit, kind, number, suffix, status, text) \
 	{ \
 		.name = limit, \

@@ -187,6 +187,9 @@ enum snapshot_handler {
 	SNAPSHOT_PROXY,
 	SNAPSHOT_REDIRECT,
 	SNAPSHOT_RESPOND,
+	SNAPSHOT_METRICS,
+	SNAPSHOT_READY,
+	SNAPSHOT_LIVE,
 };
 
 /* A path is exact; `*` at its end is a prefix (`/a*` covers /a, /ab and /a/b); elsewhere it stands

@@ -122,6 +122,17 @@ struct upstream_counts upstream_count(const struct upstream *upstream)
 	return upstream->counts;
 }
 
+struct upstream_counts upstream_count_of(const struct upstream *upstream, uint64_t origin_id)
+{
+	const struct upstream_origin *origin = map_get(&upstream->origins, origin_id);
+
+	if (!origin)
+		return (struct upstream_counts){ 0 };
+	return (struct upstream_counts){ .busy = origin->open_count - origin->idle_count,
+					 .idle = origin->idle_count,
+					 .waiting = origin->waiting_count };
+}
+
 /* ---- Connections -------------------------------------------------------------------------------------------------- */
 
 struct upstream_connection *upstream_connection_new(struct upstream *upstream,

@@ -168,6 +168,8 @@ void upstream_fetch_interim_done(struct upstream_fetch *fetch);
 void upstream_fetch_stop(struct upstream_fetch *fetch);
 /* Connections in use, idle, and how many of both are TLS. */
 struct upstream_counts {
-	uint32_t busy, idle, tls;
+	uint32_t busy, idle, tls, waiting; /* waiting: requests without a connection */
 };
-struct upstream_counts upstream_count(const struct upstream *upstream);
+struct upstream_counts upstream_count(const struct upstream *upstream); /* without `waiting` */
+struct upstream_counts upstream_count_of(const struct upstream *upstream,
+					 uint64_t origin_id); /* without `tls` */
