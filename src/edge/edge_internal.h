@@ -89,6 +89,7 @@ void edge_origins_drop(struct edge *edge, struct edge_snapshot *used);
 /* With a commit: those that nobody names are forgotten. */
 void edge_origins_sweep(struct edge *edge);
 /* Sets origin, member and taken. False: nobody is there whom this exchange has not tried. */
+uint64_t edge_random_bits(struct edge *edge); /* for what need not be secret */
 bool exchange_choose_origin(struct exchange *exchange) MUST_CHECK;
 void exchange_release_origin(struct exchange *exchange); /* harmless without one */
 /* Stops the fetch where there is one, and lets go of its origin. */
@@ -331,6 +332,7 @@ struct exchange {
 	/* How long the client was waited for with its body, and since when it is now (0: it is not). */
 	uint64_t body_waited_ns, body_waiting_ns;
 	uint64_t id_high, id_low;
+	struct span trace; /* `traceparent` as it was sent on; empty: none */
 };
 
 struct exchange *exchange_new(struct connection *connection);
@@ -356,6 +358,8 @@ enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t s
 enum exchange_verdict exchange_over_limit(struct exchange *exchange, enum telemetry_limit limit);
 /* Who asks, now that the site says whom it believes. NEXT, or an answer. */
 enum exchange_verdict exchange_find_client(struct exchange *exchange);
+/* `traceparent` and `tracestate` as they are sent on. 0 or -ENOMEM. */
+int exchange_trace(struct exchange *exchange) MUST_CHECK;
 void exchange_count_fetch_limit(const struct exchange *exchange); /* its fetch failed by one */
 enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_end end);
 void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct span detail);

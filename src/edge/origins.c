@@ -167,7 +167,7 @@ void edge_origins_drop(struct edge *edge, struct edge_snapshot *used)
 
 /* ---- A request's choice ---------------------------------------------------------------------------------------- */
 
-static uint64_t random_bits(struct edge *edge)
+uint64_t edge_random_bits(struct edge *edge)
 {
 	/* Which of several equal servers it is is no secret. */
 	return hash_mix(edge->random += UINT64_C(0x9e3779b97f4a7c15));
@@ -232,7 +232,7 @@ bool exchange_choose_origin(struct exchange *exchange)
 	if (group->method == BALANCE_HASH)
 		exchange->choice.key = key_of(exchange, upstream);
 	else if (group->method == BALANCE_RANDOM)
-		exchange->choice.random = random_bits(exchange->edge);
+		exchange->choice.random = edge_random_bits(exchange->edge);
 	chosen = balance_choose(group, &exchange->choice);
 	if (chosen == BALANCE_NONE)
 		return false;

@@ -104,6 +104,8 @@ void record_write(struct exchange *exchange)
 	access.client = writer_done(&client_writer);
 	if (exchange->request)
 		fill_request(&access, exchange);
+	access.trace_id = span_first(span_skip(exchange->trace, HTTP_TRACE_ID_AT), 32);
+	access.span_id = span_first(span_skip(exchange->trace, HTTP_TRACE_SPAN_AT), 16);
 	fill_tls(&access, connection);
 	fill_upstream(&access, exchange);
 	switch (exchange->log_format) {

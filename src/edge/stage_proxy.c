@@ -50,7 +50,7 @@ static int request_fields(struct exchange *exchange)
 	hop.client = writer_done(&writer);
 	if (exchange->hop)
 		hop = *exchange->hop;
-	if (http_fields_add_forwarded(&request->fields, &hop))
+	if (http_fields_add_forwarded(&request->fields, &hop) || exchange_trace(exchange))
 		return -ENOMEM;
 	via = arena_join(&exchange->arena,
 			 (struct span[]){ request->version % 10 ? SPAN("1.1 ") : SPAN("1.0 "),

@@ -317,6 +317,20 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "trust forwarded from <office> field X-Forwarded-For",
 	},
 	{
+		.name = "traceparent",
+		.inside = "site",
+		.is_single = true,
+		.arguments = { { .type = CONF_CHOICE, .name = "HOW",
+			.choices = "begin pass off" } },
+		.help = "W3C Trace Context towards origins ([logs](logs.md#traces)). `begin`: a "
+			"valid `traceparent` is passed on with a span of our own, and without one a "
+			"trace begins, sampled. `pass`: none begins. `off`: the client's fields go "
+			"along as they came.",
+		.unit = "",
+		.default_value = "begin",
+		.example = "traceparent pass",
+	},
+	{
 		.name = "proxy",
 		.inside = "site",
 		.arguments = { { .type = CONF_UPSTREAM, .name = "UPSTREAM", .is_repeated = true } },

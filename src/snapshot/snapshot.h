@@ -77,6 +77,13 @@ struct snapshot_trust {
 	enum snapshot_trust_form form;
 };
 
+/* What becomes of `traceparent` on its way to an origin. */
+enum snapshot_trace {
+	SNAPSHOT_TRACE_BEGIN, /* passed on; begun where there is none */
+	SNAPSHOT_TRACE_PASS,  /* passed on */
+	SNAPSHOT_TRACE_OFF,   /* as the client sent it */
+};
+
 struct snapshot_listener {
 	uint64_t id; /* of `ADDR:PORT`: a change of `plain` keeps the socket */
 	struct conf_address address;
@@ -263,6 +270,7 @@ struct snapshot_site {
 	const struct snapshot_path_limits *path_limits; /* the file's order, first match decides */
 	size_t path_limit_count;
 	const struct snapshot_trust *trust; /* NULL: nobody is believed */
+	enum snapshot_trace trace;
 	struct snapshot_place place;
 };
 

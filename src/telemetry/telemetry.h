@@ -462,6 +462,7 @@ struct telemetry_access {
 	struct span user_agent, referer;
 	struct span rules; /* verdicts, a text */
 	uint64_t request_id_high, request_id_low;
+	struct span trace_id, span_id; /* plain hexadecimal; empty: no trace */
 	uint32_t worker;
 	enum telemetry_end end;
 	struct span end_detail; /* or empty */

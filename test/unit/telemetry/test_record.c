@@ -179,6 +179,8 @@ static struct telemetry_access sample(void)
 		.referer = SPAN("-"),
 		.request_id_high = 0xab,
 		.request_id_low = 1,
+		.trace_id = SPAN("00000000000000000000000000000002"),
+		.span_id = SPAN("0000000000000003"),
 		.worker = 3,
 		.end = TELEMETRY_END_ORIGIN_TLS,
 		.end_detail = SPAN("expired"),
@@ -205,7 +207,9 @@ static void test_access_json(void **state)
 		     "tls_version=TLSv1.3|tls_group=X25519MLKEM768|tls_cipher=TLS_AES_128_GCM_"
 		     "SHA256|"
 		     "tls_resumed=true|user_agent=curl\x1b[31m <202e> \xff|referer=-|"
-		     "request_id=00000000000000ab0000000000000001|worker=3|end=origin-tls:"
+		     "request_id=00000000000000ab0000000000000001|trace_id="
+		     "00000000000000000000000000000002|span_id=0000000000000003|worker=3|end="
+		     "origin-tls:"
 		     "expired|")));
 
 	access = (struct telemetry_access){ 0 };
