@@ -320,8 +320,10 @@ struct exchange {
 	const struct snapshot_origin *origin;
 
 	/* For the record. */
-	struct telemetry_site *site_row;         /* who counts it; NULL: no site was found */
-	struct telemetry_upstream *upstream_row; /* NULL: nothing was asked of one */
+	struct telemetry_site *site_row;           /* who counts it; NULL: no site was found */
+	struct telemetry_upstream *upstream_row;   /* NULL: nothing was asked of one */
+	uint64_t slow_ns;                          /* 0: it is never slow */
+	uint64_t entered_ns[EXCHANGE_STAGE_COUNT]; /* 0: not yet */
 	uint64_t began_ns, began_wall_ns, dispatched_ns, answered_ns;
 	enum snapshot_log_target log_target;
 	enum snapshot_log_format log_format;

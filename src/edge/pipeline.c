@@ -131,6 +131,7 @@ static void enter(struct exchange *exchange, enum exchange_stage_index stage)
 {
 	exchange->stage = stage;
 	exchange->step = 0;
+	exchange->entered_ns[stage] = exchange->edge->now_ns;
 }
 
 static enum exchange_verdict take_interrupt(struct exchange *exchange)

@@ -54,6 +54,18 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "log events /var/log/portcullis/events.json",
 	},
 	{
+		.name = "log slow",
+		.inside = "",
+		.is_single = true,
+		.arguments = { { .type = CONF_DURATION, .name = "TIME", .minimum = 1000000,
+			.maximum = UINT64_C(86400000000000) } },
+		.help = "A request that takes as long as this, or longer, leaves an event with the "
+			"time of each stage, too ([logs](logs.md#slow-requests)). Tunnels do not.",
+		.unit = "ms, s, m, h",
+		.default_value = "none",
+		.example = "log slow 2s",
+	},
+	{
 		.name = "table",
 		.inside = "",
 		.block = CONF_BLOCK_LIST_OPTIONAL,

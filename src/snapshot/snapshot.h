@@ -361,6 +361,7 @@ struct snapshot {
 	const struct snapshot_plan_row *plan;
 	size_t plan_count;
 	struct snapshot_log access_log, events_log;
+	uint64_t slow_ns; /* a request that takes so long is an event; 0: none is */
 	struct span state_path;        /* empty: no statement; the starter's default holds */
 	struct snapshot_limits limits; /* of what belongs to no site */
 };

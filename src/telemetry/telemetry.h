@@ -233,7 +233,8 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(ORIGIN_EJECTED, "origin_ejected", "origins that failed too often and got no requests for a while") \
 	X(ORIGIN_WENT_DOWN, "origin_went_down", "origins whose checks began to fail, as each worker was told") \
 	X(ORIGIN_CAME_UP, "origin_came_up", "origins whose checks are good again, as each worker was told") \
-	X(PROCESS_RESTARTS, "process_restarts", "processes that were started again")
+	X(PROCESS_RESTARTS, "process_restarts", "processes that were started again") \
+	X(EXCHANGES_SLOW, "exchanges_slow", "exchanges that took as long as `log slow` says, or longer")
 
 #define TELEMETRY_HISTOGRAMS(X) \
 	X(REQUEST, "request", "from a request's first byte to its record") \
@@ -472,6 +473,15 @@ void telemetry_write_access_json(struct writer *out, const struct telemetry_acce
 void telemetry_write_access_combined(struct writer *out, const struct telemetry_access *access);
 /* For somebody who watches: 12:00:00 200 GET localhost/path 1.5 KB 12 ms */
 void telemetry_write_access_short(struct writer *out, const struct telemetry_access *access);
+
+/* An event of a request that took long: what the access record has of it, and where the time went. */
+enum { TELEMETRY_STAGES_MAX = 16 };
+struct telemetry_stage {
+	const char *name; /* ours: a plain word */
+	uint64_t duration_ns;
+};
+void telemetry_write_slow(struct writer *out, const struct telemetry_access *access,
+			  const struct telemetry_stage *stages, size_t count);
 
 /* Row: id, name; as in Suricata's EVE. */
 #define TELEMETRY_EVENTS(X) \

@@ -1,11 +1,12 @@
 """What an operator sees of single requests: traces, slow requests, and the live view."""
 import json
 import re
+import time
 
 import pytest
 
-from client import get
-from gateway import Gateway
+from client import Client, get
+from gateway import Gateway, wait_until
 from origin import Origin
 
 SITE = 'listen 127.0.0.1:{port} plain serve\nlog access stdout\n'
@@ -67,3 +68,59 @@ def test_traces_by_site(traced):
     parents, states, record = sent(traced, '/off', f'traceparent: {VALID}', 'tracestate: a=1', host='off.test')
     assert parents == [VALID] and states == ['a=1'] and 'trace_id' not in record
     assert sent(traced, '/off2', host='off.test')[0] == []
+
+
+def slow_events(gateway, path):
+    wait_until(lambda: gateway.record(path), 'its line')
+    return [e['http'] for e in list(gateway.events) if e.get('message') == 'slow request' and e['http']['path'] == path]
+
+
+def wait_for_slow(gateway, path):
+    wait_until(lambda: slow_events(gateway, path), 'an event')
+    found = slow_events(gateway, path)
+    assert len(found) == 1
+    return found[0]
+
+
+def test_slow_requests(test_build):
+    def behave(exchange):
+        if exchange.target.startswith('/slow'):
+            time.sleep(0.6)
+        exchange.read_body()
+        return exchange.reply(200, 'done')
+
+    with Origin(behave) as origin, Gateway(SITE + f'log events stdout\nlog slow 500ms\nsite localhost {{ proxy {origin.port} }}\n') as gateway:
+        get(gateway.port, '/quick')
+        get(gateway.port, '/slow?secret=1')
+        found = wait_for_slow(gateway, '/slow')
+        assert not slow_events(gateway, '/quick')
+        stages = found['stages_ms']
+        assert list(stages) == ['head', 'route', 'firewall', 'auth', 'rules-head', 'request-pump', 'dispatch', 'rules-response', 'send']
+        assert found['status'] == 200 and found['end'] == 'ok' and 'secret' not in json.dumps(found)
+        assert stages['dispatch'] >= 500 and max(stages.values()) == stages['dispatch']
+        assert abs(sum(stages.values()) - found['duration_ms']) < 0.1
+        record = gateway.record('/slow')
+        assert (found['request_id'], found['trace_id']) == (record['request_id'], record['trace_id'])
+        # A client that is slow with its head, and one that is slow with its body.
+        for path, pieces, stage in (('/head', ('GET /head HTTP/1.1\r\nHost:', ' localhost\r\n\r\n'), 'head'),
+                                    ('/body', ('POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab', 'cd'), 'request-pump')):
+            with Client(gateway.port) as client:
+                client.send(pieces[0])
+                time.sleep(0.7)
+                client.send(pieces[1])
+                assert client.response().status == 200
+            stages = wait_for_slow(gateway, path)['stages_ms']
+            assert stages[stage] >= 500 and max(stages.values()) == stages[stage]
+        wait_until(lambda: gateway.counter('exchanges_slow') == 3, 'three to be counted')
+
+
+def test_slow_requests_without_an_access_log(test_build):
+    def behave(exchange):
+        time.sleep(0.2)
+        return exchange.reply(200, 'done')
+
+    with Origin(behave) as origin, Gateway('listen 127.0.0.1:{port} plain serve\nlog access off\nlog events stdout\nlog slow 1ms\n'
+                                           f'site localhost {{ proxy {origin.port} }}\n') as gateway:
+        get(gateway.port, '/a')
+        wait_until(lambda: [e for e in list(gateway.events) if e.get('message') == 'slow request'], 'an event')
+        assert not gateway.records
