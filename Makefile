@@ -62,7 +62,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile
 
 build/configured: $(SHAPE)
-	@$(SETUP) --buildtype=debugoptimized >$@.log || { cat $@.log; exit 1; }
+	@$(SETUP) --buildtype=debug -Doptimization=3 >$@.log || { cat $@.log; exit 1; }
 	@mv $@.log $@
 
 build-asan/configured: $(SHAPE)

@@ -15,7 +15,8 @@ enum {
 
 bool balance_is_available(const struct balance_origin *origin, uint64_t now_ns)
 {
-	return !origin->is_down && now_ns >= origin->ejected_until_ns;
+	return !origin->is_down && origin->order == BALANCE_UP &&
+	       now_ns >= origin->ejected_until_ns;
 }
 
 static bool is_full(const struct balance_member *member)
@@ -200,11 +201,32 @@ static uint32_t by_hash(const struct balance *balance, const struct candidates *
 	return BALANCE_NONE;
 }
 
+static bool has_own(const struct candidates *among)
+{
+	const struct balance_choice *choice = among->choice;
+	const struct balance_member *own;
+
+	if (!choice->has_own)
+		return false;
+	MUST(choice->own < among->balance->count);
+	own = &among->balance->members[choice->own];
+	return balance_is_available(own->origin, choice->now_ns) && !was_tried(among, own);
+}
+
+static uint32_t note(struct balance_choice *choice, uint32_t chosen)
+{
+	if (choice->tried_count < BALANCE_TRIES_MAX)
+		choice->tried[choice->tried_count++] = chosen;
+	return chosen;
+}
+
 uint32_t balance_choose(struct balance *balance, struct balance_choice *choice)
 {
 	struct candidates among = { .balance = balance, .choice = choice };
 	uint32_t chosen = BALANCE_NONE;
 
+	if (has_own(&among))
+		return note(choice, choice->own);
 	if (!narrow(&among))
 		return BALANCE_NONE;
 	switch (balance->method) {
@@ -222,9 +244,7 @@ uint32_t balance_choose(struct balance *balance, struct balance_choice *choice)
 		break;
 	}
 	MUST(chosen < balance->count);
-	if (choice->tried_count < BALANCE_TRIES_MAX)
-		choice->tried[choice->tried_count++] = chosen;
-	return chosen;
+	return note(choice, chosen);
 }
 
 /* ---- Making one -------------------------------------------------------------------------------------------------- */
@@ -323,12 +343,24 @@ void balance_succeeded(struct balance_origin *origin)
 	origin->ejections = 0;
 }
 
+static void come_back(struct balance_origin *origin, uint64_t now_ns)
+{
+	origin->returned_ns = now_ns;
+	origin->ejected_until_ns = 0;
+	origin->failures = origin->ejections = 0;
+}
+
 void balance_set_down(struct balance_origin *origin, bool is_down, uint64_t now_ns)
 {
-	if (origin->is_down && !is_down) {
-		origin->returned_ns = now_ns;
-		origin->ejected_until_ns = 0;
-		origin->failures = origin->ejections = 0;
-	}
+	if (origin->is_down && !is_down)
+		come_back(origin, now_ns);
 	origin->is_down = is_down;
+}
+
+void balance_set_order(struct balance_origin *origin, enum balance_order order, uint64_t now_ns)
+{
+	if (order == BALANCE_UP &&
+	    (origin->order != BALANCE_UP || now_ns < origin->ejected_until_ns))
+		come_back(origin, now_ns);
+	origin->order = order;
 }

@@ -17,24 +17,6 @@ enum { SERVING_BYTE, CHANGING_BYTE };
 
 /* ---- The service's ----------------------------------------------------------------------------------- */
 
-/* The end of a channel to the vault. -1: the service has none at the moment. */
-static int ask_for_channel(struct ipc_channel *control)
-{
-	struct ipc_message message;
-	int fd = -1;
-	bool is_over = false;
-
-	if (IPC_SEND(control, connect, .kind = IPC_VAULT))
-		return -1;
-	while (!is_over && ipc_wait(control, ANSWER_MS, &message) == 0) {
-		if (message.number == IPC_MESSAGE_answer && message.descriptor_count && fd < 0)
-			fd = TAKE_FD(message.descriptors[0]);
-		is_over = message.number == IPC_MESSAGE_answer_end;
-		ipc_message_done(&message);
-	}
-	return fd;
-}
-
 static int connect_service(struct ca_vault *vault, int control_fd)
 {
 	struct ipc_channel control;
@@ -45,7 +27,7 @@ static int connect_service(struct ca_vault *vault, int control_fd)
 	for (int i = 0; fd < 0 && i < CONNECT_TRIES; i++) {
 		if (i)
 			os_sleep_ms(LOCK_STEP_MS);
-		fd = ask_for_channel(&control);
+		fd = command_ask_channel(&control, IPC_VAULT, 0);
 	}
 	ipc_channel_close(&control);
 	if (fd >= 0 && ipc_channel_open(&vault->channel, NULL, fd, IPC_COMMAND, IPC_VAULT) == 0)

@@ -7,9 +7,9 @@
 #include "os/os.h"
 
 static const struct command *const commands[] = {
-	&command_run,    &command_proxy,   &command_files,  &command_check,
-	&command_reload, &command_stop,    &command_status, &command_metrics,
-	&command_ca,     &command_version, &command_help,
+	&command_run,     &command_proxy,  &command_files,   &command_check,     &command_reload,
+	&command_stop,    &command_status, &command_metrics, &command_upstreams, &command_origin,
+	&command_explain, &command_ca,     &command_version, &command_help,
 };
 
 /* ---- Printing ------------------------------------------------------------------------------------------- */

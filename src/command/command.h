@@ -39,8 +39,9 @@ struct command {
 	int (*run)(const struct command_line *line); /* exit code */
 };
 
-extern const struct command command_ca, command_check, command_files, command_help, command_proxy,
-	command_metrics, command_reload, command_run, command_status, command_stop, command_version;
+extern const struct command command_ca, command_check, command_explain, command_files, command_help,
+	command_proxy, command_metrics, command_origin, command_reload, command_run, command_status,
+	command_stop, command_upstreams, command_version;
 
 /* All of argv; finds the subcommand, parses, runs. */
 int command_main(int argc, char **argv);

@@ -7,7 +7,7 @@
 #include "conf/conf.h"
 #include "proc/proc.h"
 
-enum { TEXT_MAX = 1 << 20, ARENA_MAX = 8 << 20 };
+enum { TEXT_MAX = 1 << 20, ARENA_MAX = 8 << 20, ANSWER_MS = 60 * 1000 };
 
 /* ---- Finding it ------------------------------------------------------------------------------------ */
 
@@ -90,6 +90,25 @@ int command_wait(struct ipc_channel *channel, struct ipc_message *ret_message)
 		return 0;
 	command_complain("portcullis: the service has ended\n");
 	return COMMAND_FAULT;
+}
+
+int command_ask_channel(struct ipc_channel *control, enum ipc_kind kind, uint32_t slot)
+{
+	struct ipc_message message;
+	bool is_over = false;
+	int fd = -1;
+	int err = kind == IPC_WORKER ? IPC_SEND(control, connect_slot, .kind = kind, .slot = slot)
+				     : IPC_SEND(control, connect, .kind = kind);
+
+	if (err)
+		return -1;
+	while (!is_over && ipc_wait(control, ANSWER_MS, &message) == 0) {
+		if (message.number == IPC_MESSAGE_answer && message.descriptor_count && fd < 0)
+			fd = TAKE_FD(message.descriptors[0]);
+		is_over = message.number == IPC_MESSAGE_answer_end;
+		ipc_message_done(&message);
+	}
+	return fd;
 }
 
 /* ---- reload, stop ---------------------------------------------------------------------------------- */

@@ -43,6 +43,9 @@ struct command_ranges {
 int command_ranges_open(struct ipc_channel *channel, struct command_ranges *ranges) MUST_CHECK;
 void command_ranges_close(struct command_ranges *ranges);
 struct telemetry_gauges command_gauges(const struct command_ranges *ranges);
+/* Our end of a channel to a process of the service: IPC_VAULT, IPC_DIALER, or the worker of a slot. -1: it has none at
+ * the moment. */
+int command_ask_channel(struct ipc_channel *control, enum ipc_kind kind, uint32_t slot) MUST_CHECK;
 /* Waits for the next message however long that takes. 0, or COMMAND_FAULT after it has said that the service
  * is gone. */
 int command_wait(struct ipc_channel *channel, struct ipc_message *ret_message) MUST_CHECK;

@@ -73,6 +73,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 				 &edge->handshaking,  &edge->later_exchanges, &edge->finished,
 				 &edge->file_waiters, &edge->documents_wanted };
 
+	edge->stages = exchange_stages;
 	edge->loop = config->loop;
 	edge->host = config->host;
 	edge->host_data = config->host_data;
@@ -80,6 +81,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->range = config->range;
 	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
 	edge->tickets = config->tickets;
+	edge->cookies = config->cookies;
 	edge->connections_max = config->connections_max;
 	edge->exchanges_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_EXCHANGES].value;
 	edge->handshakes_max = handshakes_max(config->connections_max);
@@ -180,8 +182,7 @@ void edge_free(struct edge *edge)
 	map_drop(&edge->staged_client_policies, drop_policy);
 	drop_snapshot(edge, edge->current);
 	drop_snapshot(edge, edge->staged);
-	edge_origins_sweep(edge);
-	map_fini(&edge->origins);
+	edge_origins_fini(edge);
 	heap_free(edge->root_slots);
 	heap_free(edge->staged_root_slots);
 	slab_fini(&edge->connection_slab);

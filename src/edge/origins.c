@@ -6,7 +6,7 @@
 
 /* ---- By id --------------------------------------------------------------------------------------------------- */
 
-static struct edge_origin *origin_find(struct edge *edge, uint64_t id)
+struct edge_origin *edge_origin_get(struct edge *edge, uint64_t id)
 {
 	struct edge_origin *origin = map_get(&edge->origins, id);
 
@@ -25,7 +25,7 @@ static struct edge_origin *origin_find(struct edge *edge, uint64_t id)
 
 static struct edge_origin *origin_take(struct edge *edge, uint64_t id)
 {
-	struct edge_origin *origin = origin_find(edge, id);
+	struct edge_origin *origin = edge_origin_get(edge, id);
 
 	if (origin)
 		origin->references++;
@@ -35,7 +35,7 @@ static struct edge_origin *origin_take(struct edge *edge, uint64_t id)
 static void origin_drop(struct edge *edge, struct edge_origin *origin)
 {
 	MUST(origin->references > 0);
-	if (--origin->references)
+	if (--origin->references || origin->state.order != BALANCE_UP)
 		return;
 	map_remove(&edge->origins, origin->state.id);
 	heap_free(origin);
@@ -48,11 +48,25 @@ void edge_origins_sweep(struct edge *edge)
 	uint64_t id;
 
 	while ((origin = map_next(&edge->origins, &cursor, &id))) {
-		if (origin->references)
+		/* What the operator said holds for one that comes again, too. */
+		if (origin->references || origin->state.order != BALANCE_UP)
 			continue;
 		map_remove(&edge->origins, id);
 		heap_free(origin);
 	}
+}
+
+void edge_origins_fini(struct edge *edge)
+{
+	struct edge_origin *origin;
+	size_t cursor = 0;
+	uint64_t id;
+
+	while ((origin = map_next(&edge->origins, &cursor, &id))) {
+		MUST(!origin->references);
+		heap_free(origin);
+	}
+	map_fini(&edge->origins);
 }
 
 /* One worker tells it for all: each of them is told. */
@@ -75,7 +89,7 @@ void edge_health(struct edge *edge, const struct ipc_message *message)
 {
 	const struct ipc_health *health = message->body;
 	/* The dialer may know of a configuration before this worker does. */
-	struct edge_origin *origin = origin_find(edge, health->origin);
+	struct edge_origin *origin = edge_origin_get(edge, health->origin);
 	bool is_down = health->is_down;
 
 	if (!origin || origin->state.is_down == is_down)
@@ -139,13 +153,17 @@ int edge_origins_stage(struct edge *edge, struct edge_snapshot *used)
 
 	arena_init(&used->arena, SIZE_MAX);
 	used->groups = arena_array(&used->arena, struct balance, snapshot->upstream_count);
-	if (!used->groups && snapshot->upstream_count)
+	used->stickies = arena_array(&used->arena, struct balance_sticky, snapshot->upstream_count);
+	if ((!used->groups || !used->stickies) && snapshot->upstream_count)
 		failed = -ENOMEM;
 	if (!failed)
 		failed = edge_view_stage(used);
 	for (size_t i = 0; !failed && i < snapshot->upstream_count; i++) {
 		used->group_count = i + 1;
 		failed = group_make(edge, used, &snapshot->upstreams[i], &used->groups[i]);
+		if (!failed && snapshot->upstreams[i].sticky_cookie.len)
+			failed = balance_sticky_init(&used->stickies[i], &used->groups[i],
+						     &used->arena);
 	}
 	if (failed)
 		edge_origins_drop(edge, used);
@@ -229,6 +247,8 @@ bool exchange_choose_origin(struct exchange *exchange)
 	uint32_t chosen;
 
 	exchange->choice.now_ns = exchange->edge->now_ns;
+	if (!exchange->choice.tried_count)
+		exchange_sticky_find(exchange);
 	if (group->method == BALANCE_HASH)
 		exchange->choice.key = key_of(exchange, upstream);
 	else if (group->method == BALANCE_RANDOM)
@@ -242,6 +262,7 @@ bool exchange_choose_origin(struct exchange *exchange)
 	exchange->taken = CONTAINER_OF(group->members[chosen].origin, struct edge_origin, state);
 	exchange->taken->references++;
 	exchange->taken->state.active++;
+	exchange->taken->requests++;
 	return true;
 }
 
@@ -327,8 +348,10 @@ static bool is_its_fault(enum telemetry_end end)
 
 void exchange_origin_failed(struct exchange *exchange, enum telemetry_end end)
 {
-	if (is_its_fault(end) &&
-	    balance_failed(group_of(exchange), exchange->member, exchange->edge->now_ns))
+	if (!is_its_fault(end))
+		return;
+	exchange->taken->failures++;
+	if (balance_failed(group_of(exchange), exchange->member, exchange->edge->now_ns))
 		tell_ejection(exchange, end);
 }
 

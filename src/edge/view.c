@@ -155,11 +155,6 @@ static void set(struct telemetry_upstream *row, enum telemetry_upstream_gauge wh
 	__atomic_store_n(&row->gauges[which], value, __ATOMIC_RELAXED);
 }
 
-static bool gets_requests(const struct balance_origin *origin, uint64_t now_ns)
-{
-	return !origin->is_down && origin->ejected_until_ns <= now_ns;
-}
-
 void edge_second(struct edge *edge)
 {
 	const struct edge_snapshot *used = edge->current;
@@ -177,16 +172,16 @@ void edge_second(struct edge *edge)
 
 		for (uint32_t j = 0; j < group->count; j++) {
 			const struct balance_origin *origin = group->members[j].origin;
-			struct upstream_counts counts =
-				upstream_count_of(edge->upstream, origin->id);
+			struct upstream_origin_counts counts =
+				upstream_count_origin(edge->upstream, origin->id);
 
 			telemetry_add(&row->gauges[TELEMETRY_UPSTREAM_GAUGE_CONNECTIONS],
-				      counts.busy + counts.idle);
+				      counts.open);
 			telemetry_add(&row->gauges[TELEMETRY_UPSTREAM_GAUGE_IDLE], counts.idle);
 			telemetry_add(&row->gauges[TELEMETRY_UPSTREAM_GAUGE_QUEUED],
 				      counts.waiting);
 			telemetry_add(&row->gauges[TELEMETRY_UPSTREAM_GAUGE_DOWN],
-				      !gets_requests(origin, edge->now_ns));
+				      !balance_is_available(origin, edge->now_ns));
 		}
 	}
 }

@@ -108,6 +108,7 @@ enum {
 	X(72, dial_failed,  IPC_TO_DIALER, IPC_TO_WORKER, 256, 0, 0) \
 	X(73, cancel,       IPC_TO_WORKER, IPC_TO_DIALER | IPC_TO_FILES, 0, 0, 0) \
 	X(74, health,       IPC_TO_DIALER, IPC_TO_WORKER, 256, 0, 0) \
+	X(75, origin_order, IPC_TO_SUPERVISOR, IPC_TO_WORKER, 0, 0, 0) \
 	X(78, look,         IPC_TO_SUPERVISOR, IPC_TO_DIALER, 0, 0, 0) \
 	X(79, unanswered,   IPC_TO_DIALER, IPC_TO_SUPERVISOR, 4096, 0, 100) \
 	/* The log. */ \
@@ -119,7 +120,16 @@ enum {
 	X(91, stop,         IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 0, 0) \
 	X(92, status,       IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 0, 0) \
 	X(93, status_row,   IPC_TO_SUPERVISOR, IPC_TO_COMMAND, 1024, 1, 0) \
-	X(94, connect,      IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 0, 0)
+	X(94, connect,      IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 0, 0) \
+	/* Origins: what the supervisor was ordered, what the dialer and each worker know of them. Whoever is asked \
+	 * answers with rows and their end. */ \
+	X(95, connect_slot, IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 0, 0) \
+	X(96, set_order,    IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 1024, 0, 0) \
+	X(97, origins,      IPC_TO_COMMAND, IPC_TO_SUPERVISOR | IPC_TO_DIALER | IPC_TO_WORKER, 0, 0, 0) \
+	X(98, origin_known, IPC_TO_DIALER, IPC_TO_COMMAND, 4096, 0, 0) \
+	X(99, origins_seen, IPC_TO_WORKER, IPC_TO_COMMAND, IPC_TAIL_MAX, 0, 0) \
+	X(76, origin_ordered, IPC_TO_SUPERVISOR, IPC_TO_COMMAND, 1024, 0, 0) \
+	X(77, origins_end,  IPC_TO_SUPERVISOR | IPC_TO_DIALER | IPC_TO_WORKER, IPC_TO_COMMAND, 0, 0, 0)
 
 /* Only in a build with PORTCULLIS_TEST_CLOCK: a test moves the clocks of every process. */
 #define IPC_TEST_MESSAGES(X) \
@@ -499,6 +509,57 @@ struct ipc_status_row { /* descriptor: the process's range, read-only; tail: a r
 };
 struct ipc_connect {
 	uint32_t kind, reserved; /* IPC_VAULT, IPC_DIALER */
+};
+struct ipc_connect_slot {
+	uint32_t kind, slot; /* IPC_WORKER */
+};
+enum ipc_order { /* as enum balance_order */
+		 IPC_ORDER_UP,
+		 IPC_ORDER_DRAIN,
+		 IPC_ORDER_DOWN,
+		 IPC_ORDER_COUNT,
+};
+/* tail: the origin as it is written, for whoever asks later */
+struct ipc_set_order {
+	uint64_t origin;
+	uint32_t order, reserved; /* enum ipc_order */
+};
+struct ipc_origin_order { /* also for origins that no configuration names now */
+	uint64_t origin;
+	uint32_t order, reserved;
+};
+struct ipc_origins {
+	uint32_t reserved[2];
+};
+struct ipc_origin_ordered { /* tail: the origin as it is written */
+	uint64_t origin;
+	int64_t since_wall_ns;
+	uint32_t order, reserved;
+};
+enum ipc_origin_verdict { IPC_ORIGIN_UNCHECKED, IPC_ORIGIN_UP, IPC_ORIGIN_DOWN };
+/* One member of an upstream. tail: the upstream's name (empty: a line of its own), its place in the text, the origin
+ * as it is written, why it is down; each NUL-terminated */
+struct ipc_origin_known {
+	uint64_t origin, upstream;
+	uint32_t verdict, weight, is_backup, max_connections;
+	uint64_t since_ms; /* that it is so; 0: nobody knows */
+	uint64_t
+		next_ms; /* until the next check; UINT64_MAX: one is under way, or there are none */
+	uint32_t is_checked, reserved;
+};
+/* tail: struct ipc_origin_seen, as many as there are */
+struct ipc_origins_seen {
+	uint32_t count, reserved;
+};
+struct ipc_origin_seen { /* of a tail, no message: what one worker knows of one origin */
+	uint64_t origin;
+	uint32_t active, open, idle, waiting;
+	uint64_t requests, failures;
+	uint64_t ejected_ms; /* for how long yet; 0: it is not */
+	uint32_t order, is_down;
+};
+struct ipc_origins_end {
+	uint32_t reserved[2];
 };
 struct ipc_clock_move {
 	int64_t monotonic_ns, wall_ns;

@@ -108,14 +108,14 @@ static void send_status(struct supervisor *supervisor, struct command *command)
 
 /* ---- connect --------------------------------------------------------------------------------------- */
 
-static void connect_to(struct supervisor *supervisor, struct command *command,
-		       const struct ipc_connect *wanted)
+static void connect_to(struct supervisor *supervisor, struct command *command, uint32_t kind,
+		       uint32_t slot)
 {
 	struct child *child = NULL;
 	int ends[2];
 
-	if (wanted->kind == IPC_VAULT || wanted->kind == IPC_DIALER)
-		child = child_find(supervisor, (enum ipc_kind)wanted->kind, 0);
+	if (kind == IPC_VAULT || kind == IPC_DIALER || kind == IPC_WORKER)
+		child = child_find(supervisor, (enum ipc_kind)kind, slot);
 	if (!child || os_packet_pair(ends) < 0) {
 		end(command, 1, SPAN("there is no such process at the moment"));
 		return;
@@ -123,11 +123,43 @@ static void connect_to(struct supervisor *supervisor, struct command *command,
 	child_send(child, IPC_MESSAGE_link,
 		   &(struct ipc_link){ .kind = IPC_COMMAND, .slot = ++supervisor->command_serial },
 		   SPAN_NONE, &ends[0], 1);
-	answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ .what = wanted->kind },
-		    SPAN_NONE, &ends[1], 1);
+	answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ .what = kind }, SPAN_NONE,
+		    &ends[1], 1);
 	os_close(ends[0]);
 	os_close(ends[1]);
 	end(command, 0, SPAN_NONE);
+}
+
+/* ---- Origins --------------------------------------------------------------------------------------- */
+
+static void give_order(struct supervisor *supervisor, struct command *command,
+		       const struct ipc_message *message)
+{
+	int err = orders_set(supervisor, message->body, message->tail);
+
+	if (err == -ENOBUFS)
+		end(command, 1, SPAN("too many origins are taken out already"));
+	else if (err)
+		end(command, 1,
+		    SPAN("the order holds, but could not be written to the state "
+			 "folder: a restart forgets it"));
+	else
+		end(command, 0, SPAN_NONE);
+}
+
+static void list_orders(struct supervisor *supervisor, struct command *command)
+{
+	for (size_t i = 0; i < supervisor->order_count; i++) {
+		const struct order *order = &supervisor->orders[i];
+		struct ipc_origin_ordered body = { .origin = order->origin,
+						   .since_wall_ns = order->since_wall_ns,
+						   .order = order->order };
+
+		answer_send(command, IPC_MESSAGE_origin_ordered, &body, span_str(order->text), NULL,
+			    0);
+	}
+	answer_send(command, IPC_MESSAGE_origins_end, &(struct ipc_origins_end){ { 0 } }, SPAN_NONE,
+		    NULL, 0);
 }
 
 /* ---- Messages -------------------------------------------------------------------------------------- */
@@ -169,7 +201,20 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		send_status(supervisor, command);
 		return;
 	case IPC_MESSAGE_connect:
-		connect_to(supervisor, command, message->body);
+		connect_to(supervisor, command, ((const struct ipc_connect *)message->body)->kind,
+			   0);
+		return;
+	case IPC_MESSAGE_connect_slot: {
+		const struct ipc_connect_slot *body = message->body;
+
+		connect_to(supervisor, command, body->kind, body->slot);
+		return;
+	}
+	case IPC_MESSAGE_set_order:
+		give_order(supervisor, command, message);
+		return;
+	case IPC_MESSAGE_origins:
+		list_orders(supervisor, command);
 		return;
 #ifdef PORTCULLIS_TEST_CLOCK
 	case IPC_MESSAGE_clock_move:

@@ -92,6 +92,9 @@ static void on_linked(void *state, struct proc_self *self, struct ipc_channel *i
 	struct dialer *dialer = state;
 	struct dialer_channel *channel;
 
+	/* A command asks for no connections. */
+	if (ipc->peer == IPC_COMMAND)
+		return;
 	on_unlinked(dialer, self, ipc->peer, ipc->peer_slot);
 	channel = heap_alloc(sizeof(*channel));
 	if (!channel) {
@@ -213,6 +216,11 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 	if (ipc == proc_supervisor(self)) {
 		if (message->number == IPC_MESSAGE_look)
 			dialer_look(&dialer->looks, self, dialer->dial);
+		return;
+	}
+	if (ipc->peer == IPC_COMMAND) {
+		if (message->number == IPC_MESSAGE_origins)
+			dialer_checks_list(dialer->checks, ipc);
 		return;
 	}
 	channel = channel_find(dialer, ipc->peer, ipc->peer_slot);

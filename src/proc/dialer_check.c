@@ -1,5 +1,6 @@
 #include "proc/dialer_check.h"
 
+#include "codec/codec.h"
 #include "telemetry/telemetry.h"
 #include "tls/tls.h"
 
@@ -26,9 +27,12 @@ struct check {
 	uint64_t origin, ca_id;
 	bool is_https;
 	struct span host, server_name;
+	struct span
+		first; /* that the connection is our own, where it must begin with a PROXY header */
 
 	enum verdict verdict;
-	uint32_t streak; /* answers in a row that say otherwise */
+	uint32_t streak;              /* answers in a row that say otherwise */
+	uint64_t verdict_ns, next_ns; /* since when, and when it is asked again; 0: now */
 	char why[WHY_MAX];
 
 	struct os_timer timer; /* of the next one, or of this one's end */
@@ -206,7 +210,8 @@ static void schedule(struct check *check, uint64_t in_ns)
 	struct os_loop *loop = proc_loop(check->checks->self);
 
 	check->timer.on_due = on_next;
-	os_timer_set(loop, &check->timer, os_loop_now_ns(loop) + in_ns);
+	check->next_ns = os_loop_now_ns(loop) + in_ns;
+	os_timer_set(loop, &check->timer, check->next_ns);
 }
 
 static void stop(struct check *check)
@@ -229,6 +234,7 @@ static void conclude(struct check *check, bool is_good, struct span why)
 	check->streak = check->verdict == says ? 0 : check->streak + 1;
 	if (check->verdict == UNKNOWN || check->streak >= needed) {
 		check->verdict = says;
+		check->verdict_ns = os_loop_now_ns(proc_loop(check->checks->self));
 		check->streak = 0;
 	}
 	if (!is_good) {
@@ -277,6 +283,7 @@ static int request_make(struct check *check)
 		.target = check->rule.path,
 		.host = check->host,
 		.fields = &check->fields,
+		.first = check->first,
 	};
 	limits_of(check, &request->limits);
 	if (http_fields_add_id(&check->fields, HTTP_NAME_HOST, check->host))
@@ -290,6 +297,7 @@ static void on_next(struct os_timer *timer)
 	struct os_loop *loop = proc_loop(check->checks->self);
 
 	check->fetch = (struct upstream_fetch){ 0 };
+	check->next_ns = 0;
 	check->timer.on_due = on_timeout;
 	os_timer_set(loop, &check->timer, os_loop_now_ns(loop) + check->rule.timeout_ns);
 	if (request_make(check) || upstream_fetch_start(check->checks->upstream, &check->fetch,
@@ -403,6 +411,18 @@ static uint64_t check_id(const struct snapshot_origin *origin, const struct snap
 	return hash_id(span_of(parts, sizeof(parts)));
 }
 
+static int fill_first(struct check *check, const struct snapshot_origin *origin)
+{
+	char bytes[CODEC_PROXY_LINE_MAX];
+	struct writer out = writer_of(bytes, sizeof(bytes));
+
+	if (!origin->send_proxy)
+		return 0;
+	codec_proxy_write(&out, origin->send_proxy, &(struct codec_proxy_header){ 0 });
+	check->first = arena_copy(&check->texts, writer_done(&out));
+	return check->first.ptr ? 0 : -ENOMEM;
+}
+
 /* Its texts are copies: the snapshot goes before the check does. */
 static int check_fill(struct check *check, const struct snapshot_origin *origin,
 		      const struct snapshot_check *rule)
@@ -417,8 +437,76 @@ static int check_fill(struct check *check, const struct snapshot_origin *origin,
 	check->origin = origin->id;
 	check->is_https = origin->is_https;
 	check->ca_id = origin->ca ? origin->ca->id : 0;
-	return check->rule.path.ptr && check->host.ptr ? 0 : -ENOMEM;
+	return check->rule.path.ptr && check->host.ptr ? fill_first(check, origin) : -ENOMEM;
 }
+
+/* ---- For `portcullis upstreams` --------------------------------------------------------------------------------------- */
+
+static void fill_known(const struct check *check, struct ipc_origin_known *known)
+{
+	static const uint32_t verdicts[] = {
+		[UNKNOWN] = IPC_ORIGIN_UNCHECKED, [UP] = IPC_ORIGIN_UP, [DOWN] = IPC_ORIGIN_DOWN
+	};
+	uint64_t now_ns = os_loop_now_ns(proc_loop(check->checks->self));
+
+	known->is_checked = 1;
+	known->verdict = verdicts[check->verdict];
+	/* 0 stands for nobody knows. */
+	if (check->verdict != UNKNOWN)
+		known->since_ms = (now_ns - check->verdict_ns) / OS_MS + 1;
+	if (check->next_ns)
+		known->next_ms = check->next_ns > now_ns ? (check->next_ns - now_ns) / OS_MS : 0;
+}
+
+static bool tell_known(struct dialer_checks *checks, struct ipc_channel *command,
+		       const struct snapshot_upstream *upstream,
+		       const struct snapshot_member *member)
+{
+	const struct snapshot_origin *origin = member->origin;
+	const struct check *check = map_get(&checks->by_id, check_id(origin, &upstream->check));
+	struct ipc_origin_known known = {
+		.origin = origin->id,
+		.upstream = upstream->id,
+		.weight = member->weight,
+		.is_backup = member->is_backup,
+		.max_connections = member->max_connections,
+		.next_ms = UINT64_MAX,
+	};
+	char text[4096];
+	struct writer tail = writer_of(text, sizeof(text));
+
+	if (check)
+		fill_known(check, &known);
+	write_span(&tail, span_first(upstream->name, 512));
+	write_byte(&tail, '\0');
+	write_format(&tail, "%.*s:%u:%u", SPAN_ARG(span_first(upstream->place.file, 2048)),
+		     upstream->place.line, upstream->place.column);
+	write_byte(&tail, '\0');
+	write_span(&tail, span_first(origin->text, 1024));
+	write_byte(&tail, '\0');
+	write_str(&tail, check && check->verdict == DOWN ? check->why : "");
+	write_byte(&tail, '\0');
+	return ipc_send(command, IPC_MESSAGE_origin_known, &known, writer_done(&tail), NULL, 0) ==
+	       0;
+}
+
+void dialer_checks_list(struct dialer_checks *checks, struct ipc_channel *command)
+{
+	const struct snapshot *snapshot = proc_snapshot(checks->self);
+	bool ok = true;
+
+	for (size_t i = 0; ok && snapshot && i < snapshot->upstream_count; i++) {
+		const struct snapshot_upstream *upstream = &snapshot->upstreams[i];
+
+		for (size_t j = 0; ok && j < upstream->member_count; j++)
+			ok = tell_known(checks, command, upstream, &upstream->members[j]);
+	}
+	/* A command that does not read gets no end. */
+	if (ok && IPC_SEND(command, origins_end, { 0 }) < 0)
+		return;
+}
+
+/* ---- A configuration's checks, wanted ----------------------------------------------------------------------------------- */
 
 static int check_want(struct dialer_checks *checks, const struct snapshot_origin *origin,
 		      const struct snapshot_check *rule)

@@ -17,5 +17,7 @@ int dialer_checks_new(struct proc_self *self, struct dial *dial,
 int dialer_checks_commit(struct dialer_checks *checks, const struct snapshot *snapshot) MUST_CHECK;
 /* A worker's channel is there (again): it is told all that is known. */
 void dialer_checks_tell(struct dialer_checks *checks, struct ipc_channel *worker);
+/* All members of all upstreams to a command that asks, and that this was all. */
+void dialer_checks_list(struct dialer_checks *checks, struct ipc_channel *command);
 /* At each turn's end. */
 void dialer_checks_turn(struct dialer_checks *checks);

@@ -15,6 +15,7 @@
 #include "ipc/ipc.h"
 #include "os/os.h"
 #include "snapshot/snapshot.h"
+#include "tls/tls.h"
 
 enum {
 	PROC_CHANNEL_FD = 3,
@@ -92,6 +93,13 @@ struct proc_kind {
 	void (*drain)(void *state, struct proc_self *self, uint32_t deadline_ms);
 	/* The supervisor is gone; serve on. Main asks each second whether a successor serves, then drains. */
 	void (*orphaned)(void *state, struct proc_self *self);
+};
+
+/* What the vault gives all workers in one memory file: whoever reads clients' bytes needs it, and no key of it signs.
+ * Each part has its own format. One of another size is of another version and is not taken over. */
+struct proc_shared_keys {
+	struct tls_ticket_keys tickets;
+	struct balance_sticky_keys cookies;
 };
 
 extern const struct proc_kind proc_worker, proc_keyholder, proc_vault, proc_files, proc_dialer,
@@ -201,6 +209,9 @@ struct proc_child {
 };
 int proc_check_start(int text_fd, const char *name, struct proc_child *ret_child) MUST_CHECK;
 void proc_child_end(struct proc_child *child); /* and waits for its end */
+/* The snapshot that such a job came to (`compiled`), mapped where it was made: once in a process's life, and for good. 0
+ * or -errno. */
+int proc_check_map(int snapshot_fd, size_t size, const struct snapshot **ret_snapshot) MUST_CHECK;
 /* For `ca`: a vault of this command alone, while no service runs. The caller holds byte 1 of the state folder's
  * lock. A vault that cannot begin closes the channel. 0 or -errno. */
 int proc_vault_start(int state_fd, struct proc_child *ret_child,

@@ -568,6 +568,7 @@ void child_welcome(struct supervisor *supervisor, struct child *child)
 	switch (process->kind) {
 	case IPC_WORKER:
 		listeners_give(supervisor, child, false);
+		orders_give(supervisor, child);
 		break;
 	case IPC_VAULT:
 		kept_give(supervisor, child);

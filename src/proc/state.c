@@ -254,6 +254,8 @@ int state_open(struct supervisor *supervisor, struct span statement)
 					&supervisor->rescue_listener_fd);
 	if (!err)
 		err = control_open(supervisor);
+	if (!err)
+		orders_load(supervisor);
 	if (err < 0 && err != -EBUSY)
 		supervisor_fault(supervisor, "state folder %s: %s\n", supervisor->state_path,
 				 strerror(-err));

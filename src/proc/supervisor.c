@@ -335,7 +335,7 @@ static int start(struct supervisor *supervisor)
 	if (!err)
 		err = children_init(supervisor);
 	if (!err)
-		err = os_memory_new("tickets", sizeof(struct tls_ticket_keys),
+		err = os_memory_new("tickets", sizeof(struct proc_shared_keys),
 				    &supervisor->tickets_fd);
 	if (!err)
 		err = os_memory_seal(supervisor->tickets_fd, OS_SEAL_SIZE);
@@ -360,6 +360,7 @@ static void finish(struct supervisor *supervisor)
 	plan_free(supervisor->next);
 	plan_free(supervisor->running);
 	children_fini(supervisor);
+	orders_free(supervisor);
 	lifecycle_free(supervisor->lifecycle);
 	os_signals_close(&supervisor->signals);
 	os_timer_stop(&supervisor->tick);

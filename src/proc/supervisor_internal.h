@@ -103,6 +103,15 @@ struct command {
 	uint64_t change; /* that it waits for; 0: the next */
 };
 
+/* What the operator said of an origin: kept until it is taken back. */
+enum { ORDERS_MAX = 256, ORDER_TEXT_MAX = 256 };
+struct order {
+	uint64_t origin;
+	int64_t since_wall_ns;
+	uint32_t order; /* enum ipc_order, but UP */
+	char text[ORDER_TEXT_MAX];
+};
+
 struct supervisor {
 	const struct proc_supervisor_options *options;
 	struct os_loop *loop;
@@ -148,6 +157,8 @@ struct supervisor {
 		[2]; /* -errno of the last try to open a log's target; it is said once, too */
 	uint64_t data_serial; /* of data sets, in the order in which they came */
 	uint32_t command_serial;
+	struct order *orders; /* ORDERS_MAX; or NULL: none was ever given */
+	size_t order_count;
 
 	struct list commands;
 	struct writer
@@ -250,6 +261,14 @@ bool control_listen(
 void control_change_begun(struct supervisor *supervisor, uint64_t change);
 void control_change_ended(struct supervisor *supervisor, uint64_t change, bool ok);
 void control_turn(struct supervisor *supervisor);
+
+/* orders.c: what the operator says of origins. It outlives the service, in the file `origins` of the state folder. */
+void orders_load(struct supervisor *supervisor); /* a file that cannot be read is told and left */
+void orders_free(struct supervisor *supervisor);
+/* Keeps it and tells every worker. 0; -ENOBUFS: there are ORDERS_MAX; else what it was not written for. */
+int orders_set(struct supervisor *supervisor, const struct ipc_set_order *order,
+	       struct span text) MUST_CHECK;
+void orders_give(struct supervisor *supervisor, struct child *worker); /* a newborn one */
 
 /* A sealed memory file, mapped anywhere; an empty one is no map. */
 int proc_map_sealed(int fd, size_t size, const void **ret_memory) MUST_CHECK;

@@ -7,7 +7,7 @@ struct worker {
 	struct edge *edge;
 	struct telemetry_ring *ring;
 	int ring_event;
-	const struct tls_ticket_keys *tickets;
+	const struct proc_shared_keys *shared;
 	/* Of all processes, this one's too; read-only. */
 	const struct ipc_range **ranges;
 	size_t range_count, range_capacity;
@@ -42,10 +42,10 @@ static int on_grant(void *state, struct proc_self *self, const struct ipc_grant 
 		worker->ring_event = TAKE_FD(message->descriptors[1]);
 		return 0;
 	case IPC_GRANT_TICKETS:
-		failed = map_grant(message, sizeof(struct tls_ticket_keys), 0, &memory);
+		failed = map_grant(message, sizeof(struct proc_shared_keys), 0, &memory);
 		if (failed)
 			return failed;
-		worker->tickets = memory;
+		worker->shared = memory;
 		return 0;
 	case IPC_GRANT_RANGE:
 		failed = map_grant(message, IPC_RANGE_SIZE, 0, &memory);
@@ -92,7 +92,8 @@ static int on_sandboxed(void *state, struct proc_self *self)
 		.range_count = worker->range_count,
 		.host = &host,
 		.host_data = worker,
-		.tickets = worker->tickets,
+		.tickets = worker->shared ? &worker->shared->tickets : NULL,
+		.cookies = worker->shared ? &worker->shared->cookies : NULL,
 		.gateway_id = proc_birth(self)->gateway_id,
 		.connections_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_CONNECTIONS].value,
 	};
@@ -117,6 +118,11 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 {
 	struct worker *worker = state;
 
+	if (channel->peer == IPC_COMMAND) {
+		if (message->number == IPC_MESSAGE_origins)
+			edge_tell_origins(worker->edge, channel);
+		return;
+	}
 	if (channel != proc_supervisor(self)) {
 		edge_message(worker->edge, channel, message);
 		return;
@@ -141,9 +147,18 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 		edge_adopt(worker->edge, body->slot, body->on);
 		return;
 	}
+	case IPC_MESSAGE_origin_order:
+		edge_order(worker->edge, message->body);
+		return;
 	default:
 		return;
 	}
+}
+
+/* The log is written through a ring: its channel only tells that it lives. A command asks, and is asked nothing. */
+static bool is_asked(enum ipc_kind kind)
+{
+	return kind != IPC_LOG && kind != IPC_COMMAND;
 }
 
 static void on_linked(void *state, struct proc_self *self, struct ipc_channel *channel)
@@ -151,8 +166,7 @@ static void on_linked(void *state, struct proc_self *self, struct ipc_channel *c
 	struct worker *worker = state;
 
 	(void)self;
-	/* The log is written through a ring; its channel only tells that it lives. */
-	if (channel->peer != IPC_LOG)
+	if (is_asked(channel->peer))
 		edge_link(worker->edge, channel->peer, channel);
 }
 
@@ -161,7 +175,7 @@ static void on_unlinked(void *state, struct proc_self *self, enum ipc_kind kind,
 	struct worker *worker = state;
 
 	(void)self;
-	if (kind != IPC_LOG)
+	if (is_asked(kind))
 		edge_unlink(worker->edge, kind, slot);
 }
 

@@ -95,6 +95,8 @@ struct snapshot_listener {
 	const struct snapshot_table
 		*proxy_protocol; /* who begins with a PROXY header; NULL: nobody */
 	struct snapshot_place place;
+	struct span
+		rule; /* what decided, for log and `explain`: `FILE:LINE: WORD`, here of a redirect to TLS */
 };
 
 struct snapshot_tls_policy {
@@ -126,7 +128,8 @@ struct snapshot_ca {
 };
 
 struct snapshot_origin {
-	uint64_t id; /* of scheme, host, port and the way it is verified */
+	uint64_t
+		id; /* of scheme, host, port, the way it is verified and the PROXY header it is sent */
 	bool is_https;
 	bool is_unix;    /* unix_path */
 	bool is_address; /* `address` holds it; else `host` is a name for the dialer */
@@ -138,6 +141,7 @@ struct snapshot_origin {
 	struct span host_field; /* what `host upstream` sends: host, and port where not the scheme's
 				   own */
 	const struct snapshot_ca *ca; /* https: NULL for the system's roots */
+	uint8_t send_proxy;           /* the version of the PROXY header that it is sent; 0: none */
 	struct span text;             /* as written, for logs and status */
 	struct snapshot_place place;
 };
@@ -186,6 +190,8 @@ struct snapshot_upstream {
 	uint32_t eject_after;   /* failures in a row; 0: never */
 	uint64_t eject_for_ns;
 	struct snapshot_check check;
+	struct span sticky_cookie; /* by which a client stays with its origin; empty: none does */
+	uint32_t sticky_age_s;     /* how long he keeps it; 0: as long as the browser runs */
 	struct snapshot_place place;
 };
 
@@ -245,6 +251,7 @@ struct snapshot_route {
 	};
 	const struct snapshot_limits *limits; /* the site's; a path may have others: find_limits */
 	struct snapshot_place place;
+	struct span rule; /* of place and handler */
 };
 
 /* `limits on PATH`: the site's, with what this block says instead. */
@@ -272,6 +279,7 @@ struct snapshot_site {
 	const struct snapshot_trust *trust; /* NULL: nobody is believed */
 	enum snapshot_trace trace;
 	struct snapshot_place place;
+	struct span rule; /* where no route or an alias decided */
 };
 
 /* One served name. Sorted by span_compare(name): exact names and wildcards apart. */
@@ -361,7 +369,7 @@ struct snapshot {
 	const struct snapshot_plan_row *plan;
 	size_t plan_count;
 	struct snapshot_log access_log, events_log;
-	uint64_t slow_ns; /* a request that takes so long is an event; 0: none is */
+	uint64_t slow_ns;              /* a request that takes so long is an event; 0: none is */
 	struct span state_path;        /* empty: no statement; the starter's default holds */
 	struct snapshot_limits limits; /* of what belongs to no site */
 };

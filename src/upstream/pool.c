@@ -117,20 +117,46 @@ void upstream_close_idle(struct upstream *upstream)
 		origin_close_idle(origin);
 }
 
+void upstream_origin_close_idle(struct upstream *upstream, uint64_t origin_id)
+{
+	struct upstream_origin *origin = map_get(&upstream->origins, origin_id);
+
+	if (origin)
+		origin_close_idle(origin);
+}
+
+void upstream_origin_fail(struct upstream *upstream, uint64_t origin_id, uint32_t end)
+{
+	struct upstream_origin *origin = map_get(&upstream->origins, origin_id);
+
+	if (!origin)
+		return;
+	origin_close_idle(origin);
+	LIST_EACH(&upstream->all, node) {
+		struct upstream_connection *connection =
+			LIST_ITEM(node, struct upstream_connection, all);
+
+		if (connection->origin == origin && connection->fetch)
+			upstream_fetch_fail(connection->fetch, (enum telemetry_end)end, SPAN_NONE);
+	}
+	upstream_wait_fail_all(upstream, origin, (enum telemetry_end)end);
+}
+
 struct upstream_counts upstream_count(const struct upstream *upstream)
 {
 	return upstream->counts;
 }
 
-struct upstream_counts upstream_count_of(const struct upstream *upstream, uint64_t origin_id)
+struct upstream_origin_counts upstream_count_origin(const struct upstream *upstream,
+						    uint64_t origin_id)
 {
 	const struct upstream_origin *origin = map_get(&upstream->origins, origin_id);
 
 	if (!origin)
-		return (struct upstream_counts){ 0 };
-	return (struct upstream_counts){ .busy = origin->open_count - origin->idle_count,
-					 .idle = origin->idle_count,
-					 .waiting = origin->waiting_count };
+		return (struct upstream_origin_counts){ 0 };
+	return (struct upstream_origin_counts){ .open = origin->open_count,
+						.idle = origin->idle_count,
+						.waiting = origin->waiting_count };
 }
 
 /* ---- Connections -------------------------------------------------------------------------------------------------- */
@@ -178,6 +204,7 @@ void upstream_connection_close(struct upstream_connection *connection)
 		list_remove(&connection->link);
 		upstream->counts.busy--;
 	}
+	list_remove(&connection->own);
 	upstream->counts.tls -= connection->is_tls;
 	connection->origin->open_count--;
 	upstream_wait_room(connection->origin, upstream);
@@ -217,7 +244,8 @@ void upstream_pool_put(struct upstream_connection *connection)
 		timeout_s = KEEP_ALIVE_MAX_S;
 	if (timeout_s)
 		idle_ms = (timeout_s - KEEP_ALIVE_EARLY_S) * UINT64_C(1000);
-	if (!idle_ms || origin->is_gone || !upstream->limits.idle_per_origin) {
+	if (!idle_ms || origin->is_gone || !upstream->limits.idle_per_origin ||
+	    (connection->first_len && !list_is_linked(&connection->own))) {
 		upstream_connection_close(connection);
 		return;
 	}
@@ -240,31 +268,90 @@ void upstream_pool_put(struct upstream_connection *connection)
 	upstream_wait_room(origin, upstream);
 }
 
-struct upstream_connection *upstream_pool_take(struct upstream *upstream,
-					       struct upstream_origin *origin,
+/* NULL: it turned out to be spoilt, and is closed. */
+static struct upstream_connection *take(struct upstream_connection *connection)
+{
+	if (!upstream_is_silent(connection)) {
+		upstream_connection_close(connection);
+		return NULL;
+	}
+	idle_remove(connection);
+	connection->upstream->counts.busy++;
+	connection->is_reused = true;
+	return connection;
+}
+
+static bool is_too_old(const struct upstream_connection *connection,
+		       const struct upstream_request *request)
+{
+	uint64_t idle_ns = upstream_now_ns(connection->upstream) - connection->idle_since_ns;
+
+	return !request->may_retry && idle_ns >= UNSAFE_IDLE_MAX_MS * OS_MS;
+}
+
+static bool is_alike(const struct upstream_connection *connection,
+		     const struct upstream_request *request)
+{
+	return connection->is_tls == request->is_tls && connection->ca_id == request->ca_id;
+}
+
+/* One of the client's own that began with the same words. */
+static struct upstream_connection *take_own(const struct upstream_origin *origin,
+					    const struct upstream_request *request)
+{
+	if (!request->client)
+		return NULL;
+	LIST_EACH(&request->client->own, node) {
+		struct upstream_connection *connection =
+			LIST_ITEM(node, struct upstream_connection, own);
+		struct span first = span_of(connection->first, connection->first_len);
+
+		if (connection->phase != UPSTREAM_PHASE_IDLE || connection->origin != origin ||
+		    !span_equal(first, request->first) || !is_alike(connection, request) ||
+		    is_too_old(connection, request))
+			continue;
+		connection = take(connection);
+		if (connection)
+			return connection;
+	}
+	return NULL;
+}
+
+struct upstream_connection *upstream_pool_take(struct upstream_origin *origin,
 					       const struct upstream_request *request)
 {
-	uint64_t now_ns = upstream_now_ns(upstream);
-
+	if (request->first.len)
+		return take_own(origin, request);
 	LIST_EACH(&origin->idle, node) {
 		struct upstream_connection *connection =
 			LIST_ITEM(node, struct upstream_connection, link);
 
-		if (!request->may_retry &&
-		    now_ns - connection->idle_since_ns >= UNSAFE_IDLE_MAX_MS * OS_MS)
+		if (is_too_old(connection, request))
 			return NULL;
-		if (connection->is_tls != request->is_tls || connection->ca_id != request->ca_id)
+		if (connection->first_len || !is_alike(connection, request))
 			continue;
-		if (!upstream_is_silent(connection)) {
-			upstream_connection_close(connection);
-			continue;
-		}
-		idle_remove(connection);
-		upstream->counts.busy++;
-		connection->is_reused = true;
-		return connection;
+		connection = take(connection);
+		if (connection)
+			return connection;
 	}
 	return NULL;
+}
+
+void upstream_client_init(struct upstream_client *client)
+{
+	list_init(&client->own);
+}
+
+void upstream_client_leave(struct upstream_client *client)
+{
+	LIST_EACH(&client->own, node) {
+		struct upstream_connection *connection =
+			LIST_ITEM(node, struct upstream_connection, own);
+
+		list_remove(&connection->own);
+		if (connection->phase == UPSTREAM_PHASE_IDLE)
+			upstream_connection_close(connection);
+	}
 }
 
 /* ---- The turn's end -------------------------------------------------------------------------------------------------- */

@@ -57,6 +57,10 @@ void upstream_set_limits(struct upstream *upstream, const struct upstream_limits
 /* Closes idle connections of origins that are not in the list any more (after a change). */
 void upstream_keep_only(struct upstream *upstream, const uint64_t *origin_ids, size_t count);
 void upstream_close_idle(struct upstream *upstream); /* draining */
+/* An origin that the operator took out: its idle connections. */
+void upstream_origin_close_idle(struct upstream *upstream, uint64_t origin_id);
+/* The same, and every fetch there fails with this end of telemetry's: those that wait for a connection, too. */
+void upstream_origin_fail(struct upstream *upstream, uint64_t origin_id, uint32_t end);
 /* At a turn's end: connections that became free go to who waits for one; what was closed is freed. */
 void upstream_turn_end(struct upstream *upstream);
 
@@ -68,6 +72,17 @@ void upstream_dialed(struct upstream_connection *connection, int fd /* taken; -1
 /* status: enum ipc_dial_status; detail is copied. */
 void upstream_dial_failed(struct upstream_connection *connection, uint32_t status,
 			  struct span detail);
+
+/* Somebody whose requests to some origins begin a connection with `first`, so that the origin takes all that comes on
+ * it for his: such a connection is kept for him alone, and no longer than he is there. Embedded in his owner. */
+struct upstream_client {
+	struct list own; /* connections: upstream's */
+};
+void upstream_client_init(struct upstream_client *client);
+/* He is gone: what lies idle is closed, what is under way will be. May be called again. */
+void upstream_client_leave(struct upstream_client *client);
+
+enum { UPSTREAM_FIRST_MAX = 107 };
 
 /* What is sent. Spans live until the request head was sent (the exchange's arena does). The fields are
  * final: hop-by-hop fields are removed, Host and X-Forwarded-* written by the caller. Framing fields and
@@ -87,6 +102,10 @@ struct upstream_request {
 	bool expect_continue; /* Expect: 100-continue goes along */
 	struct span upgrade;  /* token to ask for, or empty */
 	bool may_retry;       /* idempotent and without a body: once more on a fresh connection */
+	/* A fresh connection begins with these bytes, before TLS (a PROXY header); it is used again for this client with
+	 * these very bytes only. Without a client: not at all. Empty: any connection to the origin does. */
+	struct span first;
+	struct upstream_client *client;
 	/* Of this request's route; those of the pool (idle times, head) stay upstream's. */
 	struct upstream_limits limits;
 };
@@ -168,8 +187,12 @@ void upstream_fetch_interim_done(struct upstream_fetch *fetch);
 void upstream_fetch_stop(struct upstream_fetch *fetch);
 /* Connections in use, idle, and how many of both are TLS. */
 struct upstream_counts {
-	uint32_t busy, idle, tls, waiting; /* waiting: requests without a connection */
+	uint32_t busy, idle, tls;
 };
-struct upstream_counts upstream_count(const struct upstream *upstream); /* without `waiting` */
-struct upstream_counts upstream_count_of(const struct upstream *upstream,
-					 uint64_t origin_id); /* without `tls` */
+struct upstream_counts upstream_count(const struct upstream *upstream);
+/* Of one origin: connections (dialed ones too), how many of these are idle, fetches that wait for one. */
+struct upstream_origin_counts {
+	uint32_t open, idle, waiting;
+};
+struct upstream_origin_counts upstream_count_origin(const struct upstream *upstream,
+						    uint64_t origin_id);

@@ -85,6 +85,9 @@ struct upstream_connection {
 	bool read_ended, write_ended; /* tunnel */
 
 	bool is_reused, is_tls;
+	struct list own; /* of its client's; not linked: any may use it, or, with `first`, nobody */
+	uint8_t first_len;
+	char first[UPSTREAM_FIRST_MAX];
 	uint64_t ca_id;
 	struct tls_session *tls;
 	struct upstream_queue sealed; /* came from the socket, not opened yet */
@@ -114,9 +117,8 @@ struct upstream {
 
 /* ---- pool.c ---------------------------------------------------------------------------------------------- */
 
-/* The newest idle connection that still stands, or NULL. */
-struct upstream_connection *upstream_pool_take(struct upstream *upstream,
-					       struct upstream_origin *origin,
+/* The newest idle connection that still stands and that this request may go out on, or NULL. */
+struct upstream_connection *upstream_pool_take(struct upstream_origin *origin,
 					       const struct upstream_request *request);
 void upstream_pool_put(struct upstream_connection *connection);
 int upstream_origin_get(struct upstream *upstream, uint64_t id,
@@ -183,6 +185,9 @@ void upstream_wait_stop(struct upstream_fetch *fetch); /* harmless for one that 
 /* A connection of this origin was closed or has nothing to do. */
 void upstream_wait_room(struct upstream_origin *origin, struct upstream *upstream);
 void upstream_wait_stop_all(struct upstream_origin *origin);
+/* The origin may be gone afterwards. */
+void upstream_wait_fail_all(struct upstream *upstream, struct upstream_origin *origin,
+			    enum telemetry_end end);
 void upstream_wait_serve(struct upstream *upstream);
 
 /* ---- request.c ------------------------------------------------------------------------------------------- */

@@ -76,9 +76,7 @@ void upstream_wait_room(struct upstream_origin *origin, struct upstream *upstrea
 /* Unless there is no room for this one: routes may allow different numbers. */
 static void serve(struct upstream_fetch *fetch, struct upstream_origin *origin)
 {
-	struct upstream *upstream = fetch->upstream;
-	struct upstream_connection *connection =
-		upstream_pool_take(upstream, origin, fetch->request);
+	struct upstream_connection *connection = upstream_pool_take(origin, fetch->request);
 
 	if (!connection &&
 	    !upstream_origin_has_room(origin, fetch->request->limits.connections_per_origin))
@@ -96,6 +94,20 @@ void upstream_wait_stop_all(struct upstream_origin *origin)
 {
 	LIST_EACH(&origin->waiting, node)
 		leave(LIST_ITEM(node, struct upstream_fetch, waiting));
+}
+
+void upstream_wait_fail_all(struct upstream *upstream, struct upstream_origin *origin,
+			    enum telemetry_end end)
+{
+	origin->reference_count++; /* it stands while it is walked */
+	LIST_EACH(&origin->waiting, node) {
+		struct upstream_fetch *fetch = LIST_ITEM(node, struct upstream_fetch, waiting);
+
+		wait_failed(fetch, end, SPAN_NONE);
+		fetch->failure.is_unsent = true;
+	}
+	origin->reference_count--;
+	upstream_origin_drop_unused(upstream, origin);
 }
 
 void upstream_wait_serve(struct upstream *upstream)

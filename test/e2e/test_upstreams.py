@@ -1,7 +1,9 @@
 """Several origins behind one gateway: who gets what, what a lost one costs, and what a reload keeps."""
 import collections
 import contextlib
+import json
 import os
+import shutil
 import ssl
 import subprocess
 import threading
@@ -9,7 +11,7 @@ import threading
 import pytest
 
 from client import Client, get
-from gateway import Gateway, wait_until
+from gateway import Gateway, new_folder, run_command, wait_until
 from origin import Origin
 
 PLAIN = 'listen 127.0.0.1:{port} plain serve\nlog access stdout\n'
@@ -243,3 +245,152 @@ def test_checks_of_a_silent_and_of_a_tls_origin(three, folder):
             found = collections.Counter(get(gateway.port, '/', host='other.test').text for _ in range(10))
             assert found == {'a': 10}
         gate.set()
+
+
+# ---- what the operator says
+
+def command(gateway, *words):
+    return run_command(*words, '-c', gateway.config, env=gateway.env)
+
+
+def origins_of(gateway):
+    said = command(gateway, 'upstreams', '--json')
+    assert said.returncode == 0, said.stderr
+    return json.loads(said.stdout)
+
+
+def state_of(gateway, port):
+    return {one['state'] for one in origins_of(gateway) if one['origin'].endswith(f':{port}')}
+
+
+def order(gateway, word, name):
+    said = command(gateway, 'origin', word, name)
+    assert said.returncode == 0, said.stderr
+    return said.stdout
+
+
+def test_upstreams_lists_origins(three):
+    check_of(three[1], healthy=False)
+    text = upstream(three, 'check /healthz every 1h status 200', options=('weight 3', '', 'backup'))
+    with Gateway(text + f'site inline.test {{ proxy 127.0.0.1:{three[0].port} }}\n') as gateway:
+        wait_until(lambda: state_of(gateway, three[1].port) == {'down'}, 'the check')
+        wait_until(lambda: all(one['checked'] is False or one['since_ms'] for one in origins_of(gateway)), 'all checks')
+        assert ask(gateway, 6) == {'a': 6}
+        rows = {(one['upstream'], one['origin']): one for one in origins_of(gateway)}
+        assert len(rows) == 4
+        first, second, third = (rows['app', f'127.0.0.1:{one.port}'] for one in three)
+        assert (first['state'], first['weight'], first['errors'], first['active'], first['queue']) == ('up', 3, 0, 0, 0), first
+        assert first['requests'] == 6 and 1 <= first['connections'] <= 6 and first['idle'] == first['connections'], first
+        assert first['next_check_ms'] > 3000000 and first['checked'] and not first['backup'], first
+        assert (second['state'], second['why'], second['requests']) == ('down', 'status 503', 0), second
+        assert third['backup'] and third['state'] == 'up', third
+        alone = rows['', f'127.0.0.1:{three[0].port}']
+        assert not alone['checked'] and alone['why'] == 'not checked' and alone['next_check_ms'] is None, alone
+        assert alone['place'].rpartition(':')[0].rpartition(':')[2].isdigit()
+        shown = command(gateway, 'upstreams').stdout
+        assert 'app  ' in shown and f'127.0.0.1:{three[1].port}' in shown and 'status 503' in shown, shown
+    said = run_command('upstreams', env={'PORTCULLIS_STATE': '/nonexistent'})
+    assert said.returncode == 1 and 'not running' in said.stderr
+
+
+def test_drain_and_up(three):
+    """No request after the command returned; what is under way goes on; it holds until it is taken back."""
+    text = upstream(three)
+    with Gateway(text) as gateway, Client(gateway.port) as slow:
+        gate = threading.Event()
+        plain = three[0].answer
+
+        def answer(exchange):
+            if exchange.target == '/slow':
+                gate.wait(30)
+            return plain(exchange)
+        three[0].origin.behave = answer
+        for one in three[1:]:
+            order(gateway, 'drain', f'127.0.0.1:{one.port}')
+        slow.request('GET', '/slow')
+        wait_until(lambda: sum(one['active'] for one in origins_of(gateway)) == 1, 'a request under way')
+        for one in three[1:]:
+            order(gateway, 'up', f'127.0.0.1:{one.port}')
+        said = order(gateway, 'drain', f'http://127.0.0.1:{three[0].port}')
+        assert 'drain' in said and 'by command' in said, said
+        asked = len(three[0].paths)
+        assert set(ask(gateway, 30)) == {'b', 'c'} and len(three[0].paths) == asked
+        gate.set()
+        assert slow.response().text == 'a'
+        row = next(one for one in origins_of(gateway) if one['state'] == 'drain')
+        assert row['active'] == 0 and row['since_ms'] >= 0, row
+        # Over a reload, over a worker's death, and where the origin goes and comes.
+        gateway.reload_well(text + 'site more.test { proxy app }\n')
+        assert set(ask(gateway, 20)) == {'b', 'c'}
+        killed = gateway.pids('worker')
+        os.kill(killed[0], 9)
+        wait_until(lambda: killed[0] not in gateway.pids('worker') and len(gateway.pids('worker')) == len(killed), 'a new worker')
+        gateway.settle()
+        assert set(ask(gateway, 20)) == {'b', 'c'}
+        gateway.reload_well(upstream(three[1:]))
+        stray = next(one for one in origins_of(gateway) if not one['configured'])
+        assert stray['state'] == 'drain' and stray['origin'] == f'127.0.0.1:{three[0].port}', stray
+        gateway.reload_well(text)
+        assert set(ask(gateway, 20)) == {'b', 'c'}
+        order(gateway, 'up', str(f'127.0.0.1:{three[0].port}'))
+        assert set(ask(gateway, 30)) == {'a', 'b', 'c'}
+
+
+def test_down_ends_what_is_under_way(three):
+    """Safe requests go elsewhere, others get 503, a tunnel ends."""
+    gate = threading.Event()
+    for one in three[:2]:
+        plain = one.answer
+
+        def answer(exchange, plain=plain, one=one):
+            if one is three[0]:
+                gate.wait(30)
+            return plain(exchange)
+        one.origin.behave = answer
+    with Gateway(upstream(three[:2])) as gateway, Client(gateway.port) as safe, Client(gateway.port) as unsafe:
+        order(gateway, 'down', f'127.0.0.1:{three[1].port}')
+        safe.request('GET', '/safe')
+        unsafe.request('POST', '/unsafe', body=b'x')
+        wait_until(lambda: len(three[0].origin.requests) == 2, 'both at the first')
+        order(gateway, 'up', f'127.0.0.1:{three[1].port}')
+        assert 'down' in order(gateway, 'down', f'127.0.0.1:{three[0].port}')
+        assert safe.response().text == 'b'
+        assert unsafe.response().status == 503
+        wait_until(lambda: [r for r in gateway.records if r['path'] == '/unsafe'], 'its record')
+        assert next(r for r in gateway.records if r['path'] == '/unsafe')['end'] == 'origin-down'
+        assert set(ask(gateway, 10)) == {'b'}
+        # All of them: 503 at once.
+        order(gateway, 'down', f'127.0.0.1:{three[1].port}')
+        assert ask(gateway, 4) == {503: 4}
+        gate.set()
+
+
+def test_orders_survive_a_restart_and_kill(three):
+    with contextlib.ExitStack() as stack:
+        folder = new_folder()
+        stack.callback(shutil.rmtree, folder, True)
+        text = upstream(three)
+        with Gateway(text, folder=folder) as gateway:
+            order(gateway, 'drain', f'127.0.0.1:{three[0].port}')
+            order(gateway, 'down', f'127.0.0.1:{three[1].port}')
+        with Gateway(text, folder=folder) as gateway:
+            assert ask(gateway, 8) == {'c': 8}
+            assert state_of(gateway, three[0].port) == {'drain'} and state_of(gateway, three[1].port) == {'down'}
+        # What cannot be read holds no more, and is told.
+        with open(f'{folder}/state/origins', 'r+', encoding='utf-8') as file:
+            lines = file.read().splitlines(True)
+            file.seek(0)
+            file.write(lines[0].replace('drain', 'drown') + lines[1])
+            file.truncate()
+        with Gateway(text, folder=folder) as gateway:
+            assert set(ask(gateway, 12)) == {'a', 'c'}
+            assert 'cannot be read' in '\n'.join(gateway.stderr)
+
+
+def test_origin_used_wrongly(three):
+    with Gateway(upstream(three[:1])) as gateway:
+        said = command(gateway, 'origin', 'drain', '127.0.0.1:1')
+        assert said.returncode == 1 and f'there are: 127.0.0.1:{three[0].port}' in said.stderr, said.stderr
+        said = command(gateway, 'origin', 'stop', '127.0.0.1:1')
+        assert said.returncode == 2 and '`drain`, `down` or `up`, not `stop`' in said.stderr, said.stderr
+        assert command(gateway, 'origin', 'drain').returncode == 2

@@ -235,6 +235,43 @@ static void test_states(void **state)
 	}
 }
 
+/* Taken out by the operator: like one that is down, whatever checks say, and its return is a return. */
+static void test_orders(void **state)
+{
+	struct group group;
+
+	(void)state;
+	for (enum balance_method method = BALANCE_ROUND_ROBIN; method <= BALANCE_HASH; method++) {
+		struct balance_origin *first;
+
+		make(&group, method, "1 1");
+		first = &group.origins[0];
+		group.balance.slow_start_ns = 10 * (uint64_t)SECOND;
+		for (enum balance_order order = BALANCE_DRAIN; order <= BALANCE_DOWN; order++) {
+			balance_set_order(first, order, SECOND);
+			balance_set_down(first, true, SECOND);
+			balance_set_down(first, false, SECOND);
+			for (int i = 0; i < 20; i++)
+				assert_int_equal(choose(&group, SECOND, (uint64_t)i << 58), 1);
+		}
+		/* The last that is there is not ejected for its sake. */
+		group.balance.eject_after = 1;
+		group.balance.eject_for_ns = SECOND;
+		assert_false(balance_failed(&group.balance, 1, SECOND));
+		balance_set_order(first, BALANCE_UP, 3 * (uint64_t)SECOND);
+		assert_int_equal(first->returned_ns, 3 * (uint64_t)SECOND);
+		/* Nothing was said before: nothing changes. */
+		balance_set_order(first, BALANCE_UP, 4 * (uint64_t)SECOND);
+		assert_int_equal(first->returned_ns, 3 * (uint64_t)SECOND);
+		/* An ejection is forgotten by it. */
+		assert_true(balance_failed(&group.balance, 0, 5 * (uint64_t)SECOND));
+		assert_false(balance_is_available(first, 5 * (uint64_t)SECOND));
+		balance_set_order(first, BALANCE_UP, 5 * (uint64_t)SECOND);
+		assert_true(balance_is_available(first, 5 * (uint64_t)SECOND));
+		end(&group);
+	}
+}
+
 static void test_tries(void **state)
 {
 	struct group group;
@@ -339,7 +376,8 @@ int main(void)
 		cmocka_unit_test(test_round_robin), cmocka_unit_test(test_least_conn),
 		cmocka_unit_test(test_random),      cmocka_unit_test(test_hash),
 		cmocka_unit_test(test_states),      cmocka_unit_test(test_tries),
-		cmocka_unit_test(test_ejection),    cmocka_unit_test(test_slow_start),
+		cmocka_unit_test(test_orders),      cmocka_unit_test(test_ejection),
+		cmocka_unit_test(test_slow_start),
 	};
 
 	return cmocka_run_group_tests_name("balance", tests, NULL, NULL);
