@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes docs/limits.md and docs/errors.md from the tables in the source.
+"""Makes docs/limits.md, docs/errors.md and docs/metrics.md from the tables in the source.
 
     docs/make_tables.py           writes them
     docs/make_tables.py --check [DIR]  says which are stale (of another tree: in DIR), writes nothing; exit 1 if any is
@@ -127,12 +127,80 @@ word as its `failure` ([behind a CDN or load balancer](behind.md)).
     return text
 
 
+def metrics():
+    def rows(name, suffix, kind, label=''):
+        return [[f'`portcullis_{metric}{suffix}`', kind, label, help_text] for _, metric, help_text in table(TELEMETRY, name)]
+
+    labels = [[f'`portcullis_{metric}_total`', 'counter', ', '.join(f'`{label.strip()}`' for label in names.split(',')), help_text]
+              for _, metric, names, help_text in table(TELEMETRY, 'TELEMETRY_LABELLED')]
+    head = ['name', 'type', 'labels', 'what']
+    limit = {name: number for _, name, _, number, *_ in table(TELEMETRY, 'TELEMETRY_LIMITS_FIXED')}
+    text = MADE.format(TELEMETRY) + """
+# Metrics
+
+In Prometheus' text format 0.0.4, all processes together: by [`portcullis metrics`](commands.md#metrics), and by the
+handler `metrics` of a site. A listener of its own keeps them among you and your collector:
+
+```
+portcullis 1
+listen *:443
+listen 127.0.0.1:9180 plain serve
+
+site www.example.com {
+    certificate file /etc/portcullis/www.crt /etc/portcullis/www.key
+    proxy 127.0.0.1:3000
+}
+
+site 127.0.0.1 {
+    metrics on /metrics
+    ready   on /ready
+    live    on /live
+}
+```
+
+```
+scrape_configs:
+  - job_name: portcullis
+    static_configs: [{ targets: ["127.0.0.1:9180"] }]
+```
+
+Whoever may ask a site that has `metrics` may read them, and they name every site and upstream: do not put the handler
+into a site that strangers reach. Every listener serves every site: here who asks port 443 for `127.0.0.1` is answered
+too. Nothing keeps him out yet but a firewall, or an origin of your own in between that asks for a password.
+
+Counters never go back while the service runs: not by a reload, not when a process dies and is started again, not even
+when the supervisor is killed and its successor takes over. A stop and a start begin at 0.
+
+`ready` answers 200 while every worker's sockets are accepted from, by the worker itself or, while it is started again, by
+its neighbour; 503 before that, and from a worker that drains. `live` answers 200 as long as a worker answers at all.
+
+""" + markdown(head, rows('TELEMETRY_GAUGES', '', 'gauge') + rows('TELEMETRY_COUNTERS', '_total', 'counter') + labels +
+               rows('TELEMETRY_HISTOGRAMS', '_seconds', 'histogram'))
+    return text + f"""
+## By site and upstream
+
+`site` is a site's first name, `upstream` the name of an `upstream` block or, without one, the origins of the `proxy` line.
+Requests for a name that no site has count as the site `other`: strangers make no series. There are series of their own
+for the first {limit['metrics-sites']} sites (limit `metrics-sites`) and {limit['metrics-upstreams']} upstreams
+(`metrics-upstreams`) since the start; whatever comes later counts as `other`, and as often as it met the limit in
+`portcullis_limits_total`. The series of a site that a reload took away stay until the service stops: what was counted
+is not lost, and is still there when the site comes back.
+
+The histograms of sites and upstreams have fewer buckets than those of the whole service.
+
+""" + markdown(head, rows('TELEMETRY_SITE_COUNTERS', '_total', 'counter', '`site`') +
+               rows('TELEMETRY_SITE_HISTOGRAMS', '_seconds', 'histogram', '`site`') +
+               rows('TELEMETRY_UPSTREAM_COUNTERS', '_total', 'counter', '`upstream`') +
+               rows('TELEMETRY_UPSTREAM_GAUGES', '', 'gauge', '`upstream`') +
+               rows('TELEMETRY_UPSTREAM_HISTOGRAMS', '_seconds', 'histogram', '`upstream`'))
+
+
 def main():
     check = sys.argv[1:] == ['--check']
     if sys.argv[1:] and not check:
         sys.exit(__doc__)
     stale = []
-    for path, text in (('docs/limits.md', limits()), ('docs/errors.md', errors())):
+    for path, text in (('docs/limits.md', limits()), ('docs/errors.md', errors()), ('docs/metrics.md', metrics())):
         if os.path.exists(os.path.join(ROOT, path)) and read(path) == text:
             continue
         stale.append(path)

@@ -225,3 +225,67 @@ int command_each_process(struct ipc_channel *channel,
 	}
 	return err;
 }
+
+/* ---- Its ranges -------------------------------------------------------------------------------------- */
+
+static void range_add(struct command_ranges *ranges, const struct ipc_message *message)
+{
+	const struct ipc_status_row *row = message->body;
+	const struct ipc_range *range;
+	void *memory;
+
+	if (!heap_grow((void **)&ranges->ranges, &ranges->range_capacity, ranges->count + 1,
+		       sizeof(*ranges->ranges)) ||
+	    !heap_grow((void **)&ranges->sources, &ranges->source_capacity, ranges->count + 1,
+		       sizeof(*ranges->sources))) {
+		ranges->is_short = true;
+		return;
+	}
+	if (!message->descriptor_count ||
+	    os_memory_map(message->descriptors[0], IPC_RANGE_SIZE, NULL, 0, &memory) < 0)
+		return;
+	range = memory;
+	ranges->ranges[ranges->count] = range;
+	ranges->sources[ranges->count++] = (struct telemetry_source){
+		.counters = (const struct telemetry_counters *)range->counters,
+		.named = row->kind == IPC_WORKER ? ipc_range_named(range) : NULL,
+	};
+}
+
+int command_ranges_open(struct ipc_channel *channel, struct command_ranges *ranges)
+{
+	struct ipc_message message;
+	bool is_over = IPC_SEND(channel, status, { 0 }) != 0;
+	int err = 0;
+
+	while (!is_over && !(err = command_wait(channel, &message))) {
+		is_over = message.number == IPC_MESSAGE_answer_end;
+		if (message.number == IPC_MESSAGE_status_row)
+			range_add(ranges, &message);
+		ipc_message_done(&message);
+	}
+	if (!err && ranges->is_short) {
+		command_complain("portcullis: out of memory\n");
+		err = COMMAND_FAULT;
+	}
+	return err;
+}
+
+void command_ranges_close(struct command_ranges *ranges)
+{
+	for (size_t i = 0; i < ranges->count; i++)
+		os_memory_unmap((void *)(uintptr_t)ranges->ranges[i], IPC_RANGE_SIZE); // NOLINT
+	heap_free(ranges->ranges);
+	heap_free(ranges->sources);
+	*ranges = (struct command_ranges){ 0 };
+}
+
+struct telemetry_gauges command_gauges(const struct command_ranges *ranges)
+{
+	struct ipc_gauges sum;
+
+	ipc_ranges_sum(ranges->ranges, ranges->count, &sum);
+	return (struct telemetry_gauges){ .connections = sum.connections,
+					  .exchanges = sum.exchanges,
+					  .processes = sum.processes };
+}

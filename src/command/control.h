@@ -32,6 +32,17 @@ struct command_process {
 int command_each_process(struct ipc_channel *channel,
 			 void (*on_process)(void *owner, const struct command_process *process),
 			 void *owner) MUST_CHECK;
+/* The ranges of all processes, mapped: they go on changing. */
+struct command_ranges {
+	const struct ipc_range **ranges;
+	struct telemetry_source *sources; /* of each range */
+	size_t count, range_capacity, source_capacity;
+	bool is_short; /* of memory */
+};
+/* 0, or COMMAND_FAULT after it has said why. Zeroed before; closed in either case. */
+int command_ranges_open(struct ipc_channel *channel, struct command_ranges *ranges) MUST_CHECK;
+void command_ranges_close(struct command_ranges *ranges);
+struct telemetry_gauges command_gauges(const struct command_ranges *ranges);
 /* Our end of a channel to a process of the service: IPC_VAULT, IPC_DIALER, or the worker of a slot. -1: it has none at
  * the moment. */
 int command_ask_channel(struct ipc_channel *control, enum ipc_kind kind, uint32_t slot) MUST_CHECK;

@@ -196,8 +196,12 @@ static struct span handler_text(struct arena *arena, const struct snapshot_route
 					    SPAN_ARG(upstream->members[0].origin->text),
 					    upstream->member_count - 1);
 		return upstream->members[0].origin->text;
+	case SNAPSHOT_READY:
+		return SPAN("every worker");
 	case SNAPSHOT_REDIRECT:
 	case SNAPSHOT_RESPOND:
+	case SNAPSHOT_METRICS:
+	case SNAPSHOT_LIVE:
 		break;
 	}
 	return SPAN("itself");

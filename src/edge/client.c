@@ -146,3 +146,55 @@ enum exchange_verdict exchange_find_client(struct exchange *exchange)
 		return exchange_answer(exchange, 503, TELEMETRY_END_NO_ROOM);
 	return EXCHANGE_NEXT;
 }
+
+/* The one `traceparent`, if it is valid. Else nobody's trace: neither field goes on. */
+static bool trace_take(struct http_fields *fields, struct http_trace *ret_trace)
+{
+	const struct http_field *parent = NULL;
+	uint32_t parents = 0, states = 0;
+	bool is_valid;
+
+	for (uint32_t i = 0; i < fields->count; i++) {
+		if (fields->items[i].id == HTTP_NAME_TRACEPARENT) {
+			parent = &fields->items[i];
+			parents++;
+		} else {
+			states += fields->items[i].id == HTTP_NAME_TRACESTATE;
+		}
+	}
+	is_valid = parents == 1 && http_trace_parse(parent->value, ret_trace);
+	if (parents)
+		http_fields_remove(fields, HTTP_NAME_TRACEPARENT);
+	if (states && !is_valid)
+		http_fields_remove(fields, HTTP_NAME_TRACESTATE);
+	return is_valid;
+}
+
+/* A trace goes on under a span of our own. A new one is sampled: with the flag unset, an application that follows its
+ * parent would record nothing. */
+int exchange_trace(struct exchange *exchange)
+{
+	struct edge *edge = exchange->edge;
+	struct http_fields *fields = &exchange->request->fields;
+	struct http_trace trace;
+	struct writer out;
+	char *text;
+
+	if (exchange->site->trace == SNAPSHOT_TRACE_OFF)
+		return 0;
+	if (!trace_take(fields, &trace)) {
+		if (exchange->site->trace == SNAPSHOT_TRACE_PASS)
+			return 0;
+		trace = (struct http_trace){ .id_high = edge_random_bits(edge),
+					     .id_low = edge_random_bits(edge) | 1,
+					     .flags = HTTP_TRACE_SAMPLED | HTTP_TRACE_RANDOM };
+	}
+	trace.span = edge_random_bits(edge) | 1;
+	text = arena_alloc(&exchange->arena, HTTP_TRACE_LEN, 1);
+	if (!text)
+		return -ENOMEM;
+	out = writer_of(text, HTTP_TRACE_LEN);
+	http_trace_write(&out, &trace);
+	exchange->trace = writer_done(&out);
+	return http_fields_add_id(fields, HTTP_NAME_TRACEPARENT, exchange->trace);
+}

@@ -106,7 +106,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->retry_credit = EDGE_RETRY_BURST;
 	edge->adopted[edge->slot] = true;
 	edge_clock(edge);
-	if (buffers_new(edge) || engines_new(edge)) {
+	if (buffers_new(edge) || engines_new(edge) || edge_view_new(edge, config)) {
 		edge_free(edge);
 		return -ENOMEM;
 	}
@@ -198,6 +198,7 @@ void edge_free(struct edge *edge)
 	heap_free(edge->file_buffer);
 	heap_free(edge->upstream_buffer);
 	heap_free(edge->line_buffer);
+	heap_free(edge->sources);
 	os_timer_stop(&edge->drain_timer);
 	os_timer_stop(&edge->accept_timer);
 	heap_free(edge);
@@ -243,6 +244,7 @@ void edge_listeners_update(struct edge *edge)
 {
 	LIST_EACH(&edge->listeners, node)
 		listener_update(LIST_ITEM(node, struct edge_listener, link));
+	edge_view_listeners(edge);
 }
 
 static bool connection_is_idle(const struct connection *connection)
@@ -327,6 +329,7 @@ int edge_listener_add(struct edge *edge, uint64_t id, uint32_t slot, int fd)
 	listener->watch.on_ready = on_listener;
 	list_push_back(&edge->listeners, &listener->link);
 	listener_update(listener);
+	edge_view_listeners(edge);
 	return 0;
 }
 
@@ -600,6 +603,7 @@ void edge_commit(struct edge *edge)
 	files_cache_clear(edge->cache);
 	keep_origins(edge);
 	edge_origins_sweep(edge);
+	edge_view_commit(edge);
 	edge->memory_max = edge->current->snapshot->limits.values[SNAPSHOT_LIMIT_WORKER_MEMORY];
 	set_upstream_limits(edge);
 	set_h1_limits(edge);
@@ -675,6 +679,7 @@ void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle)
 			/* While anybody holds it the kernel goes on to accept for nobody. */
 			listener_forget(listener);
 		}
+		edge_view_listeners(edge);
 		upstream_close_idle(edge->upstream);
 	}
 	LIST_EACH(&edge->connections, node) {

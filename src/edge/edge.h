@@ -27,6 +27,9 @@ struct edge_config {
 	struct os_loop *loop;
 	uint32_t slot, slot_count; /* of all workers; 0 is 1 */
 	struct ipc_range *range;   /* this process's range: gauges and counters */
+	/* Those of all processes of the service, to be read; none: only its own is known. */
+	const struct ipc_range *const *ranges;
+	size_t range_count;
 	const struct edge_host *host;
 	void *host_data;
 	const struct tls_ticket_keys *tickets; /* NULL: no tickets */
@@ -73,6 +76,9 @@ void edge_abandon(struct edge *edge);
 
 /* The exchanges that still need this old snapshot have had their time (limit `snapshot-wait`): they end. */
 void edge_interrupt_snapshot(struct edge *edge, const struct snapshot *snapshot);
+
+/* Once a second: gauges that are counted out of what stands. */
+void edge_second(struct edge *edge);
 
 /* ---- Life -------------------------------------------------------------------------------------------- */
 

@@ -66,6 +66,9 @@ struct edge_snapshot {
 	struct arena arena;
 	struct balance *groups; /* by the index of its upstream in the snapshot */
 	size_t group_count;
+	/* Who counts, by the index in the snapshot; set by the commit. */
+	struct telemetry_site **sites;
+	struct telemetry_upstream **upstreams;
 	struct balance_sticky *stickies; /* by the same index; of those whose clients stay */
 };
 
@@ -91,6 +94,7 @@ void edge_origins_drop(struct edge *edge, struct edge_snapshot *used);
 void edge_origins_sweep(struct edge *edge);
 void edge_origins_fini(struct edge *edge); /* nothing is under way any more */
 /* Sets origin, member and taken. False: nobody is there whom this exchange has not tried. */
+uint64_t edge_random_bits(struct edge *edge); /* for what need not be secret */
 bool exchange_choose_origin(struct exchange *exchange) MUST_CHECK;
 void exchange_release_origin(struct exchange *exchange); /* harmless without one */
 /* Stops the fetch where there is one, and lets go of its origin. */
@@ -272,7 +276,13 @@ struct exchange_stage {
 extern const struct exchange_stage exchange_stages[EXCHANGE_STAGE_COUNT];
 enum exchange_verdict stage_dispatch_run(struct exchange *exchange);
 
-enum response_source { RESPONSE_NONE, RESPONSE_TEXT, RESPONSE_DOCUMENT, RESPONSE_FETCH };
+enum response_source {
+	RESPONSE_NONE,
+	RESPONSE_TEXT,
+	RESPONSE_DOCUMENT,
+	RESPONSE_FETCH,
+	RESPONSE_METRICS,
+};
 
 struct exchange {
 	struct list ready;   /* of edge->ready, ->later or ->finished */
@@ -316,7 +326,8 @@ struct exchange {
 	struct block_queue
 		piece; /* of a distant document: what came of it, its first document_given are used */
 	size_t document_given;
-	uint64_t question, asked_ns; /* asked_ns: also while it waits for another's question */
+	struct edge_metrics *metrics; /* RESPONSE_METRICS */
+	uint64_t question, asked_ns;  /* asked_ns: also while it waits for another's question */
 	struct upstream_fetch fetch;
 	struct upstream_request fetch_request;
 	bool has_fetch;
@@ -327,6 +338,10 @@ struct exchange {
 	const struct snapshot_origin *origin;
 
 	/* For the record. */
+	struct telemetry_site *site_row;           /* who counts it; NULL: no site was found */
+	struct telemetry_upstream *upstream_row;   /* NULL: nothing was asked of one */
+	uint64_t slow_ns;                          /* 0: it is never slow */
+	uint64_t entered_ns[EXCHANGE_STAGE_COUNT]; /* 0: not yet */
 	uint64_t began_ns, began_wall_ns, dispatched_ns, answered_ns;
 	enum snapshot_log_target log_target;
 	enum snapshot_log_format log_format;
@@ -337,6 +352,7 @@ struct exchange {
 	/* How long the client was waited for with its body, and since when it is now (0: it is not). */
 	uint64_t body_waited_ns, body_waiting_ns;
 	uint64_t id_high, id_low;
+	struct span trace; /* `traceparent` as it was sent on; empty: none */
 };
 
 struct exchange *exchange_new(struct connection *connection);
@@ -362,6 +378,8 @@ enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t s
 enum exchange_verdict exchange_over_limit(struct exchange *exchange, enum telemetry_limit limit);
 /* Who asks, now that the site says whom it believes. NEXT, or an answer. */
 enum exchange_verdict exchange_find_client(struct exchange *exchange);
+/* `traceparent` and `tracestate` as they are sent on. 0 or -ENOMEM. */
+int exchange_trace(struct exchange *exchange) MUST_CHECK;
 void exchange_count_fetch_limit(const struct exchange *exchange); /* its fetch failed by one */
 enum exchange_verdict exchange_abort(struct exchange *exchange, enum telemetry_end end);
 void exchange_set_end(struct exchange *exchange, enum telemetry_end end, struct span detail);
@@ -380,7 +398,7 @@ enum exchange_verdict dispatch_files(struct exchange *exchange);
 enum exchange_verdict dispatch_proxy(struct exchange *exchange);
 const struct edge_codec *edge_codec_h1(void);
 extern const struct pump_sink discard_sink, fetch_sink;
-extern const struct pump_source text_source, document_source, fetch_source;
+extern const struct pump_source text_source, document_source, fetch_source, metrics_source;
 extern const struct upstream_host edge_upstream_host;
 
 /* ---- The worker ------------------------------------------------------------------------------------------ */
@@ -417,7 +435,11 @@ struct edge {
 	struct telemetry_ring *ring;
 	int ring_event;
 
-	struct telemetry_counters *counters; /* in range */
+	struct telemetry_counters *counters;   /* in range */
+	struct telemetry_named *named;         /* there, too */
+	const struct ipc_range *const *ranges; /* of all processes; NULL: only its own is known */
+	struct telemetry_source *sources;      /* range_count: of `ranges`, or its own */
+	size_t range_count;
 
 	struct list listeners, connections, active, doomed; /* of connections */
 	struct list handshaking; /* connections whose handshake is not done, oldest first */
@@ -478,6 +500,20 @@ struct edge {
 	bool closes_idle; /* draining without waiting for what a kept-alive connection may ask yet */
 	struct os_timer drain_timer, accept_timer; /* accept_timer: set while listeners rest */
 };
+
+/* view.c: what is counted by site and upstream, and what shows it. */
+int edge_view_new(struct edge *edge, const struct edge_config *config) MUST_CHECK;
+void edge_view_listeners(struct edge *edge); /* after a change of who accepts */
+int edge_view_stage(struct edge_snapshot *used) MUST_CHECK;
+void edge_view_commit(struct edge *edge);
+void exchange_view_site(struct exchange *exchange);     /* its site was found */
+void exchange_view_upstream(struct exchange *exchange); /* an upstream is about to be asked */
+void exchange_view_leave(struct exchange *exchange);    /* it is no more; harmless without one */
+void exchange_view_failed(struct exchange *exchange, enum telemetry_end end);
+void exchange_view_tried(struct exchange *exchange, bool is_answered);
+enum exchange_verdict dispatch_metrics(struct exchange *exchange);
+enum exchange_verdict dispatch_ready(struct exchange *exchange);
+enum exchange_verdict dispatch_live(struct exchange *exchange);
 
 void edge_upstream_limits(const struct snapshot_limits *from, struct upstream_limits *ret);
 void edge_clock(struct edge *edge); /* takes over the loop's */

@@ -41,7 +41,8 @@ struct exchange *exchange_new(struct connection *connection)
 	exchange->limits = &exchange->snapshot->snapshot->limits;
 	exchange->log_target = exchange->snapshot->snapshot->access_log.target;
 	exchange->log_format = exchange->snapshot->snapshot->access_log.format;
-	exchange->began_ns = edge->now_ns;
+	exchange->slow_ns = exchange->snapshot->snapshot->slow_ns;
+	exchange->began_ns = exchange->entered_ns[EXCHANGE_STAGE_HEAD] = edge->now_ns;
 	exchange->began_wall_ns = edge->wall_ns;
 	exchange->end = TELEMETRY_END_OK;
 	exchange->id_high = edge->request_id_high;
@@ -60,6 +61,7 @@ static void exchange_release(struct exchange *exchange)
 	pump_close(&exchange->request_pump);
 	pump_close(&exchange->response_pump);
 	exchange_end_fetch(exchange);
+	exchange_view_leave(exchange);
 	question_cancel(edge, exchange->question);
 	exchange->question = 0;
 	files_document_unref(exchange->document);
@@ -157,6 +159,7 @@ void exchange_refuse(struct exchange *exchange, uint16_t status, enum telemetry_
 	exchange_answer(exchange, status, end);
 	edge_memory_charge(exchange);
 	exchange->stage = EXCHANGE_STAGE_RULES_RESPONSE;
+	exchange->entered_ns[EXCHANGE_STAGE_RULES_RESPONSE] = exchange->edge->now_ns;
 	exchange_wake(exchange);
 }
 

@@ -34,7 +34,8 @@ static void note(struct edge_explained *explained, const struct exchange *exchan
 static bool asks_somebody(const struct exchange *exchange)
 {
 	return exchange->route && (exchange->route->handler == SNAPSHOT_FILES ||
-				   exchange->route->handler == SNAPSHOT_PROXY);
+				   exchange->route->handler == SNAPSHOT_PROXY ||
+				   exchange->route->handler == SNAPSHOT_READY);
 }
 
 static enum exchange_verdict stage_explain_run(struct exchange *exchange)

@@ -156,6 +156,8 @@ int edge_origins_stage(struct edge *edge, struct edge_snapshot *used)
 	used->stickies = arena_array(&used->arena, struct balance_sticky, snapshot->upstream_count);
 	if ((!used->groups || !used->stickies) && snapshot->upstream_count)
 		failed = -ENOMEM;
+	if (!failed)
+		failed = edge_view_stage(used);
 	for (size_t i = 0; !failed && i < snapshot->upstream_count; i++) {
 		used->group_count = i + 1;
 		failed = group_make(edge, used, &snapshot->upstreams[i], &used->groups[i]);
@@ -183,7 +185,7 @@ void edge_origins_drop(struct edge *edge, struct edge_snapshot *used)
 
 /* ---- A request's choice ---------------------------------------------------------------------------------------- */
 
-static uint64_t random_bits(struct edge *edge)
+uint64_t edge_random_bits(struct edge *edge)
 {
 	/* Which of several equal servers it is is no secret. */
 	return hash_mix(edge->random += UINT64_C(0x9e3779b97f4a7c15));
@@ -250,7 +252,7 @@ bool exchange_choose_origin(struct exchange *exchange)
 	if (group->method == BALANCE_HASH)
 		exchange->choice.key = key_of(exchange, upstream);
 	else if (group->method == BALANCE_RANDOM)
-		exchange->choice.random = random_bits(exchange->edge);
+		exchange->choice.random = edge_random_bits(exchange->edge);
 	chosen = balance_choose(group, &exchange->choice);
 	if (chosen == BALANCE_NONE)
 		return false;

@@ -74,6 +74,7 @@ static void response_pump_failed(struct exchange *exchange, int outcome)
 		exchange_count_fetch_limit(exchange);
 		end = (enum telemetry_end)exchange->fetch.failure.end;
 		exchange_set_end(exchange, end, exchange->fetch.failure.detail);
+		exchange_view_failed(exchange, end);
 	} else if (outcome == PUMP_SOURCE_BROKEN) {
 		end = TELEMETRY_END_FILES_FAILED;
 	}
@@ -130,6 +131,7 @@ static void enter(struct exchange *exchange, enum exchange_stage_index stage)
 {
 	exchange->stage = stage;
 	exchange->step = 0;
+	exchange->entered_ns[stage] = exchange->edge->now_ns;
 }
 
 static enum exchange_verdict take_interrupt(struct exchange *exchange)

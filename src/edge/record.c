@@ -58,6 +58,52 @@ static void fill_upstream(struct telemetry_access *access, const struct exchange
 	access->upstream_tries = exchange->choice.tried_count;
 }
 
+/* Who asked for nobody's name counts as `other`: strangers make no rows. */
+static void count_site(const struct exchange *exchange, const struct telemetry_access *access)
+{
+	struct telemetry_site *row =
+		exchange->site_row ? exchange->site_row : exchange->edge->named->sites;
+
+	telemetry_add(&row->statuses[access->status < 600 ? access->status / 100 : 0], 1);
+	telemetry_add(&row->counters[TELEMETRY_SITE_BYTES_IN], access->bytes_in);
+	telemetry_add(&row->counters[TELEMETRY_SITE_BYTES_OUT], access->bytes_out);
+	telemetry_observe_in(&row->request, access->duration_ns);
+}
+
+static bool is_slow(const struct exchange *exchange, const struct telemetry_access *access)
+{
+	return exchange->slow_ns && access->duration_ns >= exchange->slow_ns &&
+	       !exchange->is_tunnel;
+}
+
+/* The head's stage begins with its first byte, the record is where all ends. Stages are only ever entered forward. */
+static void write_slow(const struct exchange *exchange, const struct telemetry_access *access)
+{
+	struct edge *edge = exchange->edge;
+	struct writer line = writer_of(edge->line_buffer, TELEMETRY_LINE_MAX);
+	struct telemetry_stage stages[EXCHANGE_STAGE_COUNT];
+	uint64_t since_ns = exchange->began_ns;
+	size_t count = 0;
+
+	for (int i = 0; i < EXCHANGE_STAGE_RECORD; i++) {
+		uint64_t until_ns = edge->now_ns;
+
+		if (!exchange->entered_ns[i])
+			continue;
+		for (int next = EXCHANGE_STAGE_RECORD; next > i; next--) {
+			if (exchange->entered_ns[next])
+				until_ns = exchange->entered_ns[next];
+		}
+		stages[count++] =
+			(struct telemetry_stage){ exchange_stages[i].name, until_ns - since_ns };
+		since_ns = until_ns;
+	}
+	telemetry_count(edge->counters, TELEMETRY_COUNTER_EXCHANGES_SLOW);
+	telemetry_write_slow(&line, access, stages, count);
+	ring_put(edge, TELEMETRY_RING_EVENT, &line);
+}
+_Static_assert((int)EXCHANGE_STAGE_COUNT <= (int)TELEMETRY_STAGES_MAX, "each stage has its time");
+
 void record_write(struct exchange *exchange)
 {
 	struct edge *edge = exchange->edge;
@@ -86,14 +132,21 @@ void record_write(struct exchange *exchange)
 	telemetry_observe(edge->counters, TELEMETRY_HISTOGRAM_REQUEST, access.duration_ns);
 	telemetry_count_add(edge->counters, TELEMETRY_COUNTER_BYTES_IN, access.bytes_in);
 	telemetry_count_add(edge->counters, TELEMETRY_COUNTER_BYTES_OUT, access.bytes_out);
-	if (exchange->log_target == SNAPSHOT_LOG_OFF)
+	count_site(exchange, &access);
+	if (exchange->log_target == SNAPSHOT_LOG_OFF && !is_slow(exchange, &access))
 		return;
 	os_address_write_ip(&exchange->client, &client_writer);
 	access.client = writer_done(&client_writer);
 	if (exchange->request)
 		fill_request(&access, exchange);
+	access.trace_id = span_first(span_skip(exchange->trace, HTTP_TRACE_ID_AT), 32);
+	access.span_id = span_first(span_skip(exchange->trace, HTTP_TRACE_SPAN_AT), 16);
 	fill_tls(&access, connection);
 	fill_upstream(&access, exchange);
+	if (is_slow(exchange, &access))
+		write_slow(exchange, &access);
+	if (exchange->log_target == SNAPSHOT_LOG_OFF)
+		return;
 	switch (exchange->log_format) {
 	case SNAPSHOT_LOG_JSON:
 		telemetry_write_access_json(&line, &access);

@@ -50,6 +50,12 @@ enum exchange_verdict stage_dispatch_run(struct exchange *exchange)
 		return dispatch_files(exchange);
 	case SNAPSHOT_PROXY:
 		return dispatch_proxy(exchange);
+	case SNAPSHOT_METRICS:
+		return dispatch_metrics(exchange);
+	case SNAPSHOT_READY:
+		return dispatch_ready(exchange);
+	case SNAPSHOT_LIVE:
+		return dispatch_live(exchange);
 	}
 	return exchange_answer(exchange, 500, TELEMETRY_END_OK);
 }

@@ -50,7 +50,7 @@ static int request_fields(struct exchange *exchange)
 	hop.client = writer_done(&writer);
 	if (exchange->hop)
 		hop = *exchange->hop;
-	if (http_fields_add_forwarded(&request->fields, &hop))
+	if (http_fields_add_forwarded(&request->fields, &hop) || exchange_trace(exchange))
 		return -ENOMEM;
 	via = arena_join(&exchange->arena,
 			 (struct span[]){ request->version % 10 ? SPAN("1.1 ") : SPAN("1.0 "),
@@ -238,6 +238,9 @@ static enum exchange_verdict fetch_start(struct exchange *exchange)
 		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_ORIGIN_CONNECTIONS);
 	if (outcome) {
 		exchange->has_fetch = false;
+		exchange_view_failed(exchange, outcome == UPSTREAM_NO_ROOM
+						       ? TELEMETRY_END_QUEUE_FULL
+						       : TELEMETRY_END_NO_ROOM);
 		return exchange_answer(exchange, 503,
 				       outcome == UPSTREAM_NO_ROOM ? TELEMETRY_END_QUEUE_FULL
 								   : TELEMETRY_END_NO_ROOM);
@@ -257,8 +260,11 @@ static enum exchange_verdict start(struct exchange *exchange)
 	edge_retry_earn(exchange->edge);
 	if (request_make(exchange))
 		return exchange_answer(exchange, 503, TELEMETRY_END_NO_ROOM);
-	if (!exchange_choose_origin(exchange))
+	exchange_view_upstream(exchange);
+	if (!exchange_choose_origin(exchange)) {
+		exchange_view_failed(exchange, TELEMETRY_END_ORIGIN_DOWN);
 		return exchange_answer(exchange, 503, TELEMETRY_END_ORIGIN_DOWN);
+	}
 	return fetch_start(exchange);
 }
 
@@ -271,12 +277,15 @@ static enum exchange_verdict go_elsewhere(struct exchange *exchange)
 	exchange->fetch = (struct upstream_fetch){ 0 };
 	exchange->dispatched_ns = exchange->edge->now_ns;
 	telemetry_count(exchange->edge->counters, TELEMETRY_COUNTER_ORIGIN_TRIED_AGAIN);
+	telemetry_add(&exchange->upstream_row->counters[TELEMETRY_UPSTREAM_RETRIES], 1);
 	return fetch_start(exchange);
 }
 
 static enum exchange_verdict on_failure(struct exchange *exchange)
 {
 	exchange_origin_failed(exchange, (enum telemetry_end)exchange->fetch.failure.end);
+	exchange_view_tried(exchange, false);
+	exchange_view_failed(exchange, (enum telemetry_end)exchange->fetch.failure.end);
 	if (may_go_elsewhere(exchange) && exchange_choose_another(exchange))
 		return go_elsewhere(exchange);
 	return answer_failure(exchange);
@@ -287,6 +296,7 @@ static enum exchange_verdict take_head(struct exchange *exchange)
 	struct upstream_fetch *fetch = &exchange->fetch;
 
 	exchange_origin_answered(exchange);
+	exchange_view_tried(exchange, true);
 	exchange->response = fetch->response;
 	exchange->source = RESPONSE_FETCH;
 	if (fetch->is_tunnel) {
@@ -388,10 +398,10 @@ static int dial_ask(struct edge *edge, struct edge_question *question)
 
 static void dial_answer(struct edge *edge, void *owner, struct ipc_message *message)
 {
-	(void)edge;
 	if (message && message->number == IPC_MESSAGE_dialed) {
 		const struct ipc_dialed *body = message->body;
 
+		telemetry_count(edge->counters, TELEMETRY_COUNTER_ORIGIN_CONNECTIONS);
 		/* Without a socket where this process may have no more of them: it could not arrive. */
 		upstream_dialed(owner,
 				message->descriptor_count ? TAKE_FD(message->descriptors[0]) : -1,

@@ -121,6 +121,7 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 							request->authority.host, &name);
 	if (!exchange->site)
 		return exchange_answer(exchange, 421, TELEMETRY_END_MISDIRECTED);
+	exchange_view_site(exchange);
 	exchange->limits = exchange->site->limits;
 	if (exchange->site->trust && exchange_find_client(exchange) != EXCHANGE_NEXT)
 		return EXCHANGE_ANSWER;

@@ -20,6 +20,8 @@ static const struct pump_source *response_source(const struct exchange *exchange
 		return &document_source;
 	case RESPONSE_FETCH:
 		return &fetch_source;
+	case RESPONSE_METRICS:
+		return &metrics_source;
 	case RESPONSE_NONE:
 		break;
 	}

@@ -107,7 +107,9 @@ bool http_is_field_value(struct span text); /* no NUL, CR, LF or other control b
 	X(SEC_WEBSOCKET_ACCEPT, "Sec-WebSocket-Accept") \
 	X(SEC_WEBSOCKET_VERSION, "Sec-WebSocket-Version") \
 	X(SEC_WEBSOCKET_PROTOCOL, "Sec-WebSocket-Protocol") \
-	X(SEC_WEBSOCKET_EXTENSIONS, "Sec-WebSocket-Extensions")
+	X(SEC_WEBSOCKET_EXTENSIONS, "Sec-WebSocket-Extensions") \
+	X(TRACEPARENT, "traceparent") \
+	X(TRACESTATE, "tracestate")
 
 enum http_name {
 	HTTP_NAME_OTHER,
@@ -296,6 +298,19 @@ struct http_hop {
  * afresh, and hop->field instead of all that a reader could take for it. The old ones must be
  * stripped before. Values are made in the list's arena. -ENOMEM. */
 int http_fields_add_forwarded(struct http_fields *fields, const struct http_hop *hop) MUST_CHECK;
+
+/* ---- Which trace a request belongs to (W3C Trace Context, level 2) ------------------------------ */
+
+enum { HTTP_TRACE_SAMPLED = 1, HTTP_TRACE_RANDOM = 2 }; /* flags */
+struct http_trace {
+	uint64_t id_high, id_low, span; /* never all 0 */
+	uint8_t flags;                  /* those above */
+};
+/* A field `traceparent`, of this version or a later one. False: it is none, and its trace is begun anew. */
+bool http_trace_parse(struct span value, struct http_trace *ret_trace) MUST_CHECK;
+/* HTTP_TRACE_LEN bytes, of version 00. */
+enum { HTTP_TRACE_LEN = 55, HTTP_TRACE_ID_AT = 3, HTTP_TRACE_SPAN_AT = 36 };
+void http_trace_write(struct writer *out, const struct http_trace *trace);
 
 /* ---- Whom a request passed (RFC 7239; X-Forwarded-For and its like) --------------------------- */
 

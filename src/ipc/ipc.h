@@ -19,17 +19,35 @@ enum ipc_outcome {
 };
 
 /* The process's range of shared memory: written by that process alone, read by the supervisor (for its
- * heartbeat) and by `status` and metrics. Counters live behind it (telemetry lays them out). */
-enum { IPC_RANGE_FORMAT = 1, IPC_RANGE_SIZE = 16384 };
+ * heartbeat), by workers (for the handlers `metrics` and `ready`) and by commands. Counters live behind it, and a worker's
+ * counters by site and upstream (telemetry lays both out). While no process has it, all but the counters is 0. */
+enum {
+	IPC_RANGE_FORMAT = 2,
+	IPC_RANGE_NAMED = 16384, /* where counters by site and upstream begin */
+	IPC_RANGE_SIZE = 256 * 1024,
+};
 struct ipc_range {
 	uint32_t format, kind;
 	uint64_t heartbeat; /* counts turns and, while idle, at least one a second */
 	uint64_t connections, exchanges, descriptors, memory_bytes; /* gauges */
 	uint64_t questions_open, snapshot_serial;
-	uint32_t secret_memory, reserved32; /* enum os_secret_kind of a keyholder's heap */
+	uint32_t secret_memory; /* enum os_secret_kind of a keyholder's heap */
+	uint32_t
+		slots_accepted; /* whose sockets a worker accepts from: its own slot's, and adopted ones */
 	uint64_t reserved[7];
 	uint64_t counters[]; /* telemetry */
 };
+static inline void *ipc_range_named(const struct ipc_range *range)
+{
+	return (char *)(uintptr_t)range + IPC_RANGE_NAMED;
+}
+
+/* What all processes together say of now. */
+struct ipc_gauges {
+	uint64_t processes, connections, exchanges, slots_accepted;
+};
+void ipc_ranges_sum(const struct ipc_range *const *ranges, size_t count,
+		    struct ipc_gauges *ret_gauges);
 
 struct ipc_message {
 	enum ipc_number number;

@@ -161,7 +161,7 @@ enum ipc_grant_kind {
 	IPC_GRANT_RESCUE, /* listening socket rescue.sock; vault */
 	IPC_GRANT_RING,   /* a log ring and its eventfd; index is the process index of the writer */
 	IPC_GRANT_TICKETS,      /* ticket keys: rw for vault, ro for workers */
-	IPC_GRANT_RANGE,        /* another process's range, read-only; index: process index */
+	IPC_GRANT_RANGE,        /* any process's range, read-only; index: process index */
 	IPC_GRANT_READ,         /* O_PATH of a folder that check may read below; tail: path */
 	IPC_GRANT_STATE_FOLDER, /* O_PATH */
 	/* A symlink on the way to a root: O_PATH of the folder it lies in, id of the root; tail: its name, NUL, and where

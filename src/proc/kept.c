@@ -114,10 +114,12 @@ void kept_take_counters(struct supervisor *supervisor, struct child *child)
 	fd = kept_take(supervisor, IPC_KEEP_RANGE, name, process->slot);
 	if (!is_table(fd, IPC_RANGE_SIZE) || os_memory_map(fd, IPC_RANGE_SIZE, NULL, 0, &memory))
 		return;
-	if (((const struct ipc_range *)memory)->format == IPC_RANGE_FORMAT)
+	if (((const struct ipc_range *)memory)->format == IPC_RANGE_FORMAT) {
 		telemetry_sum(
 			(struct telemetry_counters *)child->range->counters,
 			(const struct telemetry_counters *)((struct ipc_range *)memory)->counters);
+		telemetry_named_sum(ipc_range_named(child->range), ipc_range_named(memory));
+	}
 	os_memory_unmap(memory, IPC_RANGE_SIZE);
 }
 

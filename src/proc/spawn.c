@@ -166,6 +166,23 @@ static void grant_read_only(struct child *child, enum ipc_grant_kind what, int f
 		grant_one(child, what, read_only);
 }
 
+static void grant_range(struct child *child, uint32_t index, int fd)
+{
+	OS_AUTO_FD read_only = -1;
+
+	if (os_memory_read_only(fd, &read_only) == 0)
+		grant(child, &(struct ipc_grant){ .what = IPC_GRANT_RANGE, .index = index },
+		      SPAN_NONE, &read_only, 1);
+}
+
+/* They stay over restarts, so that what a worker has at its birth it may read all its life. */
+static void grant_ranges(struct supervisor *supervisor, struct child *child)
+{
+	grant_range(child, UINT32_MAX, supervisor->range_fd);
+	for (uint32_t i = 0; i < supervisor->child_count; i++)
+		grant_range(child, i, supervisor->children[i].range_fd);
+}
+
 static void endow(struct supervisor *supervisor, struct child *child, const struct proc_row *row)
 {
 	if (row->kind != IPC_LOG)
@@ -174,6 +191,7 @@ static void endow(struct supervisor *supervisor, struct child *child, const stru
 	case IPC_WORKER:
 		grant_read_only(child, IPC_GRANT_TICKETS, supervisor->tickets_fd);
 		grant_one(child, IPC_GRANT_RATES, supervisor->rates_fd);
+		grant_ranges(supervisor, child);
 		break;
 	case IPC_VAULT:
 		grant_one(child, IPC_GRANT_KEY_FOLDER, supervisor->key_folder_fd);
@@ -224,6 +242,15 @@ static void send_birth(struct supervisor *supervisor, struct child *child,
 	endow(supervisor, child, row);
 	child_send(child, IPC_MESSAGE_born, &(struct ipc_born){ 0 }, SPAN_NONE, NULL, 0);
 	ipc_channel_flush(&child->channel);
+}
+
+/* Gauges end with the process, counters go on. */
+static void clear_range(struct ipc_range *range, enum ipc_kind kind)
+{
+	memset(range, 0, offsetof(struct ipc_range, counters));
+	telemetry_named_rest(ipc_range_named(range));
+	range->format = IPC_RANGE_FORMAT;
+	range->kind = kind;
 }
 
 /* ---- Events of a child ----------------------------------------------------------------------------- */
@@ -472,19 +499,12 @@ static void on_end(struct os_watch *watch, unsigned now)
 	os_watch_remove(watch);
 	os_close(TAKE_FD(child->process.fd));
 	child->process.pid = 0;
+	clear_range(child->range, supervisor_process(supervisor, child)->kind);
 	ipc_channel_close(&child->channel);
 	lifecycle_on_exited(supervisor->lifecycle, child->index);
 }
 
 /* ---- Actions --------------------------------------------------------------------------------------- */
-
-static void clear_range(struct ipc_range *range, enum ipc_kind kind)
-{
-	/* Gauges end with the process, counters go on. */
-	memset(range, 0, offsetof(struct ipc_range, counters));
-	range->format = IPC_RANGE_FORMAT;
-	range->kind = kind;
-}
 
 void child_spawn(struct supervisor *supervisor, struct child *child)
 {
@@ -495,6 +515,10 @@ void child_spawn(struct supervisor *supervisor, struct child *child)
 	MUST(row && !child->process.pid);
 	clear_range(child->range, process->kind);
 	kept_take_counters(supervisor, child);
+	if (process->restarts > child->restarts)
+		telemetry_count((struct telemetry_counters *)supervisor->range->counters,
+				TELEMETRY_COUNTER_PROCESS_RESTARTS);
+	child->restarts = process->restarts;
 	child->plan_sent = child->plan_committed = child->data_sent = child->data_committed = 0;
 	child->ready = (struct ipc_ready){ 0 };
 	child->is_taken_over = false;

@@ -88,6 +88,7 @@ struct child {
 	int64_t started_wall_ns;
 	uint64_t busy_ticks; /* of its birth: at which it ran, or waited for a core or a disk */
 	bool is_taken_over;  /* it broke the rules of a channel */
+	uint64_t restarts;   /* of this process that were counted */
 	int range_fd, ring_fd, ring_event;
 	struct ipc_range *range;
 };

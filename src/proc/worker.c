@@ -9,6 +9,9 @@ struct worker {
 	int ring_event;
 	const struct proc_shared_keys *shared;
 	struct firewall_table *rates;
+	/* Of all processes, this one's too; read-only. */
+	const struct ipc_range **ranges;
+	size_t range_count, range_capacity;
 	struct proc_self *self;
 	const struct snapshot *wanted; /* an old one whose place a change waits for */
 	uint64_t wanted_since_ns;
@@ -51,6 +54,15 @@ static int on_grant(void *state, struct proc_self *self, const struct ipc_grant 
 			return failed;
 		worker->rates = memory;
 		return 0;
+	case IPC_GRANT_RANGE:
+		failed = map_grant(message, IPC_RANGE_SIZE, 0, &memory);
+		if (failed)
+			return failed;
+		if (!heap_grow((void **)&worker->ranges, &worker->range_capacity,
+			       worker->range_count + 1, sizeof(*worker->ranges)))
+			return -ENOMEM;
+		worker->ranges[worker->range_count++] = memory;
+		return 0;
 	default:
 		return 0;
 	}
@@ -83,6 +95,8 @@ static int on_sandboxed(void *state, struct proc_self *self)
 		.slot = proc_birth(self)->slot,
 		.slot_count = proc_birth(self)->slot_count,
 		.range = proc_range(self),
+		.ranges = worker->ranges,
+		.range_count = worker->range_count,
 		.host = &host,
 		.host_data = worker,
 		.tickets = worker->shared ? &worker->shared->tickets : NULL,
@@ -230,6 +244,7 @@ static void on_second(void *state, struct proc_self *self)
 	const struct snapshot *wanted = proc_snapshot_wanted(self);
 	uint64_t now_ns = os_loop_now_ns(proc_loop(self));
 
+	edge_second(worker->edge);
 	if (wanted != worker->wanted)
 		worker->wanted_since_ns = now_ns;
 	worker->wanted = wanted;

@@ -469,6 +469,8 @@ static void compile_top(struct compiler *compiler)
 			compile_log(compiler, s, &snapshot->access_log);
 		else if (conf_is(s, "log events"))
 			compile_log(compiler, s, &snapshot->events_log);
+		else if (conf_is(s, "log slow"))
+			snapshot->slow_ns = s->arguments[0].number;
 		else if (conf_is(s, "limits"))
 			compile_top_limits(compiler, s);
 	}

@@ -4,7 +4,9 @@
 bool is_handler(const struct conf_statement *statement)
 {
 	return conf_is(statement, "files") || conf_is(statement, "proxy") ||
-	       conf_is(statement, "redirect") || conf_is(statement, "respond");
+	       conf_is(statement, "redirect") || conf_is(statement, "respond") ||
+	       conf_is(statement, "metrics") || conf_is(statement, "ready") ||
+	       conf_is(statement, "live");
 }
 
 void compile_pattern(struct compiler *compiler, const struct conf_statement *statement,
@@ -149,6 +151,12 @@ void compile_route(struct compiler *compiler, const struct conf_statement *state
 	} else if (conf_is(statement, "redirect")) {
 		route->handler = SNAPSHOT_REDIRECT;
 		compile_redirect(compiler, statement, &route->redirect);
+	} else if (conf_is(statement, "metrics")) {
+		route->handler = SNAPSHOT_METRICS;
+	} else if (conf_is(statement, "ready")) {
+		route->handler = SNAPSHOT_READY;
+	} else if (conf_is(statement, "live")) {
+		route->handler = SNAPSHOT_LIVE;
 	} else {
 		route->handler = SNAPSHOT_RESPOND;
 		compile_respond(compiler, statement, &route->respond);

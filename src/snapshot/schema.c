@@ -75,6 +75,18 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "log events /var/log/portcullis/events.json",
 	},
 	{
+		.name = "log slow",
+		.inside = "",
+		.is_single = true,
+		.arguments = { { .type = CONF_DURATION, .name = "TIME", .minimum = 1000000,
+			.maximum = UINT64_C(86400000000000) } },
+		.help = "A request that takes as long as this, or longer, leaves an event with the "
+			"time of each stage, too ([logs](logs.md#slow-requests)). Tunnels do not.",
+		.unit = "ms, s, m, h",
+		.default_value = "none",
+		.example = "log slow 2s",
+	},
+	{
 		.name = "table",
 		.inside = "",
 		.block = CONF_BLOCK_LIST_OPTIONAL,
@@ -360,6 +372,20 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "trust forwarded from <office> field X-Forwarded-For",
 	},
 	{
+		.name = "traceparent",
+		.inside = "site",
+		.is_single = true,
+		.arguments = { { .type = CONF_CHOICE, .name = "HOW",
+			.choices = "begin pass off" } },
+		.help = "W3C Trace Context towards origins ([logs](logs.md#traces)). `begin`: a "
+			"valid `traceparent` is passed on with a span of our own, and without one a "
+			"trace begins, sampled. `pass`: none begins. `off`: the client's fields go "
+			"along as they came.",
+		.unit = "",
+		.default_value = "begin",
+		.example = "traceparent pass",
+	},
+	{
 		.name = "limit requests",
 		.inside = "site,route",
 		.arguments = { { .type = CONF_RATE, .name = "RATE" } },
@@ -523,6 +549,35 @@ const struct conf_schema snapshot_rows[] = {
 		.unit = "",
 		.default_value = "a small page with the code and the request's number",
 		.example = "error 502 503 504 /srv/errors/down.html",
+	},
+	{
+		.name = "metrics",
+		.inside = "site,route",
+		.options = { ON_PATH },
+		.help = "Answers with the [metrics](metrics.md) of the whole service, as Prometheus "
+			"reads them. Whoever may ask this site may read them.",
+		.unit = "",
+		.default_value = "none",
+		.example = "metrics on /metrics",
+	},
+	{
+		.name = "ready",
+		.inside = "site,route",
+		.options = { ON_PATH },
+		.help = "For a load balancer: 200 while every worker's sockets are accepted from, "
+			"503 before that and while the gateway stops.",
+		.unit = "",
+		.default_value = "none",
+		.example = "ready on /ready",
+	},
+	{
+		.name = "live",
+		.inside = "site,route",
+		.options = { ON_PATH },
+		.help = "200 as long as a worker answers at all.",
+		.unit = "",
+		.default_value = "none",
+		.example = "live on /live",
 	},
 #define X(id, limit, kind, number, suffix, status, text) \
 	{ \

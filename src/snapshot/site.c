@@ -140,6 +140,13 @@ static void compile_limits(struct compiler *compiler, const struct conf_statemen
 	}
 }
 
+static enum snapshot_trace trace_of(struct span word)
+{
+	if (span_equal(word, SPAN("off")))
+		return SNAPSHOT_TRACE_OFF;
+	return span_equal(word, SPAN("pass")) ? SNAPSHOT_TRACE_PASS : SNAPSHOT_TRACE_BEGIN;
+}
+
 static void compile_settings(struct compiler *compiler, const struct conf_statement *statement,
 			     struct snapshot_site *site)
 {
@@ -149,6 +156,8 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
 		if (conf_is(inner, "trust forwarded"))
 			site->trust = compile_trust(compiler, inner);
+		if (conf_is(inner, "traceparent"))
+			site->trace = trace_of(inner->arguments[0].text);
 		if (conf_is(inner, "tls min") && inner->arguments[0].number == 1)
 			min_version = 0x0304;
 	}

@@ -79,6 +79,13 @@ struct snapshot_trust {
 	enum snapshot_trust_form form;
 };
 
+/* What becomes of `traceparent` on its way to an origin. */
+enum snapshot_trace {
+	SNAPSHOT_TRACE_BEGIN, /* passed on; begun where there is none */
+	SNAPSHOT_TRACE_PASS,  /* passed on */
+	SNAPSHOT_TRACE_OFF,   /* as the client sent it */
+};
+
 struct snapshot_listener {
 	uint64_t id; /* of `ADDR:PORT`: a change of `plain` keeps the socket */
 	struct conf_address address;
@@ -195,6 +202,9 @@ enum snapshot_handler {
 	SNAPSHOT_PROXY,
 	SNAPSHOT_REDIRECT,
 	SNAPSHOT_RESPOND,
+	SNAPSHOT_METRICS,
+	SNAPSHOT_READY,
+	SNAPSHOT_LIVE,
 };
 
 /* A path is exact; `*` at its end is a prefix (`/a*` covers /a, /ab and /a/b); elsewhere it stands
@@ -321,6 +331,7 @@ struct snapshot_site {
 	const struct snapshot_request_limit *request_limits; /* all that match hold */
 	size_t request_limit_count;
 	struct snapshot_error_pages error_pages;
+	enum snapshot_trace trace;
 	struct snapshot_place place;
 	struct span rule; /* where no route or an alias decided */
 };
@@ -412,6 +423,7 @@ struct snapshot {
 	const struct snapshot_plan_row *plan;
 	size_t plan_count;
 	struct snapshot_log access_log, events_log;
+	uint64_t slow_ns;              /* a request that takes so long is an event; 0: none is */
 	struct span state_path;        /* empty: no statement; the starter's default holds */
 	struct snapshot_limits limits; /* of what belongs to no site */
 };

@@ -14,8 +14,8 @@ enum {
 	TEXT_RULE = 1024,
 	TEXT_SHORT = 256, /* a dozen of them */
 };
-_Static_assert(TEXT_PATH + TEXT_QUERY + TEXT_AGENT + TEXT_REFERER + TEXT_HOST + TEXT_RULES + TEXT_RULE +
-			       12 * TEXT_SHORT + 1024 <
+_Static_assert(TEXT_PATH + TEXT_QUERY + TEXT_AGENT + TEXT_REFERER + TEXT_HOST + TEXT_RULES +
+			       TEXT_RULE + 12 * TEXT_SHORT + 1152 <
 		       TELEMETRY_LINE_MAX,
 	       "a record fits its line");
 
@@ -119,6 +119,12 @@ void telemetry_write_access_json(struct writer *out, const struct telemetry_acce
 	write_span(out, SPAN(",\"request_id\":\""));
 	write_hex_u64(out, access->request_id_high, 16);
 	write_hex_u64(out, access->request_id_low, 16);
+	if (access->trace_id.len) {
+		write_span(out, SPAN("\",\"trace_id\":\""));
+		write_span(out, access->trace_id);
+		write_span(out, SPAN("\",\"span_id\":\""));
+		write_span(out, access->span_id);
+	}
 	write_span(out, SPAN("\",\"worker\":"));
 	write_u64(out, access->worker);
 	OPTIONAL(out, "rule", access->rule, TEXT_RULE);

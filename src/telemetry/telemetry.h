@@ -1,7 +1,7 @@
 /* telemetry: what is counted, what is limited, how things end, and the records that say so.
  *
  * Tables: every limit (TELEMETRY_LIMITS_…), every way an exchange can end (TELEMETRY_ENDS), every
- * counter. docs/limits.md and docs/errors.md are made of them (docs/make_tables.py).
+ * counter. docs/limits.md, docs/errors.md and docs/metrics.md are made of them (docs/make_tables.py).
  * Records: an access record or an event becomes one finished line in a caller's buffer.
  * The ring: lines go from a process to `log` through shared memory.
  *
@@ -98,7 +98,9 @@
 	X(RETRIES, "retries", COUNT, 20, , 0, "requests of a worker that go to another origin after one failed, for each hundred of its proxied requests; ten at once") \
 	X(REQUEST_RATE, "request-rate", COUNT, 0, , 429, "requests of one client, or of all, as a line `limit requests` says; without one: unlimited") \
 	X(RATE_CELLS, "rate-cells", COUNT, 1048576, , 0, "clients of all `limit requests` lines together that are remembered, by all workers; who owes least is forgotten for the next") \
-	X(ERROR_PAGE, "error-page", SIZE, 64, KB, 0, "the file of a line `error`; a larger one is a fault of the configuration")
+	X(ERROR_PAGE, "error-page", SIZE, 64, KB, 0, "the file of a line `error`; a larger one is a fault of the configuration") \
+	X(METRICS_SITES, "metrics-sites", COUNT, 192, , 0, "sites with metrics of their own while the service runs, those that a reload took away too; later ones count as `other`") \
+	X(METRICS_UPSTREAMS, "metrics-upstreams", COUNT, 96, , 0, "upstreams with metrics of their own while the service runs; later ones count as `other`")
 /* clang-format on */
 
 #define TELEMETRY_LIMITS(X) TELEMETRY_LIMITS_SETTABLE(X) TELEMETRY_LIMITS_FIXED(X)
@@ -236,13 +238,47 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(ORIGIN_CAME_UP, "origin_came_up", "origins whose checks are good again, as each worker was told") \
 	X(STICKY_GIVEN, "sticky_given", "answers that gave a client the cookie by which it stays with its origin") \
 	X(STICKY_MOVED, "sticky_moved", "clients that came back while their origin was away, and stay with another") \
-	X(STICKY_IGNORED, "sticky_ignored", "requests whose sticky cookies name no origin of the upstream: made up, or of one that is gone")
+	X(STICKY_IGNORED, "sticky_ignored", "requests whose sticky cookies name no origin of the upstream: made up, or of one that is gone") \
+	X(PROCESS_RESTARTS, "process_restarts", "processes that were started again") \
+	X(EXCHANGES_SLOW, "exchanges_slow", "exchanges that took as long as `log slow` says, or longer")
 
 #define TELEMETRY_HISTOGRAMS(X) \
 	X(REQUEST, "request", "from a request's first byte to its record") \
 	X(ORIGIN, "origin", "from sending a request to an origin to its answer's head") \
 	X(HANDSHAKE, "handshake", "from accept to the end of the TLS handshake") \
 	X(SIGNATURE, "signature", "from asking for a signature to having it")
+
+/* What stands now. Who reads sums it up (struct telemetry_gauges). */
+#define TELEMETRY_GAUGES(X) \
+	X(CONNECTIONS, "connections", "connections of clients that are open") \
+	X(EXCHANGES, "exchanges", "exchanges under way") \
+	X(PROCESSES, "processes", "processes of the service that run")
+
+/* Counters with labels. Row: id, name, labels, help. */
+#define TELEMETRY_LABELLED(X) \
+	X(ENDS, "ends", "end", "how exchanges ended") \
+	X(LIMITS, "limits", "limit", "how often a limit was met") \
+	X(RESPONSES, "responses", "status", "responses by the first digit of their status") \
+	X(SITE_RESPONSES, "site_responses", "site,status", "responses of a site by the first digit of their status; `none`: no answer was sent") \
+	X(UPSTREAM_FAILURES, "upstream_failures", "upstream,reason", "tries that failed, by how; a request may have several")
+
+/* Of each site and each upstream, by their label `site` or `upstream`. */
+#define TELEMETRY_SITE_COUNTERS(X) \
+	X(BYTES_IN, "site_bytes_in", "bytes from clients of a site") \
+	X(BYTES_OUT, "site_bytes_out", "bytes to clients of a site")
+#define TELEMETRY_SITE_HISTOGRAMS(X) \
+	X(REQUEST, "site_request", "from a request's first byte to its record, of a site")
+#define TELEMETRY_UPSTREAM_COUNTERS(X) \
+	X(REQUESTS, "upstream_requests", "requests for an upstream, each once") \
+	X(RETRIES, "upstream_retries", "requests sent once more: to the same origin on a fresh connection, or to another")
+#define TELEMETRY_UPSTREAM_GAUGES(X) \
+	X(EXCHANGES, "upstream_exchanges", "exchanges of an upstream under way") \
+	X(CONNECTIONS, "upstream_connections", "open connections to an upstream's origins, unused ones too; of each second") \
+	X(IDLE, "upstream_connections_idle", "those of them that are unused") \
+	X(QUEUED, "upstream_queued", "requests that wait for a connection to one of its origins; of each second") \
+	X(DOWN, "upstream_origins_down", "origins of an upstream that get no requests, as the worker says that knows of the most")
+#define TELEMETRY_UPSTREAM_HISTOGRAMS(X) \
+	X(RESPONSE, "upstream_response", "from sending a request to an origin of an upstream to its answer's head")
 /* clang-format on */
 
 enum telemetry_counter {
@@ -256,6 +292,24 @@ enum telemetry_histogram {
 	TELEMETRY_HISTOGRAMS(X)
 #undef X
 		TELEMETRY_HISTOGRAM_COUNT,
+};
+enum telemetry_site_counter {
+#define X(id, name, help) TELEMETRY_SITE_##id,
+	TELEMETRY_SITE_COUNTERS(X)
+#undef X
+		TELEMETRY_SITE_COUNTER_COUNT,
+};
+enum telemetry_upstream_counter {
+#define X(id, name, help) TELEMETRY_UPSTREAM_##id,
+	TELEMETRY_UPSTREAM_COUNTERS(X)
+#undef X
+		TELEMETRY_UPSTREAM_COUNTER_COUNT,
+};
+enum telemetry_upstream_gauge {
+#define X(id, name, help) TELEMETRY_UPSTREAM_GAUGE_##id,
+	TELEMETRY_UPSTREAM_GAUGES(X)
+#undef X
+		TELEMETRY_UPSTREAM_GAUGE_COUNT,
 };
 
 enum { TELEMETRY_BUCKETS = 31 };
@@ -301,8 +355,86 @@ void telemetry_observe(struct telemetry_counters *counters, enum telemetry_histo
 /* Adds a process's range, which may be written meanwhile and hold anything, to `sum`; cells stop at
  * UINT64_MAX. */
 void telemetry_sum(struct telemetry_counters *sum, const struct telemetry_counters *range);
-/* As Prometheus' text format 0.0.4. */
-void telemetry_write_metrics(struct writer *out, const struct telemetry_counters *sum);
+
+/* ---- Sites and upstreams ---------------------------------------------------------------------------------
+ * Counters by name, in the same range: one row for each site and each upstream that its process has served since the
+ * first life of it, found by its label and never taken away, so that nothing that was counted is lost by a reload. Row 0
+ * is `other`: what belongs to no site, and what came when there was no row left. */
+
+enum {
+	TELEMETRY_LABEL_LEN = 240, /* what is longer is cut */
+	TELEMETRY_SITES = 193,
+	TELEMETRY_UPSTREAMS = 97,
+};
+struct telemetry_label {
+	uint32_t len, reserved;
+	char text[TELEMETRY_LABEL_LEN];
+};
+struct telemetry_site {
+	struct telemetry_label label; /* the site's first name */
+	uint64_t statuses[8];         /* by a response's first digit; 0: none was sent */
+	uint64_t counters[8];         /* enum telemetry_site_counter */
+	struct telemetry_buckets request;
+};
+struct telemetry_upstream {
+	struct telemetry_label label; /* its name; of a `proxy` line's own, its origins */
+	uint64_t counters[8];         /* enum telemetry_upstream_counter */
+	uint64_t gauges[8];           /* enum telemetry_upstream_gauge */
+	uint64_t failures[40];        /* enum telemetry_end */
+	struct telemetry_buckets response;
+};
+struct telemetry_named {
+	uint32_t site_count, upstream_count; /* rows that have a label */
+	struct telemetry_site sites[TELEMETRY_SITES];
+	struct telemetry_upstream upstreams[TELEMETRY_UPSTREAMS];
+};
+
+/* For who writes the range, at its start: both rows 0 are there, gauges of a life before are 0. */
+void telemetry_named_begin(struct telemetry_named *named);
+/* For who outlives it: gauges end with the process. The range may hold anything. */
+void telemetry_named_rest(struct telemetry_named *named);
+/* The row of this label, a new one, or row 0 where none is left. Rows stay where they are. */
+struct telemetry_site *telemetry_named_site(struct telemetry_named *named, struct span label);
+struct telemetry_upstream *telemetry_named_upstream(struct telemetry_named *named,
+						    struct span label);
+/* Adds the counters of a range that may be written meanwhile and hold anything; no gauges. */
+void telemetry_named_sum(struct telemetry_named *sum, const struct telemetry_named *range);
+/* One more in the bucket of this duration. */
+void telemetry_observe_in(struct telemetry_buckets *buckets, uint64_t duration_ns);
+
+/* ---- Metrics: all processes' ranges as Prometheus' text format 0.0.4, piece by piece --------------------- */
+
+struct telemetry_source {
+	const struct telemetry_counters *counters;
+	const struct telemetry_named *named; /* NULL: this process serves no site */
+};
+struct telemetry_gauges {
+	uint64_t connections, exchanges, processes;
+};
+/* So much room a piece needs at most. */
+enum { TELEMETRY_METRICS_PIECE = 16 * 1024 };
+/* Zeroed but for what stands above the line. */
+struct telemetry_metrics {
+	const struct telemetry_source *sources;
+	size_t source_count;
+	struct telemetry_gauges gauges;
+	/* ---- its own ---- */
+	size_t family, source, row;
+	bool has_begun;
+};
+/* Adds the next whole lines to `out`, which has TELEMETRY_METRICS_PIECE bytes of room. False: nothing is left. */
+bool telemetry_metrics_next(struct telemetry_metrics *metrics, struct writer *out) MUST_CHECK;
+/* Rows by label, over all sources. A label may be in several of them, and what a range holds may be anything. */
+enum telemetry_rows { TELEMETRY_ROWS_SITE, TELEMETRY_ROWS_UPSTREAM };
+size_t telemetry_rows_count(const struct telemetry_source *source, enum telemetry_rows which);
+/* The label of a row, as plain text in `buf`; empty where a source before has it too, or an earlier row. */
+struct span telemetry_rows_label(const struct telemetry_metrics *metrics, size_t source, size_t row,
+				 enum telemetry_rows which, char buf[TELEMETRY_LABEL_LEN]);
+/* The sum of that label's rows, from `source` on; gauges are summed too, but for the DOWN one. */
+void telemetry_rows_sum_site(const struct telemetry_metrics *metrics, size_t source, size_t row,
+			     struct telemetry_site *ret_sum);
+void telemetry_rows_sum_upstream(const struct telemetry_metrics *metrics, size_t source, size_t row,
+				 struct telemetry_upstream *ret_sum);
 
 /* ---- Records --------------------------------------------------------------------------------------------
  * Every writer below adds one whole line with its newline, or clears out->ok and adds nothing. With
@@ -338,6 +470,7 @@ struct telemetry_access {
 	struct span rule;  /* the line of the configuration that decided; or empty */
 	struct span rules; /* verdicts, a text */
 	uint64_t request_id_high, request_id_low;
+	struct span trace_id, span_id; /* plain hexadecimal; empty: no trace */
 	uint32_t worker;
 	enum telemetry_end end;
 	struct span end_detail; /* or empty */
@@ -347,6 +480,15 @@ void telemetry_write_access_json(struct writer *out, const struct telemetry_acce
 void telemetry_write_access_combined(struct writer *out, const struct telemetry_access *access);
 /* For somebody who watches: 12:00:00 200 GET localhost/path 1.5 KB 12 ms */
 void telemetry_write_access_short(struct writer *out, const struct telemetry_access *access);
+
+/* An event of a request that took long: what the access record has of it, and where the time went. */
+enum { TELEMETRY_STAGES_MAX = 16 };
+struct telemetry_stage {
+	const char *name; /* ours: a plain word */
+	uint64_t duration_ns;
+};
+void telemetry_write_slow(struct writer *out, const struct telemetry_access *access,
+			  const struct telemetry_stage *stages, size_t count);
 
 /* Row: id, name; as in Suricata's EVE. */
 #define TELEMETRY_EVENTS(X) \

@@ -11,7 +11,7 @@ SKIPPED = {'.git', 'build', 'build-asan', 'build-fuzz', 'deps', 'fixtures', 'nod
 
 
 def tables(tree):
-    """docs/limits.md and docs/errors.md are what docs/make_tables.py makes of the source."""
+    """docs/limits.md, docs/errors.md and docs/metrics.md are what docs/make_tables.py makes of the source."""
     script = [sys.executable, os.path.join(ROOT, 'docs/make_tables.py'), '--check', tree.root]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     if done.returncode:

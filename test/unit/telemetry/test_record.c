@@ -179,6 +179,8 @@ static struct telemetry_access sample(void)
 		.referer = SPAN("-"),
 		.request_id_high = 0xab,
 		.request_id_low = 1,
+		.trace_id = SPAN("00000000000000000000000000000002"),
+		.span_id = SPAN("0000000000000003"),
 		.worker = 3,
 		.end = TELEMETRY_END_ORIGIN_TLS,
 		.end_detail = SPAN("expired"),
@@ -205,7 +207,9 @@ static void test_access_json(void **state)
 		     "tls_version=TLSv1.3|tls_group=X25519MLKEM768|tls_cipher=TLS_AES_128_GCM_"
 		     "SHA256|"
 		     "tls_resumed=true|user_agent=curl\x1b[31m <202e> \xff|referer=-|"
-		     "request_id=00000000000000ab0000000000000001|worker=3|end=origin-tls:"
+		     "request_id=00000000000000ab0000000000000001|trace_id="
+		     "00000000000000000000000000000002|span_id=0000000000000003|worker=3|end="
+		     "origin-tls:"
 		     "expired|")));
 
 	access = (struct telemetry_access){ 0 };
@@ -438,14 +442,46 @@ static void test_event_long(void **state)
 	parsed(writer_done(&out), parsed_text, sizeof(parsed_text));
 }
 
+static void test_slow(void **state)
+{
+	static const struct telemetry_stage stages[] = { { "head", 1000 },
+							 { "dispatch", UINT64_C(12344000) } };
+	static char path[TELEMETRY_LINE_MAX];
+	struct telemetry_access access = sample();
+	struct writer out = writer_of(line_text, sizeof(line_text));
+	struct span got;
+
+	(void)state;
+	telemetry_write_slow(&out, &access, stages, ARRAY_LEN(stages));
+	assert_true(out.ok);
+	got = writer_done(&out);
+	assert_true(span_ends_with(got, SPAN("\"duration_ms\":12.345,\"stages_ms\":{\"head\":0.001,"
+					     "\"dispatch\":12.344}}}\n")));
+	assert_true(span_find(got, SPAN("\"event_type\":\"http\",\"src_ip\":\"192.0.2.7\"")) <
+		    got.len);
+	assert_true(span_find(got, SPAN("\"path\":\"/a b\\\"\\n\"")) < got.len);
+	/* The longest one fits, however its bytes are escaped. */
+	memset(path, 1, sizeof(path));
+	access.path = access.host = access.method = span_of(path, sizeof(path));
+	out = writer_of(line_text, TELEMETRY_LINE_MAX);
+	telemetry_write_slow(&out, &access, stages, 0);
+	assert_true(out.ok);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_times),           cmocka_unit_test(test_access_json),
-		cmocka_unit_test(test_access_second),   cmocka_unit_test(test_access_hostile_bytes),
-		cmocka_unit_test(test_access_long),     cmocka_unit_test(test_access_no_room),
-		cmocka_unit_test(test_access_combined), cmocka_unit_test(test_access_short),
-		cmocka_unit_test(test_event),           cmocka_unit_test(test_event_long),
+		cmocka_unit_test(test_times),
+		cmocka_unit_test(test_slow),
+		cmocka_unit_test(test_access_json),
+		cmocka_unit_test(test_access_second),
+		cmocka_unit_test(test_access_hostile_bytes),
+		cmocka_unit_test(test_access_long),
+		cmocka_unit_test(test_access_no_room),
+		cmocka_unit_test(test_access_combined),
+		cmocka_unit_test(test_access_short),
+		cmocka_unit_test(test_event),
+		cmocka_unit_test(test_event_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
