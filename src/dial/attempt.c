@@ -6,7 +6,6 @@
 
 enum {
 	NEXT_ADDRESS_MS = 250, /* RFC 8305, 5 */
-	PATIENCE_MS = 250,     /* for a name whose older answer would do */
 	UNIX_RETRY_MS = 10,
 };
 
@@ -136,6 +135,15 @@ static struct span write_detail(const struct dial_attempt *attempt, struct write
 	return writer_done(writer);
 }
 
+/* It was being connected to while its name lost it. */
+static bool is_old(const struct dial_attempt *attempt, const struct os_address *peer)
+{
+	struct dial_ip ip = { .family = peer->family, .scope = peer->scope };
+
+	memcpy(ip.ip, peer->ip, sizeof(ip.ip));
+	return attempt->name && !dial_name_has(attempt->name, &ip);
+}
+
 static void tell(struct dial_attempt *attempt, struct dial_result *result)
 {
 	char detail[DIAL_DETAIL_MAX + DIAL_NAME_MAX];
@@ -143,6 +151,8 @@ static void tell(struct dial_attempt *attempt, struct dial_result *result)
 
 	if (result->status)
 		result->detail = span_first(write_detail(attempt, &writer), DIAL_DETAIL_MAX);
+	else
+		result->is_old = is_old(attempt, &result->peer);
 	stop(attempt);
 	attempt->on_done(attempt->owner, attempt, result);
 	attempt_free(attempt);
@@ -355,13 +365,9 @@ void dial_attempt_resolved(struct dial_attempt *attempt, const struct dial_ips *
 static void on_next(struct os_timer *timer)
 {
 	struct dial_attempt *attempt = CONTAINER_OF(timer, struct dial_attempt, next);
-	struct dial_ips ips;
 
 	switch (attempt->step) {
-	case RESOLVING:
-		if (!dial_name_is_known(attempt->name, &ips))
-			return;
-		dial_attempt_resolved(attempt, &ips, 0, NULL);
+	case RESOLVING: /* waits for its name alone */
 		return;
 	case CONNECTING:
 		try_next(attempt);
@@ -390,12 +396,10 @@ static void resolve(struct dial_attempt *attempt)
 	const char *why = NULL;
 	int outcome = dial_name_resolve(attempt->name, attempt, &ips, &why);
 
-	if (outcome == -EAGAIN)
-		step_in(attempt, PATIENCE_MS);
-	else if (outcome)
-		fail(attempt, (enum dial_status)outcome, 0, why);
-	else
+	if (!outcome)
 		connect_to(attempt, &ips);
+	else if (outcome != -EAGAIN)
+		fail(attempt, (enum dial_status)outcome, 0, why);
 }
 
 int dial_start(struct dial *dial, uint64_t origin, uint32_t timeout_ms,

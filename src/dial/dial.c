@@ -65,8 +65,20 @@ void dial_free(struct dial *dial)
 	heap_free(dial);
 }
 
+void dial_on_change(struct dial *dial,
+		    void (*on_change)(void *owner, uint64_t origin,
+				      const struct os_address *addresses, size_t count),
+		    void *owner)
+{
+	dial->on_change = on_change;
+	dial->owner = owner;
+}
+
 int dial_set_hosts(struct dial *dial, struct span text)
 {
+	struct dial_name *name;
+	size_t cursor = 0;
+	uint64_t key;
 	char *copy;
 
 	if (span_equal(text, dial->hosts))
@@ -79,6 +91,8 @@ int dial_set_hosts(struct dial *dial, struct span text)
 	heap_free((char *)dial->hosts.ptr);
 	dial->hosts = span_of(copy, text.len);
 	dial->hosts_serial++;
+	while ((name = map_next(&dial->names, &cursor, &key)))
+		dial_name_hosts_changed(name);
 	return 0;
 }
 

@@ -3,7 +3,11 @@
  * It is the only module that resolves names (c-ares) or connects. Its inputs are the origins of the
  * snapshot, the text of the hosts file and of resolv.conf (it opens no file itself), and questions. A
  * literal address or `localhost` needs no resolver. Addresses are tried in turn, v6 first, the next one
- * 250 ms after the one before (RFC 8305, simplified); the first that connects wins. */
+ * 250 ms after the one before (RFC 8305, simplified); the first that connects wins.
+ *
+ * Only the first question for a name waits for a name server. From then on the name is asked for again whenever its
+ * answer's time is over, beside the questions, which are answered from what is known: also while name servers fail,
+ * for the limit `dns-stale`. */
 #pragma once
 
 #include "os/os.h"
@@ -33,6 +37,7 @@ struct dial_result {
 	uint32_t connect_us;
 	int error_number;
 	struct span detail; /* for the log; valid during the call */
+	bool is_old; /* connected, to an address that its name has no more: dial_on_change told of it */
 };
 
 /* Before the sandbox: c-ares reads what it pleases while it is set up, and nothing after. */
@@ -46,6 +51,12 @@ int dial_set_hosts(struct dial *dial, struct span text) MUST_CHECK;
 int dial_set_resolver(struct dial *dial, struct span resolv_conf) MUST_CHECK;
 /* Replaces the list; attempts under way go on. Spans are copied. */
 int dial_set_origins(struct dial *dial, const struct dial_origin *origins, size_t count) MUST_CHECK;
+/* An origin's name has lost addresses: connections to others than these are not to be used any longer. Called from the
+ * loop and from dial_set_hosts; the list is valid during the call, its ports are 0. */
+void dial_on_change(struct dial *dial,
+		    void (*on_change)(void *owner, uint64_t origin,
+				      const struct os_address *addresses, size_t count),
+		    void *owner);
 /* `on_done` is called once, never from inside this call; the attempt is gone when it returns. 0 or -errno; an
  * unknown origin is answered with DIAL_FAILED. */
 int dial_start(struct dial *dial, uint64_t origin, uint32_t timeout_ms,

@@ -11,6 +11,7 @@
 #include <ares.h>
 
 #include "dial/dial_internal.h"
+#include "telemetry/telemetry.h"
 
 enum {
 	V6,
@@ -22,7 +23,6 @@ enum {
 	/* How long one family's addresses wait for the other's (RFC 8305, 3). */
 	OTHER_FAMILY_MS = 50,
 	READS_MAX = 32, /* of one socket in one turn */
-	TTL_MAX_S = 24 * 3600,
 	QUERY_NAME_MAX = 2 * DIAL_NAME_MAX + 2,
 };
 
@@ -37,6 +37,7 @@ struct dial_resolver {
 	struct os_loop *loop;
 	ares_channel channel;
 	struct list sockets, lookups;
+	size_t lookup_count; /* forgotten ones too */
 	struct os_timer timer;
 	char *text; /* of resolv.conf; config points into it */
 	size_t text_len;
@@ -190,7 +191,7 @@ static bool take_node(const struct ares_addrinfo_node *node, struct dial_ip *ret
 
 static void shorten_ttl(struct dial_lookup *lookup, int ttl)
 {
-	uint32_t ttl_s = ttl < 1 ? 1 : (uint32_t)ttl;
+	uint32_t ttl_s = ttl < 0 ? 0 : (uint32_t)ttl; /* RFC 2181, 8 */
 
 	if (ttl_s < lookup->ttl_s)
 		lookup->ttl_s = ttl_s;
@@ -261,7 +262,7 @@ static bool lookup_ask(struct dial_lookup *lookup)
 	if (!candidate_write(lookup, name))
 		return false;
 	lookup->found.count = 0;
-	lookup->ttl_s = TTL_MAX_S;
+	lookup->ttl_s = (uint32_t)(telemetry_limits[TELEMETRY_LIMIT_DNS_TTL].value / OS_SECOND);
 	lookup->is_forbidden = false;
 	for (size_t i = 0; i < FAMILY_COUNT; i++) {
 		lookup->queries[i].is_pending = true;
@@ -275,8 +276,21 @@ static bool lookup_ask(struct dial_lookup *lookup)
 static void lookup_free(struct dial_lookup *lookup)
 {
 	os_timer_stop(&lookup->patience);
+	lookup->resolver->lookup_count--;
 	list_remove(&lookup->link);
 	heap_free(lookup);
+}
+
+static bool is_absent(int status)
+{
+	return status == ARES_ENOTFOUND || status == ARES_ENODATA || status == ARES_SUCCESS;
+}
+
+static uint8_t failed_family(const struct dial_lookup *lookup)
+{
+	if (!is_absent(lookup->queries[V6].status))
+		return OS_FAMILY_V6;
+	return is_absent(lookup->queries[V4].status) ? 0 : OS_FAMILY_V4;
 }
 
 static void lookup_tell(struct dial_lookup *lookup, bool is_last, const char *why)
@@ -285,6 +299,7 @@ static void lookup_tell(struct dial_lookup *lookup, bool is_last, const char *wh
 		.ips = why ? NULL : &lookup->found,
 		.ttl_s = lookup->ttl_s,
 		.is_last = is_last,
+		.failed_family = failed_family(lookup),
 		.is_forbidden = lookup->is_forbidden,
 		.why = why,
 	};
@@ -294,11 +309,6 @@ static void lookup_tell(struct dial_lookup *lookup, bool is_last, const char *wh
 		lookup->on_reply = NULL;
 	if (on_reply)
 		on_reply(lookup->owner, &reply);
-}
-
-static bool is_absent(int status)
-{
-	return status == ARES_ENOTFOUND || status == ARES_ENODATA || status == ARES_SUCCESS;
 }
 
 static const char *why_of(const struct dial_lookup *lookup)
@@ -394,10 +404,14 @@ struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct spa
 				      void (*on_reply)(void *owner, const struct dial_reply *reply),
 				      void *owner)
 {
-	struct dial_lookup *lookup = heap_alloc(sizeof(*lookup));
+	struct dial_lookup *lookup;
 
+	if (resolver->lookup_count >= DIAL_LOOKUPS_MAX)
+		return NULL;
+	lookup = heap_alloc(sizeof(*lookup));
 	if (!lookup)
 		return NULL;
+	resolver->lookup_count++;
 	lookup->resolver = resolver;
 	lookup->name = name;
 	lookup->on_reply = on_reply;

@@ -95,7 +95,11 @@
 	X(PROXY_HEADER_SIZE, "proxy-header-size", SIZE, 4, KB, 0, "a PROXY header of version 2; one of version 1 has at most 107 bytes") \
 	X(FORWARDED_HOPS, "forwarded-hops", COUNT, 32, , 400, "addresses in the field that a trusted peer is believed by, all its lines together") \
 	X(TABLE_ENTRIES, "table-entries", COUNT, 65536, , 0, "addresses and networks of one table") \
-	X(RETRIES, "retries", COUNT, 20, , 0, "requests of a worker that go to another origin after one failed, for each hundred of its proxied requests; ten at once")
+	X(RETRIES, "retries", COUNT, 20, , 0, "requests of a worker that go to another origin after one failed, for each hundred of its proxied requests; ten at once") \
+	X(DNS_TTL, "dns-ttl", TIME, 1, h, 0, "how long an answer of DNS counts at most, whatever its TTL") \
+	X(DNS_STALE, "dns-stale", TIME, 24, h, 502, "how long the last good answer of DNS counts after its time while no new one comes") \
+	X(DNS_ADDRESSES, "dns-addresses", COUNT, 16, , 0, "addresses of one name; more are left out") \
+	X(DNS_QUESTIONS, "dns-questions", COUNT, 1024, , 503, "names that are asked for at once; one more that is known is used as it is, another is answered 503")
 /* clang-format on */
 
 #define TELEMETRY_LIMITS(X) TELEMETRY_LIMITS_SETTABLE(X) TELEMETRY_LIMITS_FIXED(X)
