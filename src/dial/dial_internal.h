@@ -22,6 +22,7 @@ struct dial_ip {
 struct dial_ips {
 	struct dial_ip list[DIAL_ADDRESSES_MAX];
 	size_t count;
+	bool is_ours; /* of hosts, or localhost */
 };
 void dial_ips_add(struct dial_ips *ips,
 		  const struct dial_ip *ip); /* once; without room it is left out */
@@ -54,6 +55,7 @@ struct dial_reply {
 	bool is_last;          /* false: the other family's answer is still to come */
 	uint8_t failed_family; /* OS_FAMILY_*: one that nobody could say anything of; 0: none */
 	bool is_forbidden;     /* there are addresses, but none that may be connected to */
+	const struct dial_ip *refused; /* one of those that may not; NULL: there are none */
 	const char *why;
 };
 
@@ -64,6 +66,7 @@ int dial_resolver_set(struct dial_resolver *resolver, struct span resolv_conf) M
 /* `on_reply` is called one or several times, the last one with is_last, never from in here. NULL without
  * memory, or where too many are under way. `name` must stay as long. */
 struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct span name,
+				      enum dial_reach reach,
 				      void (*on_reply)(void *owner, const struct dial_reply *reply),
 				      void *owner);
 void dial_lookup_forget(
@@ -74,14 +77,16 @@ void dial_lookup_forget(
 struct dial_name {
 	struct dial *dial;
 	uint64_t key;
+	enum dial_reach reach;
 	struct span text;    /* lower case, no dot at the end; its own copy */
 	uint32_t references; /* of origins and of attempts that wait */
 	struct list waiters;
 	struct dial_lookup *lookup;
 	uint64_t hosts_serial; /* of the hosts text that `hosts` is of */
 	struct dial_ips hosts;
-	struct dial_ips good; /* the last answer that had addresses */
-	struct dial_ips told; /* what connections may be to, as far as dial's owner knows */
+	struct dial_ips good;   /* the last answer that had addresses */
+	struct dial_ip refused; /* the one that was told last; no family: none was */
+	struct dial_ips told;   /* what connections may be to, as far as dial's owner knows */
 	uint64_t fresh_until_ns, good_until_ns;
 	uint64_t v6_until_ns,
 		v4_until_ns; /* how long what one family has may stay without an answer */
@@ -92,13 +97,16 @@ struct dial_name {
 	const char *why;
 };
 
-struct dial_name *dial_name_ref(struct dial *dial, struct span text); /* NULL without memory */
-void dial_name_unref(struct dial_name *name);                         /* NULL is fine */
+/* One for each reach. NULL without memory. */
+struct dial_name *dial_name_ref(struct dial *dial, struct span text, enum dial_reach reach);
+void dial_name_unref(struct dial_name *name); /* NULL is fine */
 /* Answers now (0, or a status and its reason) or -EAGAIN: dial_attempt_resolved() will be called. */
 int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt,
 		      struct dial_ips *ret_ips, const char **ret_why) MUST_CHECK;
 /* The hosts text is another one. */
 void dial_name_hosts_changed(struct dial_name *name);
+void dial_name_tell(struct dial_name *name); /* on_change, of all origins that have it */
+void dial_name_refuse(struct dial_name *name, const struct dial_ip *ip); /* on_refused, once */
 /* False: connections to this address are not to be used again. */
 bool dial_name_has(const struct dial_name *name, const struct dial_ip *ip);
 
@@ -131,5 +139,9 @@ struct dial {
 	void (*on_change)(void *owner, uint64_t origin, const struct os_address *addresses,
 			  size_t count);
 	void *owner;
+	void (*on_refused)(void *owner, uint64_t origin, const struct os_address *address);
+	void *refused_owner;
+	struct os_address *listeners;
+	size_t listener_count;
 };
 const struct dial_entry *dial_entry_find(const struct dial *dial, uint64_t id);

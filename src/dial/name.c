@@ -14,15 +14,15 @@ enum {
 
 static void on_refresh(struct os_timer *timer);
 
-struct dial_name *dial_name_ref(struct dial *dial, struct span text)
+struct dial_name *dial_name_ref(struct dial *dial, struct span text, enum dial_reach reach)
 {
 	struct dial_name *name;
 	uint64_t key;
 
-	key = hash_id(text);
+	key = hash_id(text) ^ reach;
 	name = map_get(&dial->names, key);
 	if (name) {
-		if (!span_equal(name->text, text))
+		if (!span_equal(name->text, text) || name->reach != reach)
 			return NULL;
 		name->references++;
 		return name;
@@ -34,6 +34,7 @@ struct dial_name *dial_name_ref(struct dial *dial, struct span text)
 	}
 	name->dial = dial;
 	name->key = key;
+	name->reach = reach;
 	name->references = 1;
 	if (text.len)
 		memcpy(name + 1, text.ptr, text.len);
@@ -98,12 +99,13 @@ static bool find_local(struct dial_name *name, struct dial_ips *ret_ips)
 		for (size_t i = 0; i < ARRAY_LEN(loopbacks); i++)
 			dial_ips_add(ret_ips, &loopbacks[i]);
 	}
+	ret_ips->is_ours = true;
 	return ret_ips->count > 0;
 }
 
 /* ---- What connections may be to ------------------------------------------------------------------------ */
 
-static void tell_change(struct dial_name *name)
+void dial_name_tell(struct dial_name *name)
 {
 	struct dial *dial = name->dial;
 	struct os_address addresses[DIAL_ADDRESSES_MAX];
@@ -111,6 +113,8 @@ static void tell_change(struct dial_name *name)
 	size_t cursor = 0;
 	uint64_t id;
 
+	if (!dial->on_change)
+		return;
 	for (size_t i = 0; i < name->told.count; i++) {
 		const struct dial_ip *ip = &name->told.list[i];
 
@@ -120,6 +124,24 @@ static void tell_change(struct dial_name *name)
 	while ((entry = map_next(&dial->origins, &cursor, &id)))
 		if (entry->name == name)
 			dial->on_change(dial->owner, id, addresses, name->told.count);
+}
+
+void dial_name_refuse(struct dial_name *name, const struct dial_ip *ip)
+{
+	struct dial *dial = name->dial;
+	struct os_address address = { .family = ip->family, .scope = ip->scope };
+	struct dial_entry *entry;
+	size_t cursor = 0;
+	uint64_t id;
+
+	if (!dial->on_refused || (name->refused.family == ip->family &&
+				  memcmp(name->refused.ip, ip->ip, sizeof(ip->ip)) == 0))
+		return;
+	name->refused = *ip;
+	memcpy(address.ip, ip->ip, sizeof(ip->ip));
+	while ((entry = map_next(&dial->origins, &cursor, &id)))
+		if (entry->name == name)
+			dial->on_refused(dial->refused_owner, id, &address);
 }
 
 /* Nothing is told where nothing is known now: what there was may still be right. */
@@ -133,8 +155,8 @@ static void settle(struct dial_name *name)
 	name->told = now;
 	for (size_t i = 0; i < was.count; i++)
 		kept += dial_ips_have(&now, &was.list[i]);
-	if (kept < was.count && name->dial->on_change)
-		tell_change(name);
+	if (kept < was.count)
+		dial_name_tell(name);
 }
 
 void dial_name_hosts_changed(struct dial_name *name)
@@ -212,6 +234,8 @@ static void on_reply(void *owner, const struct dial_reply *reply)
 		fail(name, reply, now_ns);
 	if (reply->is_last)
 		refresh_later(name, now_ns);
+	if (reply->is_last && reply->refused)
+		dial_name_refuse(name, reply->refused);
 	name->references++; /* it must not go while its waiters are told */
 	settle(name);
 	wake_waiters(name);
@@ -221,7 +245,8 @@ static void on_reply(void *owner, const struct dial_reply *reply)
 static void ask(struct dial_name *name)
 {
 	if (!name->lookup)
-		name->lookup = dial_lookup_start(name->dial->resolver, name->text, on_reply, name);
+		name->lookup = dial_lookup_start(name->dial->resolver, name->text, name->reach,
+						 on_reply, name);
 }
 
 /* An answer's time is over, or a pause is. Names that hosts has meanwhile are asked for by nobody. */

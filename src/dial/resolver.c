@@ -49,6 +49,7 @@ struct dial_lookup {
 	struct list link;
 	struct dial_resolver *resolver;
 	struct span name;
+	enum dial_reach reach;
 	void (*on_reply)(void *owner, const struct dial_reply *reply);
 	void *owner; /* on_reply NULL: forgotten, ends with its queries */
 	struct lookup_query {
@@ -59,6 +60,7 @@ struct dial_lookup {
 	size_t candidate; /* which of the names with and without search domains */
 	struct os_timer patience;
 	struct dial_ips found;
+	struct dial_ip refused;
 	uint32_t ttl_s;
 	bool is_partial_told, is_forbidden, is_impatient;
 };
@@ -148,22 +150,43 @@ static void on_timer(struct os_timer *timer)
 
 /* ---- Answers ------------------------------------------------------------------------------------------- */
 
-/* What a name server may not send us to: link-local addresses (a cloud's metadata service), none, and many.
- * An operator who means one writes it as a literal or into hosts. */
-static bool is_forbidden(const struct dial_ip *ip)
+/* The last four bytes of the forms in which an IPv6 address is an IPv4 one (RFC 4291, 2.5.5.1; RFC 6052, 2.1); what is
+ * mapped became one before. */
+static bool holds_v4(const uint8_t ip[16])
 {
-	static const uint8_t metadata[16] = { 0xfd, 0, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54 };
-	const uint8_t *b = ip->ip;
+	static const uint8_t prefixes[][12] = { { 0 }, { 0x00, 0x64, 0xff, 0x9b } };
+
+	return memcmp(ip, prefixes[0], 12) == 0 || memcmp(ip, prefixes[1], 12) == 0;
+}
+
+static bool is_loopback(const struct dial_ip *ip)
+{
+	static const uint8_t v6[16] = { [15] = 1 };
 
 	if (ip->family == OS_FAMILY_V4)
-		return b[0] == 0 || (b[0] == 169 && b[1] == 254) || b[0] >= 224;
-	if (b[0] == 0xff || (b[0] == 0xfe && (b[1] & 0xc0) == 0x80))
+		return ip->ip[0] == 127;
+	return memcmp(ip->ip, v6, sizeof(v6)) == 0 || (holds_v4(ip->ip) && ip->ip[12] == 127);
+}
+
+/* None, or link-local: a cloud's metadata service above all. */
+static bool is_link_local(const struct dial_ip *ip)
+{
+	static const uint8_t metadata[16] = { 0xfd, 0, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54 };
+	const uint8_t *b = ip->ip, *v4 = ip->family == OS_FAMILY_V4 ? b : b + 12;
+
+	if (ip->family == OS_FAMILY_V4 || (holds_v4(b) && !is_loopback(ip)))
+		return v4[0] == 0 || (v4[0] == 169 && v4[1] == 254);
+	return (b[0] == 0xfe && (b[1] & 0xc0) == 0x80) ||
+	       memcmp(b, metadata, sizeof(metadata)) == 0;
+}
+
+static bool is_forbidden(const struct dial_ip *ip, enum dial_reach reach)
+{
+	/* Many at once are nobody's origin. */
+	if (ip->ip[0] >= (ip->family == OS_FAMILY_V4 ? 224 : 0xff))
 		return true;
-	for (size_t i = 0; i < 15; i++) {
-		if (b[i])
-			return memcmp(b, metadata, sizeof(metadata)) == 0;
-	}
-	return b[15] == 0;
+	return (is_loopback(ip) && reach == DIAL_REACH_PUBLIC) ||
+	       (is_link_local(ip) && reach != DIAL_REACH_ALL);
 }
 
 static bool take_node(const struct ares_addrinfo_node *node, struct dial_ip *ret_ip)
@@ -216,10 +239,12 @@ static void on_addresses(void *data, int status, int timeouts, struct ares_addri
 		if (!take_node(node, &ip))
 			continue;
 		shorten_ttl(lookup, node->ai_ttl);
-		if (is_forbidden(&ip))
+		if (is_forbidden(&ip, lookup->reach)) {
 			lookup->is_forbidden = true;
-		else
-			dial_ips_add(&lookup->found, &ip);
+			lookup->refused = ip;
+			continue;
+		}
+		dial_ips_add(&lookup->found, &ip);
 	}
 	for (const struct ares_addrinfo_cname *alias = result->cnames; alias; alias = alias->next)
 		shorten_ttl(lookup, alias->ttl);
@@ -301,6 +326,7 @@ static void lookup_tell(struct dial_lookup *lookup, bool is_last, const char *wh
 		.is_last = is_last,
 		.failed_family = failed_family(lookup),
 		.is_forbidden = lookup->is_forbidden,
+		.refused = lookup->is_forbidden ? &lookup->refused : NULL,
 		.why = why,
 	};
 	void (*on_reply)(void *, const struct dial_reply *) = lookup->on_reply;
@@ -401,6 +427,7 @@ static void on_patience(struct os_timer *timer)
 }
 
 struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct span name,
+				      enum dial_reach reach,
 				      void (*on_reply)(void *owner, const struct dial_reply *reply),
 				      void *owner)
 {
@@ -414,6 +441,7 @@ struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct spa
 	resolver->lookup_count++;
 	lookup->resolver = resolver;
 	lookup->name = name;
+	lookup->reach = reach;
 	lookup->on_reply = on_reply;
 	lookup->owner = owner;
 	lookup->patience.on_due = on_patience;

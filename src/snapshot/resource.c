@@ -73,7 +73,7 @@ static struct span host_field(struct compiler *compiler, const struct conf_origi
 }
 
 static void fill_origin(struct compiler *compiler, struct snapshot_origin *row,
-			const struct conf_value *value, const struct snapshot_ca *ca)
+			const struct conf_value *value, const struct origin_words *words)
 {
 	const struct conf_origin *origin = &value->origin;
 
@@ -87,7 +87,8 @@ static void fill_origin(struct compiler *compiler, struct snapshot_origin *row,
 	row->server_name = row->is_https ? row->host : SPAN_NONE;
 	row->host_field = row->is_unix ? compiler_copy(compiler, SPAN("localhost"))
 				       : host_field(compiler, origin);
-	row->ca = row->is_https ? ca : NULL;
+	row->ca = row->is_https ? words->ca : NULL;
+	row->allow_local = words->allow_local;
 	row->text = compiler_copy(compiler, value->word->text);
 	row->place = compiler_place(compiler, value->word->place);
 }
@@ -96,21 +97,22 @@ static void fill_origin(struct compiler *compiler, struct snapshot_origin *row,
  * pool. */
 const struct snapshot_origin *compile_origin(struct compiler *compiler,
 					     const struct conf_value *value,
-					     const struct snapshot_ca *ca)
+					     const struct origin_words *words)
 {
 	const struct conf_origin *origin = &value->origin;
 	bool is_https = origin->scheme == CONF_HTTPS;
-	uint64_t id = line_id(compiler, "origin %s %.*s %u %.*s %s%.*s",
-			      is_https ? "https" : "http", SPAN_ARG(origin->host), origin->port,
-			      SPAN_ARG(origin->unix_path), is_https && ca ? "ca " : "",
-			      SPAN_ARG(is_https && ca ? ca->path : SPAN("")));
+	const struct snapshot_ca *ca = is_https ? words->ca : NULL;
+	uint64_t id = line_id(
+		compiler, "origin %s %.*s %u %.*s %s%.*s%s", is_https ? "https" : "http",
+		SPAN_ARG(origin->host), origin->port, SPAN_ARG(origin->unix_path), ca ? "ca " : "",
+		SPAN_ARG(ca ? ca->path : SPAN("")), words->allow_local ? " allow-local" : "");
 	struct snapshot_origin *row = compiler_find(compiler, id);
 
 	if (row || !id)
 		return row;
 	row = &compiler->origins[compiler->snapshot->origin_count++];
 	row->id = id;
-	fill_origin(compiler, row, value, ca);
+	fill_origin(compiler, row, value, words);
 	compiler_remember(compiler, id, row);
 	return row;
 }

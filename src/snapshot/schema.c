@@ -9,6 +9,13 @@
 			"a prefix", \
 	}
 
+#define ALLOW_LOCAL \
+	{ \
+		.name = "allow-local", \
+		.help = "its name may lead to this machine, its listeners and link-local " \
+			"addresses; else such an answer of DNS is refused", \
+	}
+
 #define LIMIT_TYPE_SIZE CONF_SIZE
 #define LIMIT_TYPE_TIME CONF_DURATION
 #define LIMIT_TYPE_COUNT CONF_NUMBER
@@ -142,6 +149,7 @@ const struct conf_schema snapshot_rows[] = {
 					.choices = "ca" },
 					{ .type = CONF_PATH, .name = "FILE" } },
 				.help = "the CA that it is verified by, instead of the system's" },
+			ALLOW_LOCAL,
 		},
 		.help = "One server of the upstream: `PORT`, `HOST:PORT`, `[v6]:PORT`, "
 			"`http(s)://…` or `unix:PATH`.",
@@ -353,6 +361,7 @@ const struct conf_schema snapshot_rows[] = {
 					{ .type = CONF_PATH, .name = "FILE" } },
 				.help = "the CA that https upstreams are verified by, instead "
 					"of the system's" },
+			ALLOW_LOCAL,
 		},
 		.help = "Passes requests on. UPSTREAM is `PORT`, `HOST:PORT`, `[v6]:PORT`, "
 			"`http(s)://…` or `unix:PATH`, or the name of an `upstream` block.",

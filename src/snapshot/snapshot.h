@@ -119,7 +119,7 @@ struct snapshot_ca {
 };
 
 struct snapshot_origin {
-	uint64_t id; /* of scheme, host, port and the way it is verified */
+	uint64_t id; /* of scheme, host, port, the way it is verified, and allow_local */
 	bool is_https;
 	bool is_unix;    /* unix_path */
 	bool is_address; /* `address` holds it; else `host` is a name for the dialer */
@@ -131,6 +131,7 @@ struct snapshot_origin {
 	struct span host_field; /* what `host upstream` sends: host, and port where not the scheme's
 				   own */
 	const struct snapshot_ca *ca; /* https: NULL for the system's roots */
+	bool allow_local; /* DNS may name addresses of this machine and of the link */
 	struct span text;             /* as written, for logs and status */
 	struct snapshot_place place;
 };

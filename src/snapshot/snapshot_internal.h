@@ -79,9 +79,14 @@ const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler
 /* resource.c: rows by id, made once. NULL without memory. */
 const struct snapshot_root *compile_root(struct compiler *compiler, const struct conf_value *path);
 const struct snapshot_ca *compile_ca(struct compiler *compiler, const struct conf_value *path);
+/* What a line says of its origins beside where they are. */
+struct origin_words {
+	const struct snapshot_ca *ca;
+	bool allow_local;
+};
 const struct snapshot_origin *compile_origin(struct compiler *compiler,
 					     const struct conf_value *value,
-					     const struct snapshot_ca *ca);
+					     const struct origin_words *words);
 const struct snapshot_tls_policy *compile_policy(struct compiler *compiler, uint16_t min_version);
 const struct snapshot_certificate *compile_certificate_file(struct compiler *compiler,
 							    const struct conf_statement *statement);

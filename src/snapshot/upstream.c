@@ -61,12 +61,13 @@ static void compile_member(struct compiler *compiler, const struct conf_statemen
 		.max_connections = option_number(statement, "max-conns", 0),
 		.is_backup = conf_option(statement, "backup"),
 	};
+	struct origin_words words = { .allow_local = conf_option(statement, "allow-local") };
 
 	if (verify && value->origin.scheme != CONF_HTTPS)
 		conf_error_add(compiler->errors, verify->word->place,
 			       "`verify` needs an https:// origin");
-	member.origin = compile_origin(compiler, value,
-				       verify ? compile_ca(compiler, &verify->values[1]) : NULL);
+	words.ca = verify ? compile_ca(compiler, &verify->values[1]) : NULL;
+	member.origin = compile_origin(compiler, value, &words);
 	collect(compiler, collected, &member, value->word);
 }
 
@@ -307,7 +308,8 @@ static const struct snapshot_upstream *find_named(struct compiler *compiler,
 static void refuse_beside_name(struct compiler *compiler, const struct conf_statement *statement,
 			       const struct conf_value *name)
 {
-	const struct conf_given *verify = conf_option(statement, "verify");
+	const struct conf_given *verify = conf_option(statement, "verify"),
+				*local = conf_option(statement, "allow-local");
 
 	if (statement->argument_count > 1)
 		conf_error_add(
@@ -328,6 +330,10 @@ static void refuse_beside_name(struct compiler *compiler, const struct conf_stat
 	if (verify)
 		conf_error_add(compiler->errors, verify->word->place,
 			       "write `verify` behind the origins of `%.*s`", SPAN_ARG(name->text));
+	if (local)
+		conf_error_add(compiler->errors, local->word->place,
+			       "write `allow-local` behind the origins of `%.*s`",
+			       SPAN_ARG(name->text));
 }
 
 static void compile_line_check(struct compiler *compiler, const struct conf_statement *statement,
@@ -384,7 +390,7 @@ const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler
 {
 	const struct conf_given *verify = conf_option(statement, "verify");
 	const struct snapshot_upstream *named;
-	const struct snapshot_ca *ca;
+	struct origin_words words = { .allow_local = conf_option(statement, "allow-local") };
 	struct collected collected;
 	size_t https_count = 0;
 
@@ -396,14 +402,14 @@ const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler
 			refuse_beside_name(compiler, statement, &statement->arguments[i]);
 		return named;
 	}
-	ca = verify ? compile_ca(compiler, &verify->values[1]) : NULL;
+	words.ca = verify ? compile_ca(compiler, &verify->values[1]) : NULL;
 	if (!collect_start(compiler, statement->argument_count, &statement->words[0], &collected))
 		return NULL;
 	for (size_t i = 0; i < statement->argument_count; i++) {
 		const struct conf_value *value = &statement->arguments[i];
 		struct snapshot_member member = { .weight = 1 };
 
-		member.origin = compile_origin(compiler, value, ca);
+		member.origin = compile_origin(compiler, value, &words);
 		https_count += value->origin.scheme == CONF_HTTPS;
 		collect(compiler, &collected, &member, value->word);
 	}

@@ -148,7 +148,7 @@ extern const struct telemetry_limit_row telemetry_limits[TELEMETRY_LIMIT_COUNT];
 	X(ORIGIN_REFUSED, "origin-refused", 502, "the origin refused the connection") \
 	X(ORIGIN_UNREACHABLE, "origin-unreachable", 502, "no way to the origin's address, or its socket is missing") \
 	X(ORIGIN_DNS, "origin-dns", 502, "the origin's name has no address, or no resolver answered") \
-	X(ORIGIN_FORBIDDEN, "origin-forbidden", 502, "the origin's name has an address that may not be connected to") \
+	X(ORIGIN_FORBIDDEN, "origin-forbidden", 502, "the origin's name leads to addresses alone that may not be connected to: see allow-local") \
 	X(ORIGIN_TLS, "origin-tls", 502, "TLS with the origin failed; the detail says why") \
 	X(ORIGIN_CONNECT_TIMEOUT, "origin-connect-timeout", 504, "the origin did not take the connection, or did not finish TLS, in time") \
 	X(ORIGIN_FIRST_BYTE_TIMEOUT, "origin-first-byte-timeout", 504, "the origin did not begin its answer in time") \
@@ -234,7 +234,8 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(ORIGIN_TRIED_AGAIN, "origin_tried_again", "requests sent to another origin after one failed") \
 	X(ORIGIN_EJECTED, "origin_ejected", "origins that failed too often and got no requests for a while") \
 	X(ORIGIN_WENT_DOWN, "origin_went_down", "origins whose checks began to fail, as each worker was told") \
-	X(ORIGIN_CAME_UP, "origin_came_up", "origins whose checks are good again, as each worker was told")
+	X(ORIGIN_CAME_UP, "origin_came_up", "origins whose checks are good again, as each worker was told") \
+	X(ORIGIN_ADDRESSES_REFUSED, "origin_addresses_refused", "addresses of origins' names that were refused: see allow-local")
 
 #define TELEMETRY_HISTOGRAMS(X) \
 	X(REQUEST, "request", "from a request's first byte to its record") \

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +168,16 @@ static int teardown(void **state)
 	os_loop_free(fixture->loop);
 	free(fixture);
 	return 0;
+}
+
+static void set_origin_reach(struct fixture *fixture, const char *host, uint16_t port,
+			     enum dial_reach reach)
+{
+	struct dial_origin origin = {
+		.id = 1, .reach = reach, .host = span_str(host), .port = port
+	};
+
+	assert_int_equal(dial_set_origins(fixture->dial, &origin, 1), 0);
 }
 
 static void set_origin(struct fixture *fixture, const char *host, uint16_t port)
@@ -568,6 +579,105 @@ static void test_changes_are_told(void **state)
 	assert_int_equal(outcome.peer.family, OS_FAMILY_V4);
 }
 
+static void on_refused(void *owner, uint64_t origin, const struct os_address *address)
+{
+	struct change *refused = owner;
+
+	refused->count++;
+	refused->origin = origin;
+	refused->addresses[0] = *address;
+}
+
+/* What DNS may name for which line. */
+static void test_reach(void **state)
+{
+	enum { NO = DIAL_FORBIDDEN, UNTRIED = -1 };
+	static const struct {
+		const char *v4, *v6;
+		int public, internal, all; /* the status; UNTRIED: nobody knows what is there */
+	} reaches[] = {
+		{ "127.0.0.1", NULL, NO, 0, 0 },
+		{ "127.99.0.1", NULL, NO, DIAL_REFUSED, DIAL_REFUSED },
+		{ NULL, "::1", NO, 0, 0 },
+		{ NULL, "::ffff:127.0.0.1", NO, 0, 0 },
+		{ NULL, "::127.0.0.1", NO, UNTRIED, UNTRIED },
+		{ NULL, "64:ff9b::7f00:1", NO, UNTRIED, UNTRIED },
+		{ "0.0.0.0", NULL, NO, NO, UNTRIED },
+		{ "0.1.2.3", NULL, NO, NO, UNTRIED },
+		{ NULL, "::", NO, NO, UNTRIED },
+		{ "169.254.169.254", NULL, NO, NO, UNTRIED },
+		{ NULL, "::ffff:169.254.169.254", NO, NO, UNTRIED },
+		{ NULL, "64:ff9b::a9fe:a9fe", NO, NO, UNTRIED },
+		{ NULL, "fe80::1", NO, NO, UNTRIED },
+		{ NULL, "febf::1", NO, NO, UNTRIED },
+		{ NULL, "fd00:ec2::254", NO, NO, UNTRIED },
+		{ "224.0.0.1", NULL, NO, NO, NO },
+		{ "255.255.255.255", NULL, NO, NO, NO },
+		{ NULL, "ff02::1", NO, NO, NO },
+		/* One that may is used, whatever stands beside it. */
+		{ "127.0.0.1", "fe80::1", NO, 0, UNTRIED },
+	};
+	struct fixture *fixture = *state;
+	struct name_server_row row = { .name = "host.example", .ttl_s = 60 };
+	struct outcome outcome;
+
+	fixture->server.rows = &row;
+	fixture->server.row_count = 1;
+	for (size_t i = 0; i < ARRAY_LEN(reaches); i++) {
+		const int wanted[] = { [DIAL_REACH_PUBLIC] = reaches[i].public,
+				       [DIAL_REACH_INTERNAL] = reaches[i].internal,
+				       [DIAL_REACH_ALL] = reaches[i].all };
+
+		row.v4 = reaches[i].v4;
+		row.v6 = reaches[i].v6;
+		for (size_t reach = 0; reach < ARRAY_LEN(wanted); reach++) {
+			if (wanted[reach] == UNTRIED)
+				continue;
+			assert_int_equal(dial_set_origins(fixture->dial, NULL, 0), 0);
+			set_origin_reach(fixture, "host.example", fixture->port,
+					 (enum dial_reach)reach);
+			dial_once(fixture, 700, &outcome);
+			if ((int)outcome.status != wanted[reach])
+				fail_msg("%s %s, reach %zu: status %d, %s", row.v4 ? row.v4 : "",
+					 row.v6 ? row.v6 : "", reach, outcome.status,
+					 outcome.detail);
+		}
+	}
+}
+
+/* A name that had a good address keeps it when it is turned against us; that is told once. */
+static void test_rebinding(void **state)
+{
+	static const struct name_server_row good = { .name = "host.example", .v4 = "192.0.2.1" },
+					    bad = { .name = "host.example", .v4 = "127.0.0.1" };
+	struct fixture *fixture = *state;
+	struct change refused = { 0 };
+	struct outcome outcome;
+
+	dial_on_refused(fixture->dial, on_refused, &refused);
+	fixture->server.rows = &good;
+	fixture->server.row_count = 1;
+	set_origin_reach(fixture, "host.example", fixture->port, DIAL_REACH_PUBLIC);
+	dial_once(fixture, 100, &outcome);
+	assert_int_not_equal(outcome.status, DIAL_FORBIDDEN);
+	assert_int_equal(refused.count, 0);
+	for (int i = 0; i < 3; i++)
+		serve(fixture, &bad);
+	assert_int_equal(refused.count, 1);
+	assert_int_equal(refused.origin, 1);
+	assert_int_equal(refused.addresses[0].ip[0], 127);
+	dial_once(fixture, 100, &outcome);
+	assert_int_not_equal(outcome.status, DIAL_FORBIDDEN);
+	assert_int_not_equal(outcome.status, 0);
+	/* Hosts, and a literal, are the operator's word. */
+	assert_int_equal(dial_set_hosts(fixture->dial, SPAN("127.0.0.1 host.example\n")), 0);
+	dial_once(fixture, 500, &outcome);
+	assert_int_equal(outcome.status, 0);
+	set_origin_reach(fixture, "127.0.0.1", fixture->port, DIAL_REACH_PUBLIC);
+	dial_once(fixture, 500, &outcome);
+	assert_int_equal(outcome.status, 0);
+}
+
 static void test_many_addresses(void **state)
 {
 	struct fixture *fixture = *state;
@@ -749,6 +859,67 @@ static void test_cancel(void **state)
 	}
 }
 
+/* In a network of its own this machine gets a public address. */
+static int setup_network(void **state)
+{
+	*state = NULL;
+	if (unshare(CLONE_NEWNET) ||
+	    system("ip link set lo up && ip address add 203.0.113.7/32 dev lo"))
+		return 0;
+	return setup(state);
+}
+
+static int teardown_network(void **state)
+{
+	return *state ? teardown(state) : 0;
+}
+
+static void test_our_own_listener(void **state)
+{
+	static const struct name_server_row row = { .name = "host.example",
+						    .v4 = "203.0.113.7",
+						    .ttl_s = 60 };
+	static const struct os_address elsewhere = { .family = OS_FAMILY_V4,
+						     .ip = { 10, 0, 0, 1 } },
+				       there = { .family = OS_FAMILY_V4, .ip = { 203, 0, 113, 7 } },
+				       any = { .family = OS_FAMILY_V6 };
+	static const struct {
+		const struct os_address *listener;
+		enum dial_reach reach;
+		bool is_other_port;
+		enum dial_status status;
+	} listeners[] = {
+		{ &any, DIAL_REACH_PUBLIC, false, DIAL_FORBIDDEN },
+		{ &there, DIAL_REACH_PUBLIC, false, DIAL_FORBIDDEN },
+		{ &elsewhere, DIAL_REACH_PUBLIC, false, DIAL_REFUSED },
+		{ &any, DIAL_REACH_PUBLIC, true, DIAL_REFUSED },
+		{ &any, DIAL_REACH_INTERNAL, false, DIAL_REFUSED },
+		{ &any, DIAL_REACH_ALL, false, DIAL_REFUSED },
+	};
+	struct fixture *fixture = *state;
+	struct change refused = { 0 };
+	struct outcome outcome;
+
+	if (!fixture)
+		skip();
+	dial_on_refused(fixture->dial, on_refused, &refused);
+	fixture->server.rows = &row;
+	fixture->server.row_count = 1;
+	for (size_t i = 0; i < ARRAY_LEN(listeners); i++) {
+		struct os_address listener = *listeners[i].listener;
+
+		listener.port =
+			(uint16_t)(fixture->closed_port + (listeners[i].is_other_port ? 1 : 0));
+		assert_int_equal(dial_set_listeners(fixture->dial, &listener, 1), 0);
+		set_origin_reach(fixture, "host.example", fixture->closed_port, listeners[i].reach);
+		dial_once(fixture, 500, &outcome);
+		if (outcome.status != listeners[i].status)
+			fail_msg("%zu: status %d, %s", i, outcome.status, outcome.detail);
+	}
+	assert_int_equal(refused.count, 1);
+	assert_int_equal(refused.addresses[0].ip[0], 203);
+}
+
 struct chain {
 	struct fixture *fixture;
 	int left;
@@ -799,6 +970,8 @@ int main(void)
 		TEST(test_ttl),
 		TEST(test_ttl_of_zero),
 		TEST(test_changes_are_told),
+		TEST(test_reach),
+		TEST(test_rebinding),
 		TEST(test_many_addresses),
 		TEST(test_many_names),
 		TEST(test_last_good_answer_is_kept),
@@ -809,6 +982,8 @@ int main(void)
 		TEST(test_new_servers_while_asking),
 		TEST(test_cancel),
 		TEST(test_dial_from_its_own_answer),
+		cmocka_unit_test_setup_teardown(test_our_own_listener, setup_network,
+						teardown_network),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
