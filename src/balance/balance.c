@@ -201,11 +201,32 @@ static uint32_t by_hash(const struct balance *balance, const struct candidates *
 	return BALANCE_NONE;
 }
 
+static bool has_own(const struct candidates *among)
+{
+	const struct balance_choice *choice = among->choice;
+	const struct balance_member *own;
+
+	if (!choice->has_own)
+		return false;
+	MUST(choice->own < among->balance->count);
+	own = &among->balance->members[choice->own];
+	return balance_is_available(own->origin, choice->now_ns) && !was_tried(among, own);
+}
+
+static uint32_t note(struct balance_choice *choice, uint32_t chosen)
+{
+	if (choice->tried_count < BALANCE_TRIES_MAX)
+		choice->tried[choice->tried_count++] = chosen;
+	return chosen;
+}
+
 uint32_t balance_choose(struct balance *balance, struct balance_choice *choice)
 {
 	struct candidates among = { .balance = balance, .choice = choice };
 	uint32_t chosen = BALANCE_NONE;
 
+	if (has_own(&among))
+		return note(choice, choice->own);
 	if (!narrow(&among))
 		return BALANCE_NONE;
 	switch (balance->method) {
@@ -223,9 +244,7 @@ uint32_t balance_choose(struct balance *balance, struct balance_choice *choice)
 		break;
 	}
 	MUST(chosen < balance->count);
-	if (choice->tried_count < BALANCE_TRIES_MAX)
-		choice->tried[choice->tried_count++] = chosen;
-	return chosen;
+	return note(choice, chosen);
 }
 
 /* ---- Making one -------------------------------------------------------------------------------------------------- */

@@ -77,6 +77,9 @@ struct balance_choice {
 	uint64_t now_ns;
 	uint64_t key;    /* HASH: of whatever the configuration says */
 	uint64_t random; /* RANDOM: fresh bits */
+	/* The client's own member: it is chosen first, a full one and a backup too, as long as it is available. */
+	bool has_own;
+	uint32_t own;
 	/* Where it has been; balance_choose adds what it gives, as long as there is room. */
 	uint32_t tried[BALANCE_TRIES_MAX], tried_count;
 };
@@ -99,3 +102,42 @@ void balance_succeeded(struct balance_origin *origin);
 void balance_set_order(struct balance_origin *origin, enum balance_order order, uint64_t now_ns);
 /* What checks found. A return begins its slow start. */
 void balance_set_down(struct balance_origin *origin, bool is_down, uint64_t now_ns);
+
+/* ---- Clients that stay with an origin (sticky.c) ----------------------------------------------------------------
+ * A client is given a value that means an origin: a MAC of its id under a key of this gateway's. So it says nothing, and
+ * nobody can make one for an origin that he was not given. It is the same for all clients of an origin, in all groups.
+ * Keys are in a table of shared memory with one writer; any content is legal for a reader. */
+
+enum {
+	BALANCE_STICKY_FORMAT = 1,
+	BALANCE_STICKY_KEYS = 2, /* a new one makes the values of the one before old, not void */
+	BALANCE_STICKY_SECRET = 32,
+	BALANCE_STICKY_VALUE = 32, /* bytes of a value: hexadecimal digits */
+};
+struct balance_sticky_keys {
+	uint32_t format;
+	uint32_t serial; /* odd while it is being written; goes up by 2 with each change */
+	uint32_t count;
+	uint32_t unused;
+	uint8_t secrets[BALANCE_STICKY_KEYS][BALANCE_STICKY_SECRET]; /* newest first */
+};
+/* The writer's. Nothing changes where they are there already. */
+void balance_sticky_publish(struct balance_sticky_keys *table,
+			    const uint8_t secrets[][BALANCE_STICKY_SECRET], size_t count);
+
+/* A group's values, made anew when the table's keys change. */
+struct balance_sticky {
+	const struct balance *group;
+	uint32_t serial, key_count;
+	char (*values)[BALANCE_STICKY_KEYS]
+		      [BALANCE_STICKY_VALUE]; /* of each member, in the arena */
+};
+/* 0 or -ENOMEM. The group must live as long. */
+int balance_sticky_init(struct balance_sticky *sticky, const struct balance *group,
+			struct arena *arena) MUST_CHECK;
+/* Before the following: takes over the table's keys. False: there are none, so nobody is kept. */
+bool balance_sticky_update(struct balance_sticky *sticky, const struct balance_sticky_keys *table);
+/* Whose value this is, the newest key's or an older one's; BALANCE_NONE: of no member. */
+uint32_t balance_sticky_find(const struct balance_sticky *sticky, struct span value);
+/* What a client of this member is given; valid until the next update. */
+struct span balance_sticky_value(const struct balance_sticky *sticky, uint32_t member);

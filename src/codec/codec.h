@@ -324,3 +324,8 @@ struct codec_proxy_header {
 /* `bytes`: all that the connection sent so far. 0 and a header, or enum codec_proxy_outcome. A fault is told
  * as soon as the bytes show it. */
 int codec_proxy_parse(struct span bytes, struct codec_proxy_header *ret) MUST_CHECK;
+/* Appends a header of this version (1 or 2) with header->family, source and destination, as codec_proxy_parse
+ * gives them. Family 0 says that the connection is the sender's own: UNKNOWN, or LOCAL. CODEC_PROXY_LINE_MAX
+ * bytes of room are enough for either. */
+void codec_proxy_write(struct writer *out, unsigned version,
+		       const struct codec_proxy_header *header);

@@ -230,3 +230,56 @@ int codec_proxy_parse(struct span bytes, struct codec_proxy_header *ret)
 		return CODEC_PROXY_NEED_MORE;
 	return refuse(ret, CODEC_PROXY_FAULT_MISSING);
 }
+
+/* ---- Writing ---------------------------------------------------------------------------------------- */
+
+static void write_ip(struct writer *out, uint8_t family, const uint8_t ip[16])
+{
+	char text[INET6_ADDRSTRLEN];
+
+	MUST(inet_ntop(family == 4 ? AF_INET : AF_INET6, ip, text, sizeof(text)));
+	write_str(out, text);
+}
+
+static void write_text(struct writer *out, const struct codec_proxy_header *header)
+{
+	if (!header->family) {
+		write_str(out, "PROXY UNKNOWN\r\n");
+		return;
+	}
+	write_format(out, "PROXY TCP%u ", header->family);
+	write_ip(out, header->family, header->source.ip);
+	write_byte(out, ' ');
+	write_ip(out, header->family, header->destination.ip);
+	write_format(out, " %u %u\r\n", header->source.port, header->destination.port);
+}
+
+static void write_binary(struct writer *out, const struct codec_proxy_header *header)
+{
+	size_t ip_len = header->family == 4 ? 4 : 16;
+
+	write_span(out, signature);
+	if (!header->family) {
+		write_byte(out, 0x20); /* version 2, LOCAL */
+		write_byte(out, 0);
+		write_be16(out, 0);
+		return;
+	}
+	write_byte(out, 0x21); /* version 2, PROXY */
+	write_byte(out, header->family == 4 ? 0x11 : 0x21);
+	write_be16(out, header->family == 4 ? V4_LEN : V6_LEN);
+	write_span(out, span_of(header->source.ip, ip_len));
+	write_span(out, span_of(header->destination.ip, ip_len));
+	write_be16(out, header->source.port);
+	write_be16(out, header->destination.port);
+}
+
+void codec_proxy_write(struct writer *out, unsigned version,
+		       const struct codec_proxy_header *header)
+{
+	MUST(version == 1 || version == 2);
+	if (version == 1)
+		write_text(out, header);
+	else
+		write_binary(out, header);
+}

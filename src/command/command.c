@@ -6,11 +6,27 @@
 
 #include "os/os.h"
 
+/* clang-format off */
 static const struct command *const commands[] = {
-	&command_run,  &command_proxy,   &command_files,   &command_check,     &command_reload,
-	&command_stop, &command_status,  &command_metrics, &command_upstreams, &command_origin,
-	&command_ca,   &command_version, &command_help,
+	&command_run,
+	&command_proxy,
+	&command_files,
+	&command_check,
+	&command_fmt,
+	&command_config,
+	&command_diff,
+	&command_explain,
+	&command_reload,
+	&command_stop,
+	&command_status,
+	&command_metrics,
+	&command_upstreams,
+	&command_origin,
+	&command_ca,
+	&command_version,
+	&command_help,
 };
+/* clang-format on */
 
 /* ---- Printing ------------------------------------------------------------------------------------------- */
 

@@ -39,9 +39,23 @@ struct command {
 	int (*run)(const struct command_line *line); /* exit code */
 };
 
-extern const struct command command_ca, command_check, command_files, command_help, command_proxy,
-	command_metrics, command_origin, command_reload, command_run, command_status, command_stop,
-	command_upstreams, command_version;
+extern const struct command command_ca;
+extern const struct command command_check;
+extern const struct command command_config;
+extern const struct command command_diff;
+extern const struct command command_explain;
+extern const struct command command_files;
+extern const struct command command_fmt;
+extern const struct command command_help;
+extern const struct command command_metrics;
+extern const struct command command_origin;
+extern const struct command command_proxy;
+extern const struct command command_reload;
+extern const struct command command_run;
+extern const struct command command_status;
+extern const struct command command_stop;
+extern const struct command command_upstreams;
+extern const struct command command_version;
 
 /* All of argv; finds the subcommand, parses, runs. */
 int command_main(int argc, char **argv);

@@ -124,7 +124,9 @@ static int print_answers(struct ipc_channel *channel)
 			return COMMAND_FAULT;
 		if (message.number == IPC_MESSAGE_answer_end) {
 			exit_code = (int)((const struct ipc_answer_end *)message.body)->exit_code;
-			if (message.tail.len)
+			if (message.tail.len && !exit_code)
+				command_print("%.*s\n", SPAN_ARG(message.tail));
+			else if (message.tail.len)
 				command_complain("portcullis: %.*s\n", SPAN_ARG(message.tail));
 		} else if (message.number == IPC_MESSAGE_answer) {
 			os_err(message.tail);
@@ -169,8 +171,9 @@ const struct command command_reload = {
 	.name = "reload",
 	.form = "[-c FILE]",
 	.help = "make the running service read its configuration again",
-	.details = "It returns when every worker has the new one, or says what is wrong with it: "
-		   "then nothing changed.",
+	.details =
+		"It returns when every worker has the new one, and prints its number; or it says "
+		"what is wrong with it: then nothing changed.",
 	.options = { COMMAND_FILE_OPTION },
 	.run = reload_run,
 };

@@ -478,7 +478,8 @@ static int send_order(struct ipc_channel *control, const struct member *member,
 	struct ipc_message message;
 	int exit_code = -1;
 
-	if (ipc_send(control, IPC_MESSAGE_set_order, &body, span_first(member->text, 1024), NULL, 0))
+	if (ipc_send(control, IPC_MESSAGE_set_order, &body, span_first(member->text, 1024), NULL,
+		     0))
 		return COMMAND_FAULT;
 	while (exit_code < 0) {
 		if (command_wait(control, &message))

@@ -128,7 +128,7 @@ static void print_text(const struct ipc_status_row *row, const struct ipc_range 
 		write_format(&out, "  restarted %llu times", (unsigned long long)row->restarts);
 	write_format(&out, "  %llu open files at most", (unsigned long long)row->nofile);
 	if (row->kind == IPC_SUPERVISOR)
-		write_format(&out, "  change %llu, state %.*s",
+		write_format(&out, "  configuration %llu, state %.*s",
 			     (unsigned long long)row->snapshot_serial, SPAN_ARG(remark));
 	write_byte(&out, '\n');
 	if (row->enforced) {

@@ -138,14 +138,25 @@ static int bundle_list(void *owner, struct span pattern, const struct span **ret
 	return answer->result;
 }
 
-static bool bundle_environment(void *owner, struct span name, struct span *ret_value)
+static bool find_variable(const struct conf_answer *answers, struct span name,
+			  struct span *ret_value)
 {
-	const struct conf_answer *answer = find_answer(owner, CONF_ANSWER_ENVIRONMENT, name);
+	const struct conf_answer *answer = find_answer(answers, CONF_ANSWER_ENVIRONMENT, name);
 
 	if (!answer || answer->result)
 		return false;
 	*ret_value = answer->value;
 	return true;
+}
+
+static bool bundle_environment(void *owner, struct span name, struct span *ret_value)
+{
+	return find_variable(owner, name, ret_value);
+}
+
+bool conf_variable(const struct conf_tree *tree, struct span name, struct span *ret_value)
+{
+	return find_variable(tree->answers, name, ret_value);
 }
 
 int conf_parse_bundle(struct arena *arena, struct span bundle, struct conf_errors *errors,

@@ -1,4 +1,4 @@
-/* canonical: one way to write a statement. */
+/* canonical: one way to write a statement, and a whole tree as one text. */
 #include "conf/conf_internal.h"
 
 #include <string.h>
@@ -18,12 +18,13 @@ static bool needs_quotes(const struct conf_word *word)
 	return false;
 }
 
-static void write_word(const struct conf_word *word, bool is_first, struct writer *writer)
+static void write_word(const struct conf_word *word, bool is_first, bool in_quotes,
+		       struct writer *writer)
 {
 	/* A quoted `include` is an ordinary statement and has to stay one. */
 	bool is_include = is_first && span_equal(word->text, SPAN("include"));
 
-	if (!is_include && !needs_quotes(word)) {
+	if (!in_quotes && !is_include && !needs_quotes(word)) {
 		write_span(writer, word->text);
 		return;
 	}
@@ -44,7 +45,7 @@ static void write_statement(const struct conf_statement *statement, bool with_bl
 	for (size_t i = 0; i < statement->word_count; i++) {
 		if (i)
 			write_byte(writer, ' ');
-		write_word(&statement->words[i], i == 0, writer);
+		write_word(&statement->words[i], i == 0, false, writer);
 	}
 	if (!with_block || !statement->has_block)
 		return;
@@ -68,6 +69,71 @@ static size_t canonical_size(const struct conf_statement *statement, bool with_b
 		size += canonical_size(inner, true) + 2;
 	return size + 5;
 }
+
+/* ---- A whole tree ---------------------------------------------------------------------------- */
+
+/* A name that holds a line break must not end the comment. */
+static void write_file_name(struct span name, struct writer *writer)
+{
+	write_str(writer, "# ");
+	char *at = writer->at;
+	write_span(writer, name);
+	text_make_plain(at, (size_t)(writer->at - at));
+	write_byte(writer, '\n');
+}
+
+static void write_as_text(const struct conf_tree *tree, const struct conf_statement *first,
+			  uint32_t *file, struct writer *writer)
+{
+	for (const struct conf_statement *s = first; s; s = s->next) {
+		if (s->place.file != *file)
+			write_file_name(tree->files[s->place.file].name, writer);
+		*file = s->place.file;
+		for (size_t i = 0; i < s->word_count; i++) {
+			struct conf_word word = s->words[i];
+
+			if (i)
+				write_byte(writer, ' ');
+			write_word(&word, i == 0, word.is_quoted, writer);
+		}
+		if (s->has_block) {
+			write_str(writer, " {\n");
+			write_as_text(tree, s->first, file, writer);
+			write_byte(writer, '}');
+		}
+		write_byte(writer, '\n');
+	}
+}
+
+static size_t text_size(const struct conf_tree *tree, const struct conf_statement *first)
+{
+	size_t size = 0;
+
+	for (const struct conf_statement *s = first; s; s = s->next)
+		size += canonical_size(s, false) + tree->files[s->place.file].name.len + 8 +
+			text_size(tree, s->first);
+	return size;
+}
+
+int conf_text(const struct conf_tree *tree, struct arena *arena, struct span *ret_text)
+{
+	size_t size = 32 + text_size(tree, tree->first);
+	char *memory = arena_array(arena, char, size);
+	struct conf_errors errors;
+	struct conf_tree *unused;
+	uint32_t file = 0;
+
+	if (!memory)
+		return -ENOMEM;
+	struct writer writer = writer_of(memory, size);
+	write_format(&writer, "portcullis %d\n", CONF_VERSION);
+	write_as_text(tree, tree->first, &file, &writer);
+	MUST(writer.ok);
+	conf_errors_init(&errors, arena);
+	return conf_format(arena, SPAN(""), writer_done(&writer), &errors, &unused, ret_text);
+}
+
+/* ---- One statement --------------------------------------------------------------------------- */
 
 struct span conf_canonical(const struct conf_statement *statement, bool with_block,
 			   struct arena *arena)

@@ -171,11 +171,33 @@ struct span conf_bundle(const struct conf_tree *tree, struct arena *arena); /* p
 int conf_parse_bundle(struct arena *arena, struct span bundle, struct conf_errors *errors,
 		      struct conf_tree **ret_tree) MUST_CHECK;
 
+/* What a variable was while that text was read; false: it was not asked for, or unset. */
+bool conf_variable(const struct conf_tree *tree, struct span name, struct span *ret_value);
+
 /* One way to write a statement: words as they were resolved, one blank between, quotes only where
  * needed, a block as `{ a; b }` if asked for. Two statements that mean the same words have the same
  * line: ids are made of it. ptr NULL: no room. */
 struct span conf_canonical(const struct conf_statement *statement, bool with_block,
 			   struct arena *arena) MUST_CHECK;
+
+/* The same file, laid out in one way (conf/format.c says which), by itself: nothing is included and no variable asked
+ * for, and the file may be one that others include. Its meaning stays, and once more gives the same bytes. 0 and
+ * *ret_text, CONF_FAULTY (not even its words can be told apart, or blocks do not match) or -ENOMEM. *ret_tree is only
+ * good for printing errors, and is set whenever the result is not negative. */
+int conf_format(struct arena *arena, struct span name, struct span text, struct conf_errors *errors,
+		struct conf_tree **ret_tree, struct span *ret_text) MUST_CHECK;
+
+/* A tree, before conf_check(), as JSON and back (conf/json.c has the form): words as they were resolved, includes in
+ * their place. Bytes that are no UTF-8 become characters: who needs to know compares. ptr NULL: no room. */
+struct span conf_json(const struct conf_tree *tree, struct arena *arena) MUST_CHECK;
+bool conf_is_json(struct span text); /* and no text of the language */
+/* As conf_parse(). Paths are relative to the file that a statement names. */
+int conf_parse_json(struct arena *arena, struct span name, struct span text,
+		    const struct conf_functions *functions, struct conf_errors *errors,
+		    struct conf_tree **ret_tree) MUST_CHECK;
+/* A tree, before conf_check(), as one text that includes nothing; a comment names each file that statements came from
+ * but the first. 0 or -ENOMEM. */
+int conf_text(const struct conf_tree *tree, struct arena *arena, struct span *ret_text) MUST_CHECK;
 
 /* ---- Schema ---------------------------------------------------------------------------------- */
 
@@ -304,6 +326,22 @@ struct conf_language {
  */
 int conf_check(struct conf_tree *tree, const struct conf_language *language,
 	       struct conf_errors *errors) MUST_CHECK;
+
+/* What one checked tree means and another does not, in the order of the text. The order counts
+ * for nothing at the top, of a list's words and of pairs; in another block one that only stands elsewhere was moved. */
+enum conf_difference_kind { CONF_ADDED, CONF_REMOVED, CONF_CHANGED, CONF_MOVED };
+struct conf_difference {
+	struct conf_difference *next;
+	enum conf_difference_kind kind;
+	struct conf_place
+		place; /* of a file of the new tree; where it was removed, of the old one */
+	const struct conf_statement
+		*block;   /* where it stands, or NULL: at the top; of the same tree */
+	struct span line; /* canonical; what was added or removed with its block */
+	struct span was;  /* CHANGED */
+};
+int conf_diff(const struct conf_tree *old_tree, const struct conf_tree *new_tree,
+	      struct arena *arena, struct conf_difference **ret_first) MUST_CHECK;
 
 /* NULL when the option was not given; with several, the first. Rows name them, so a misspelt name
  * here is our bug: MUST. */

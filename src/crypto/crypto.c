@@ -3,6 +3,7 @@
 #include <openssl/aead.h>
 #include <openssl/base.h>
 #include <openssl/crypto.h>
+#include <openssl/hmac.h>
 #include <openssl/mem.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
@@ -45,6 +46,13 @@ int crypto_set_memory(const struct crypto_memory *memory)
 void crypto_sha256(struct span bytes, uint8_t ret_digest[CRYPTO_SHA256_SIZE])
 {
 	SHA256((const uint8_t *)bytes.ptr, bytes.len, ret_digest);
+}
+
+void crypto_hmac_sha256(struct span key, struct span bytes, uint8_t ret_mac[CRYPTO_SHA256_SIZE])
+{
+	/* NULL: without memory, of which it takes none. */
+	MUST(HMAC(EVP_sha256(), key.ptr, key.len, (const uint8_t *)bytes.ptr, bytes.len, ret_mac,
+		  NULL));
 }
 
 const char *crypto_version(void)

@@ -26,6 +26,8 @@ int crypto_set_memory(const struct crypto_memory *memory) MUST_CHECK;
 
 enum { CRYPTO_SHA256_SIZE = 32, CRYPTO_SHA384_SIZE = 48 };
 void crypto_sha256(struct span bytes, uint8_t ret_digest[CRYPTO_SHA256_SIZE]);
+/* RFC 2104. */
+void crypto_hmac_sha256(struct span key, struct span bytes, uint8_t ret_mac[CRYPTO_SHA256_SIZE]);
 /* "OpenSSL-compatible library" name and version, for `portcullis version`. */
 const char *crypto_version(void);
 

@@ -56,6 +56,12 @@ static const struct snapshot_limits *limits_of_plain(const struct snapshot *snap
 	return snapshot->site_count == 1 ? snapshot->sites[0].limits : &snapshot->limits;
 }
 
+bool connection_local(struct connection *connection)
+{
+	return connection->local.family ||
+	       os_socket_local(connection->watch.fd, &connection->local) == 0;
+}
+
 void connection_begin(struct connection *connection)
 {
 	connection->phase = CONNECTION_HELLO;
@@ -83,6 +89,7 @@ static void connection_start(struct connection *connection)
 		snapshot_find_listener(snapshot, connection->listener->id);
 
 	connection->accepted_ns = connection->last_ns = edge->now_ns;
+	connection->listener_id = connection->listener->id;
 	connection->is_tls = !row || !row->is_plain;
 	connection->is_redirecting = row && row->is_plain && !row->is_serving;
 	connection->tls_port = row ? row->tls_port : 0;
@@ -134,6 +141,7 @@ void connection_accept(struct edge *edge, struct edge_listener *listener)
 		connection->edge = edge;
 		connection->listener = listener;
 		connection->peer = peer;
+		upstream_client_init(&connection->origins);
 		connection->watch.on_ready = on_ready;
 		if (os_watch_add(edge->loop, &connection->watch, fd, OS_WATCH_EDGE)) {
 			os_close(fd);
@@ -487,6 +495,7 @@ void connection_close(struct connection *connection)
 	if (edge->input_owner == connection)
 		edge->input_owner = NULL;
 	question_cancel(edge, connection->question);
+	upstream_client_leave(&connection->origins);
 	os_timer_stop(&connection->timer);
 	list_remove(&connection->active);
 	list_push_back(&edge->doomed, &connection->doomed);

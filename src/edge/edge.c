@@ -73,6 +73,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 				 &edge->handshaking,  &edge->later_exchanges, &edge->finished,
 				 &edge->file_waiters, &edge->documents_wanted };
 
+	edge->stages = exchange_stages;
 	edge->loop = config->loop;
 	edge->host = config->host;
 	edge->host_data = config->host_data;
@@ -80,6 +81,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->range = config->range;
 	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
 	edge->tickets = config->tickets;
+	edge->cookies = config->cookies;
 	edge->connections_max = config->connections_max;
 	edge->exchanges_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_EXCHANGES].value;
 	edge->handshakes_max = handshakes_max(config->connections_max);

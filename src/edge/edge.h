@@ -29,6 +29,8 @@ struct edge_config {
 	const struct edge_host *host;
 	void *host_data;
 	const struct tls_ticket_keys *tickets; /* NULL: no tickets */
+	const struct balance_sticky_keys
+		*cookies; /* NULL: no client stays with an origin by a cookie */
 	uint32_t connections_max;
 	uint32_t descriptors_max; /* this process may have so many; 0: not known */
 	uint32_t gateway_id;      /* random, the same for all workers: by it a loop is recognised */
@@ -77,3 +79,40 @@ void edge_interrupt_snapshot(struct edge *edge, const struct snapshot *snapshot)
 void edge_drain(struct edge *edge, uint64_t deadline_ns, bool closes_idle);
 /* The turn's end: runs connections and exchanges, sends, frees. Call it as the loop's turn callback. */
 void edge_turn(struct edge *edge);
+
+/* ---- Explaining a request ------------------------------------------------------------------------------ */
+
+enum { EDGE_STAGES_MAX = 16 };
+
+/* A request that nobody sent, as it would come on this listener. */
+struct edge_request {
+	uint64_t listener; /* id */
+	struct os_address client, local;
+	struct span sni;  /* a TLS listener's; may be empty */
+	struct span head; /* its bytes as in HTTP/1.1, without a body */
+};
+
+enum edge_said { EDGE_SAID_NOTHING, EDGE_SAID_ON, EDGE_SAID_ANSWER, EDGE_SAID_ABORT };
+struct edge_step {
+	const char *stage; /* a row's name */
+	enum edge_said said;
+};
+
+/* Spans lie in the snapshot or in the arena that was given. */
+struct edge_explanation {
+	bool is_refused;   /* by TLS, before there was a request: no site has that name */
+	bool is_malformed; /* the head is none; status and end say what it is answered */
+	bool is_dispatched; /* by a handler that asks somebody: `status` is what a client would get from him, unknown */
+	uint16_t status; /* 0: unknown */
+	enum telemetry_end end;
+	struct span end_detail, location, rule;
+	const struct snapshot_site *site;   /* NULL: none */
+	const struct snapshot_route *route; /* NULL: none */
+	struct os_address client;           /* whom rules see */
+	struct edge_step steps[EDGE_STAGES_MAX];
+	size_t step_count;
+};
+/* Lets a request pass through the stages of an edge that has a snapshot (edge_commit) and serves nobody. What asks a
+ * file or an origin is replaced by saying so. 0 or -ENOMEM. */
+int edge_explain(struct edge *edge, const struct edge_request *request, struct arena *arena,
+		 struct edge_explanation *ret_explanation) MUST_CHECK;

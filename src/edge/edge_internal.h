@@ -66,6 +66,7 @@ struct edge_snapshot {
 	struct arena arena;
 	struct balance *groups; /* by the index of its upstream in the snapshot */
 	size_t group_count;
+	struct balance_sticky *stickies; /* by the same index; of those whose clients stay */
 };
 
 /* ---- Origins ------------------------------------------------------------------------------------------ */
@@ -102,6 +103,9 @@ void exchange_origin_answered(struct exchange *exchange);
 /* Another one after a failed try, within the limit `retries`: each proxied request earns a part of one. */
 bool exchange_choose_another(struct exchange *exchange) MUST_CHECK;
 void edge_retry_earn(struct edge *edge);
+/* sticky.c: before the first choice, whom the client stays with; with an answer's head, its cookie where that changes. */
+void exchange_sticky_find(struct exchange *exchange);
+void exchange_sticky_set(struct exchange *exchange);
 const struct balance_member *exchange_member(const struct exchange *exchange);
 
 /* ---- Connections -------------------------------------------------------------------------------------- */
@@ -152,12 +156,13 @@ struct connection {
 	struct list handshaking; /* of edge->handshaking, until its handshake is done */
 	enum connection_phase phase;
 	bool is_tls, is_redirecting; /* plain without serve: 308 */
+	uint64_t listener_id;
 	bool saw_eof, saw_close_notify, is_broken, sent_close, wants_linger;
 	bool ended_output;      /* our half has ended, the client's goes on (tunnels) */
 	bool is_pending_cipher; /* pending holds ciphertext that waits for the session */
 	uint16_t tls_port;      /* where a redirect points */
 	/* The client and where it connected to: of the socket, or as its PROXY header says. */
-	struct os_address peer, local;
+	struct os_address peer, local; /* local: see connection_local */
 	struct tls_session *tls;
 	const char *tls_failure; /* how TLS broke behind the handshake; NULL: it did not */
 	uint64_t question;       /* for a signature */
@@ -170,6 +175,7 @@ struct connection {
 	const struct edge_codec *codec;
 	struct codec_h1_server h1;
 	struct exchange *exchange;
+	struct upstream_client origins; /* connections to origins that are this client's alone */
 	uint64_t site_id, policy_id, certificate_id; /* what the hello chose; 0 on a plain one */
 	uint64_t accepted_ns, last_ns, stalled_ns, closing_ns;
 	/* Its limits where no exchange has any: of the site as far as one is known (connection_limits_set). */
@@ -182,6 +188,8 @@ struct connection {
 	char name[64];         /* SNI, for the log; cut */
 };
 
+/* The socket is asked once. False: it could not say. */
+bool connection_local(struct connection *connection);
 void connection_accept(struct edge *edge, struct edge_listener *listener);
 /* From here on: of all sites at first, then of SNI's (plain: the default or only) site, then of the last request's. */
 void connection_limits_set(struct connection *connection, const struct snapshot_limits *limits);
@@ -264,6 +272,7 @@ struct exchange_stage {
 	void (*leave)(struct exchange *exchange);
 };
 extern const struct exchange_stage exchange_stages[EXCHANGE_STAGE_COUNT];
+enum exchange_verdict stage_dispatch_run(struct exchange *exchange);
 
 enum response_source { RESPONSE_NONE, RESPONSE_TEXT, RESPONSE_DOCUMENT, RESPONSE_FETCH };
 
@@ -294,6 +303,7 @@ struct exchange {
 	const struct snapshot_site *site;
 	const struct snapshot_route *route;
 	const struct snapshot_limits *limits;
+	struct span rule; /* the line that decided, as snapshots say it; empty: none did */
 	struct os_address client; /* who asks: the connection's peer, or whom a trusted one names */
 	struct http_hop *hop;     /* what is said of it to an origin; NULL: only the peer's */
 
@@ -310,6 +320,7 @@ struct exchange {
 	struct upstream_request fetch_request;
 	bool has_fetch;
 	struct balance_choice choice; /* its tried_count: tries so far */
+	struct span sticky;           /* the cookie's value that named its own origin */
 	struct edge_origin *taken;    /* counts this exchange as under way there; or NULL */
 	uint32_t member;              /* in its group */
 	const struct snapshot_origin *origin;
@@ -391,12 +402,15 @@ struct edge_listener {
 };
 
 struct edge {
+	const struct exchange_stage *stages; /* exchange_stages, but where a request is explained */
+	struct edge_explained *explained;    /* else NULL */
 	struct os_loop *loop;
 	const struct edge_host *host;
 	void *host_data;
 	uint32_t slot, slot_count;
 	struct ipc_range *range;
 	const struct tls_ticket_keys *tickets;
+	const struct balance_sticky_keys *cookies;
 	struct telemetry_ring *ring;
 	int ring_event;
 

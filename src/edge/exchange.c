@@ -72,12 +72,13 @@ static void exchange_release(struct exchange *exchange)
 void exchange_let_go(struct exchange *exchange)
 {
 	struct snapshot_limits *limits = arena_new(&exchange->arena, struct snapshot_limits);
-	struct span origin = SPAN_NONE;
+	struct span origin = SPAN_NONE, rule = arena_copy(&exchange->arena, exchange->rule);
 
 	if (exchange->origin)
 		origin = arena_copy(&exchange->arena, exchange->origin->text);
-	if (!limits || (exchange->origin && !origin.ptr))
+	if (!limits || (exchange->rule.len && !rule.ptr) || (exchange->origin && !origin.ptr))
 		return; /* then it keeps it until its end */
+	exchange->rule = rule;
 	*limits = *exchange->limits;
 	exchange->limits = limits;
 	exchange->origin_text = origin;

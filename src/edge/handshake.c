@@ -103,7 +103,7 @@ static void name_keep(struct connection *connection, struct span name)
 
 static void local_address(struct connection *connection, struct conf_address *ret)
 {
-	if (!connection->local.family && os_socket_local(connection->watch.fd, &connection->local))
+	if (!connection_local(connection))
 		connection->local = (struct os_address){ .family = OS_FAMILY_V4 };
 	*ret = edge_conf_address(&connection->local);
 }

@@ -187,11 +187,15 @@ int edge_origins_stage(struct edge *edge, struct edge_snapshot *used)
 
 	arena_init(&used->arena, SIZE_MAX);
 	used->groups = arena_array(&used->arena, struct balance, snapshot->upstream_count);
-	if (!used->groups && snapshot->upstream_count)
+	used->stickies = arena_array(&used->arena, struct balance_sticky, snapshot->upstream_count);
+	if ((!used->groups || !used->stickies) && snapshot->upstream_count)
 		failed = -ENOMEM;
 	for (size_t i = 0; !failed && i < snapshot->upstream_count; i++) {
 		used->group_count = i + 1;
 		failed = group_make(edge, used, &snapshot->upstreams[i], &used->groups[i]);
+		if (!failed && snapshot->upstreams[i].sticky_cookie.len)
+			failed = balance_sticky_init(&used->stickies[i], &used->groups[i],
+						     &used->arena);
 	}
 	if (failed)
 		edge_origins_drop(edge, used);
@@ -275,6 +279,8 @@ bool exchange_choose_origin(struct exchange *exchange)
 	uint32_t chosen;
 
 	exchange->choice.now_ns = exchange->edge->now_ns;
+	if (!exchange->choice.tried_count)
+		exchange_sticky_find(exchange);
 	if (group->method == BALANCE_HASH)
 		exchange->choice.key = key_of(exchange, upstream);
 	else if (group->method == BALANCE_RANDOM)

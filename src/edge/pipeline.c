@@ -191,7 +191,7 @@ void exchange_run(struct exchange *exchange)
 		if (exchange->interrupt != EXCHANGE_NEXT)
 			verdict = take_interrupt(exchange);
 		else
-			verdict = exchange_stages[exchange->stage].run(exchange);
+			verdict = exchange->edge->stages[exchange->stage].run(exchange);
 		if (exchange->stage == EXCHANGE_STAGE_RECORD && verdict == EXCHANGE_NEXT) {
 			connection_limits_set(connection, exchange->limits);
 			exchange->codec->finish(exchange, exchange->is_aborting);

@@ -78,6 +78,7 @@ void record_write(struct exchange *exchange)
 		.worker = edge->slot,
 		.end = exchange->end,
 		.end_detail = exchange->end_detail,
+		.rule = exchange->rule,
 	};
 
 	telemetry_count(edge->counters, TELEMETRY_COUNTER_EXCHANGES);
@@ -138,8 +139,7 @@ static void fill_addresses(struct telemetry_event *event, struct connection *con
 	event->source = writer_done(&client_writer);
 	event->source_port = connection->peer.port;
 	/* It may have failed before anybody asked for it. */
-	if (connection->local.family ||
-	    os_socket_local(connection->watch.fd, &connection->local) == 0) {
+	if (connection_local(connection)) {
 		os_address_write_ip(&connection->local, &local_writer);
 		event->destination = writer_done(&local_writer);
 		event->destination_port = connection->local.port;

@@ -1,7 +1,6 @@
 /* Stage 13: who answers. redirect and respond are done here, files and proxy in files of their own. */
 #include "edge/edge_internal.h"
 
-enum exchange_verdict stage_dispatch_run(struct exchange *exchange);
 void stage_dispatch_leave(struct exchange *exchange);
 
 static enum exchange_verdict dispatch_redirect(struct exchange *exchange)

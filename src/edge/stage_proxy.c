@@ -99,6 +99,49 @@ static int request_make(struct exchange *exchange)
 	return sent->target.ptr ? 0 : -ENOMEM;
 }
 
+/* Both ends in one family: an IPv4 one beside an IPv6 one is written as IPv6 (RFC 4291, 2.5.5.2). */
+static void endpoint_set(struct codec_proxy_endpoint *end, const struct os_address *address,
+			 uint8_t family)
+{
+	size_t at = family == 6 && address->family == OS_FAMILY_V4 ? 12 : 0;
+
+	if (at)
+		end->ip[10] = end->ip[11] = 0xff;
+	memcpy(end->ip + at, address->ip, address->family == OS_FAMILY_V4 ? 4 : 16);
+	end->port = address->port;
+}
+
+/* The client that log and fields name, and where he connected to. */
+static int request_proxy_header(struct exchange *exchange)
+{
+	struct connection *connection = exchange->connection;
+	struct upstream_request *sent = &exchange->fetch_request;
+	unsigned version = exchange->origin->send_proxy;
+	struct codec_proxy_header header = { 0 };
+	char *bytes;
+	struct writer out;
+
+	sent->first = SPAN_NONE;
+	sent->client = &connection->origins;
+	if (!version)
+		return 0;
+	bytes = arena_array(&exchange->arena, char, CODEC_PROXY_LINE_MAX);
+	if (!bytes)
+		return -ENOMEM;
+	out = writer_of(bytes, CODEC_PROXY_LINE_MAX);
+	if (connection_local(connection)) {
+		header.family = exchange->client.family == OS_FAMILY_V4 &&
+						connection->local.family == OS_FAMILY_V4
+					? 4
+					: 6;
+		endpoint_set(&header.source, &exchange->client, header.family);
+		endpoint_set(&header.destination, &connection->local, header.family);
+	}
+	codec_proxy_write(&out, version, &header);
+	sent->first = writer_done(&out);
+	return 0;
+}
+
 static int request_address(struct exchange *exchange)
 {
 	const struct snapshot_origin *origin = exchange->origin;
@@ -116,7 +159,7 @@ static int request_address(struct exchange *exchange)
 	if (http_fields_set(fields, SPAN("Host"), host_to_send(exchange)))
 		return -ENOMEM;
 	sent->host = http_fields_value(fields, HTTP_NAME_HOST);
-	return 0;
+	return request_proxy_header(exchange);
 }
 
 /* ---- The fetch --------------------------------------------------------------------------------------------- */
@@ -254,9 +297,11 @@ static enum exchange_verdict take_head(struct exchange *exchange)
 			return exchange_answer(exchange, 502, TELEMETRY_END_ORIGIN_MALFORMED);
 		}
 		telemetry_count(exchange->edge->counters, TELEMETRY_COUNTER_TUNNELS);
+		exchange_sticky_set(exchange);
 		return EXCHANGE_ANSWER;
 	}
 	http_response_strip(&exchange->response);
+	exchange_sticky_set(exchange);
 	if (exchange->fetch_request.upgrade.len)
 		exchange->codec->refuse_upgrade(exchange);
 	return EXCHANGE_ANSWER;

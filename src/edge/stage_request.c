@@ -96,6 +96,14 @@ static bool is_loop(const struct exchange *exchange)
 	return false;
 }
 
+static struct span listener_rule(const struct exchange *exchange)
+{
+	const struct snapshot_listener *listener = snapshot_find_listener(
+		exchange->snapshot->snapshot, exchange->connection->listener_id);
+
+	return listener ? listener->rule : SPAN_NONE;
+}
+
 enum exchange_verdict stage_head_run(struct exchange *exchange)
 {
 	const struct http_request *request = exchange->request;
@@ -122,11 +130,13 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 	if (exchange->connection->is_redirecting) {
 		if (request->authority.kind == HTTP_HOST_NONE)
 			return exchange_answer(exchange, 400, TELEMETRY_END_CLIENT_MALFORMED);
+		exchange->rule = listener_rule(exchange);
 		return redirect_to(exchange, request->authority.host,
 				   exchange->connection->tls_port);
 	}
 	if (!site_agrees(exchange))
 		return exchange_answer(exchange, 421, TELEMETRY_END_MISDIRECTED);
+	exchange->rule = exchange->site->rule;
 	if (name && name->redirect_to.len)
 		return redirect_to(exchange, name->redirect_to, request->authority.port);
 	return EXCHANGE_NEXT;
@@ -135,6 +145,8 @@ enum exchange_verdict stage_head_run(struct exchange *exchange)
 enum exchange_verdict stage_route_run(struct exchange *exchange)
 {
 	exchange->route = snapshot_find_route(exchange->site, exchange->request->path.text);
+	if (exchange->route)
+		exchange->rule = exchange->route->rule;
 	exchange->limits = snapshot_find_limits(exchange->site, exchange->request->path.text);
 	/* The codec read with the widest of all sites' limits. */
 	if (exchange->head_bytes_in > exchange->limits->values[SNAPSHOT_LIMIT_HEADER])

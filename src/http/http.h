@@ -161,6 +161,16 @@ bool http_list_next(struct span *rest, struct span *ret_element);
 /* The value of the first cookie of that name (case matters; quotes are part of it), as a view of its field; the empty
  * span with a NULL ptr when there is none (RFC 6265, 4.2.1). */
 struct span http_cookie_find(const struct http_fields *fields, struct span name);
+/* All of that name, one after the other: a client may hold several, of other paths and of parent domains. */
+struct http_cookies {
+	const struct http_fields *fields;
+	struct span name;
+	const struct http_field *field; /* private from here on */
+	struct span rest;
+};
+void http_cookies_init(struct http_cookies *walk, const struct http_fields *fields,
+		       struct span name);
+bool http_cookies_next(struct http_cookies *walk, struct span *ret_value);
 /* An independent list with the same spans, in the same or another arena. -ENOMEM. */
 int http_fields_copy(struct http_fields *ret, const struct http_fields *fields,
 		     struct arena *arena) MUST_CHECK;

@@ -131,7 +131,8 @@ enum {
 	X(98, origin_known, IPC_TO_DIALER, IPC_TO_COMMAND, 4096, 0, 0) \
 	X(99, origins_seen, IPC_TO_WORKER, IPC_TO_COMMAND, IPC_TAIL_MAX, 0, 0) \
 	X(76, origin_ordered, IPC_TO_SUPERVISOR, IPC_TO_COMMAND, 1024, 0, 0) \
-	X(77, origins_end,  IPC_TO_SUPERVISOR | IPC_TO_DIALER | IPC_TO_WORKER, IPC_TO_COMMAND, 0, 0, 0)
+	X(77, origins_end,  IPC_TO_SUPERVISOR | IPC_TO_DIALER | IPC_TO_WORKER, IPC_TO_COMMAND, 0, 0, 0) \
+	X(107, running_text, IPC_TO_COMMAND, IPC_TO_SUPERVISOR, 0, 0, 0)
 
 /* Only in a build with PORTCULLIS_TEST_CLOCK: a test moves the clocks of every process. */
 #define IPC_TEST_MESSAGES(X) \
@@ -575,6 +576,10 @@ struct ipc_origin_seen { /* of a tail, no message: what one worker knows of one 
 	uint32_t order, is_down;
 };
 struct ipc_origins_end {
+	uint32_t reserved[2];
+};
+/* Answered by an `answer` with one descriptor: the text as it was resolved (IPC_DATA_TEXT). */
+struct ipc_running_text {
 	uint32_t reserved[2];
 };
 struct ipc_clock_move {

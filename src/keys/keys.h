@@ -95,14 +95,15 @@ int keys_file_load(int fd, const uint8_t *spki_hash, struct arena *arena,
 		   struct crypto_key **ret_key, struct span *ret_why) MUST_CHECK;
 
 /* ---- The key folder: the local CA and the internal certificates --------------------------------------------
- *   ca/root.crt  ca/root.key  ca/intermediate.pem  ca/issued.list  leaf/<id, 16 hex>.pem
+ *   ca/root.crt  ca/root.key  ca/intermediate.pem  ca/issued.list  leaf/<id, 16 hex>.pem  cookie/keys
  * Each .pem holds certificate (a leaf: its chain) and key, so that it is whole or not at all. All 0600.
  *
  * What happens to damaged files (cut short, garbage, a key of another certificate):
  *   root        never made again behind the operator's back, since browsers trust it by hand: an outcome that
  *               names the file. A root.key without a root.crt is a creation that did not finish: made anew.
  *   intermediate, leaf   made again with a new key, and said so in a notice.
- *   issued.list  lines that do not parse are left out. */
+ *   issued.list  lines that do not parse are left out.
+ *   cookie/keys  made again, and said so in a notice. */
 
 struct keys_folder;
 /* folder_fd: the key folder; lent for the folder's life. Reads nothing yet. -ENOMEM. */
@@ -167,6 +168,22 @@ struct keys_leaf {
  * not expired still serves (and renewal_due_s may have passed). */
 int keys_leaf_ready(struct keys_task *task, uint64_t id, const struct span *names,
 		    size_t name_count, struct keys_leaf *ret_leaf) MUST_CHECK;
+
+/* ---- Cookie keys: what the values of sticky cookies are made with ------------------------------------------------ */
+
+enum { KEYS_COOKIES_MAX = 2, KEYS_COOKIE_SECRET = 32 };
+struct keys_cookie {
+	int64_t made_at_s;
+	uint8_t secret[KEYS_COOKIE_SECRET];
+};
+struct keys_cookies {
+	struct keys_cookie keys[KEYS_COOKIES_MAX]; /* newest first */
+	size_t count;
+};
+/* From the folder. Made where there are none; where the newest is 90 days old (or of a day that is still to come: the
+ * clock was wrong) a new one is put before it, and the one before that is forgotten. Where that cannot be written the
+ * ones that are there serve on. 0, KEYS_FOLDER_FAILED, -ENOMEM. Wiped by the caller. */
+int keys_cookies_ready(struct keys_task *task, struct keys_cookies *ret_cookies) MUST_CHECK;
 
 /* ---- The secret heap: all of a keyholder's memory that libcrypto asks for ----------------------------------
  * Size classes with free lists over one map (os_secret_map), wiped on free, no way to grow. */

@@ -180,6 +180,19 @@ int proc_check_start(int text_fd, const char *name, struct proc_child *ret_child
 	return err;
 }
 
+int proc_check_map(int snapshot_fd, size_t size, const struct snapshot **ret_snapshot)
+{
+	void *memory;
+	int err = os_memory_map(snapshot_fd, size, (void *)(uintptr_t)PROC_SNAPSHOT_BASE, // NOLINT
+				0, &memory);
+
+	if (!err)
+		err = snapshot_verify(memory, size);
+	if (!err)
+		*ret_snapshot = memory;
+	return err;
+}
+
 void proc_child_end(struct proc_child *child)
 {
 	struct os_process_end end;

@@ -103,7 +103,7 @@ static int send_data(struct check *check, enum ipc_data_kind what, uint64_t id, 
 
 static int parse_text(struct check *check)
 {
-	struct conf_functions functions = check_text_functions(&check->arena);
+	struct conf_functions functions = proc_text_functions(&check->arena);
 	struct span text;
 	int failed = os_file_read_fd(check->text_fd, CHECK_FILE_MAX, &check->arena, &text);
 

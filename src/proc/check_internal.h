@@ -9,9 +9,6 @@ enum {
 	CHECK_ROOT_LINKS_MAX = 8,
 };
 
-/* Reads, lists and looks up for conf_parse(); what it yields lives as long as the arena. */
-struct conf_functions check_text_functions(struct arena *arena);
-
 /* A symlink on the way to a document root, and where it leads. */
 struct check_root_link {
 	int parent; /* O_PATH of the folder it lies in */

@@ -1,5 +1,6 @@
 /* What the language asks for while it parses: included files, globs and the environment. */
 #include "proc/check_internal.h"
+#include "proc/proc.h"
 
 #include <string.h>
 
@@ -109,7 +110,7 @@ static bool on_environment(void *owner, struct span name, struct span *ret_value
 	return value != NULL;
 }
 
-struct conf_functions check_text_functions(struct arena *arena)
+struct conf_functions proc_text_functions(struct arena *arena)
 {
 	return (struct conf_functions){
 		.owner = arena, .read = on_read, .list = on_list, .environment = on_environment

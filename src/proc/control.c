@@ -106,6 +106,23 @@ static void send_status(struct supervisor *supervisor, struct command *command)
 	end(command, 0, SPAN_NONE);
 }
 
+/* ---- The running text ------------------------------------------------------------------------------ */
+
+static void send_running_text(struct supervisor *supervisor, struct command *command)
+{
+	const struct plan_data *text =
+		supervisor->running ? plan_find_data(supervisor->running, IPC_DATA_TEXT, 0) : NULL;
+	OS_AUTO_FD fd = -1;
+
+	if (!text || os_memory_read_only(text->fd, &fd) < 0) {
+		end(command, 1, SPAN("there is no running text at the moment"));
+		return;
+	}
+	answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ .what = IPC_DATA_TEXT },
+		    SPAN_NONE, &fd, 1);
+	end(command, 0, SPAN_NONE);
+}
+
 /* ---- connect --------------------------------------------------------------------------------------- */
 
 static void connect_to(struct supervisor *supervisor, struct command *command, uint32_t kind,
@@ -199,6 +216,9 @@ static void on_message(void *owner, struct ipc_channel *channel, struct ipc_mess
 		return;
 	case IPC_MESSAGE_status:
 		send_status(supervisor, command);
+		return;
+	case IPC_MESSAGE_running_text:
+		send_running_text(supervisor, command);
 		return;
 	case IPC_MESSAGE_connect:
 		connect_to(supervisor, command, ((const struct ipc_connect *)message->body)->kind,
@@ -307,14 +327,28 @@ void control_close(struct supervisor *supervisor)
 	}
 }
 
-void control_change_begun(struct supervisor *supervisor, uint64_t change)
+void control_change_begun(struct supervisor *supervisor, uint64_t change,
+			  enum lifecycle_request request)
 {
+	/* One that reads no file is not what a `reload` waits for. */
+	if (request != LIFECYCLE_COMPILE_FILE)
+		return;
 	LIST_EACH(&supervisor->commands, node) {
 		struct command *command = LIST_ITEM(node, struct command, link);
 
 		if (command->waits && !command->change)
 			command->change = change;
 	}
+}
+
+static void end_change(struct command *command, uint64_t change, bool ok)
+{
+	char text[64];
+	struct writer out = writer_of(text, sizeof(text));
+
+	if (ok)
+		write_format(&out, "configuration %llu runs", (unsigned long long)change);
+	end(command, ok ? 0 : 1, writer_done(&out));
 }
 
 void control_change_ended(struct supervisor *supervisor, uint64_t change, bool ok)
@@ -330,7 +364,7 @@ void control_change_ended(struct supervisor *supervisor, uint64_t change, bool o
 		if (trouble.len)
 			answer_send(command, IPC_MESSAGE_answer, &(struct ipc_answer){ 0 },
 				    span_first(trouble, IPC_TAIL_MAX), NULL, 0);
-		end(command, ok ? 0 : 1, SPAN_NONE);
+		end_change(command, change, ok);
 	}
 }
 

@@ -1,5 +1,6 @@
 #include "proc/dialer_check.h"
 
+#include "codec/codec.h"
 #include "telemetry/telemetry.h"
 #include "tls/tls.h"
 
@@ -26,6 +27,8 @@ struct check {
 	uint64_t origin, ca_id;
 	bool is_https;
 	struct span host, server_name;
+	struct span
+		first; /* that the connection is our own, where it must begin with a PROXY header */
 
 	enum verdict verdict;
 	uint32_t streak;              /* answers in a row that say otherwise */
@@ -280,6 +283,7 @@ static int request_make(struct check *check)
 		.target = check->rule.path,
 		.host = check->host,
 		.fields = &check->fields,
+		.first = check->first,
 	};
 	limits_of(check, &request->limits);
 	if (http_fields_add_id(&check->fields, HTTP_NAME_HOST, check->host))
@@ -407,6 +411,18 @@ static uint64_t check_id(const struct snapshot_origin *origin, const struct snap
 	return hash_id(span_of(parts, sizeof(parts)));
 }
 
+static int fill_first(struct check *check, const struct snapshot_origin *origin)
+{
+	char bytes[CODEC_PROXY_LINE_MAX];
+	struct writer out = writer_of(bytes, sizeof(bytes));
+
+	if (!origin->send_proxy)
+		return 0;
+	codec_proxy_write(&out, origin->send_proxy, &(struct codec_proxy_header){ 0 });
+	check->first = arena_copy(&check->texts, writer_done(&out));
+	return check->first.ptr ? 0 : -ENOMEM;
+}
+
 /* Its texts are copies: the snapshot goes before the check does. */
 static int check_fill(struct check *check, const struct snapshot_origin *origin,
 		      const struct snapshot_check *rule)
@@ -421,7 +437,7 @@ static int check_fill(struct check *check, const struct snapshot_origin *origin,
 	check->origin = origin->id;
 	check->is_https = origin->is_https;
 	check->ca_id = origin->ca ? origin->ca->id : 0;
-	return check->rule.path.ptr && check->host.ptr ? 0 : -ENOMEM;
+	return check->rule.path.ptr && check->host.ptr ? fill_first(check, origin) : -ENOMEM;
 }
 
 /* ---- For `portcullis upstreams` --------------------------------------------------------------------------------------- */

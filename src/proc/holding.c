@@ -66,7 +66,7 @@ void proc_holding_data(struct proc_self *self, struct ipc_message *message)
 {
 	const struct ipc_data *body = message->body;
 	struct proc_holding holding = { .is_pending = true, .mapped = body->size };
-	const void *memory;
+	const void *memory = NULL;
 
 	for (size_t i = self->holding_count; i-- > 0;) {
 		if (self->holdings[i].is_pending && self->holdings[i].data.what == body->what &&

@@ -48,7 +48,7 @@ static void take_tickets(struct supervisor *supervisor)
 {
 	OS_AUTO_FD fd = kept_take(supervisor, IPC_KEEP_TICKETS, tickets_name, 0);
 
-	if (!is_table(fd, sizeof(struct tls_ticket_keys)))
+	if (!is_table(fd, sizeof(struct proc_shared_keys)))
 		return;
 	os_close(supervisor->tickets_fd);
 	supervisor->tickets_fd = TAKE_FD(fd);

@@ -15,6 +15,7 @@
 #include "ipc/ipc.h"
 #include "os/os.h"
 #include "snapshot/snapshot.h"
+#include "tls/tls.h"
 
 enum {
 	PROC_CHANNEL_FD = 3,
@@ -92,6 +93,13 @@ struct proc_kind {
 	void (*drain)(void *state, struct proc_self *self, uint32_t deadline_ms);
 	/* The supervisor is gone; serve on. Main asks each second whether a successor serves, then drains. */
 	void (*orphaned)(void *state, struct proc_self *self);
+};
+
+/* What the vault gives all workers in one memory file: whoever reads clients' bytes needs it, and no key of it signs.
+ * Each part has its own format. One of another size is of another version and is not taken over. */
+struct proc_shared_keys {
+	struct tls_ticket_keys tickets;
+	struct balance_sticky_keys cookies;
 };
 
 extern const struct proc_kind proc_worker, proc_keyholder, proc_vault, proc_files, proc_dialer,
@@ -190,6 +198,21 @@ int proc_supervisor_main(const struct proc_supervisor_options *options);
 int proc_state_path(struct span statement, struct arena *arena, struct span *ret_state,
 		    struct span *ret_control) MUST_CHECK;
 
+/* Reads, lists and looks up for conf_parse(), with the rights of who calls; what it yields lives as long as the arena. */
+struct conf_functions proc_text_functions(struct arena *arena);
+
+/* A file whose bytes are replaced, whole or not at all: begin() writes them beside it and to the disk, finish() puts them
+ * in its place; drop() ends either. Mode and owner stay. A symlink is -ELOOP: what it leads to is somebody else's way to
+ * change a file. 0 or -errno; a failure leaves nothing behind. */
+struct proc_store {
+	int folder_fd; /* -1: none is under way */
+	char name[256], beside[256 + 16];
+	bool is_written;
+};
+int proc_store_begin(struct proc_store *store, const char *path, struct span text) MUST_CHECK;
+int proc_store_finish(struct proc_store *store) MUST_CHECK;
+void proc_store_drop(struct proc_store *store);
+
 /* As whom a row runs where root started it: the package's user, else the row's own number. */
 uint32_t proc_row_uid(const struct proc_row *row);
 
@@ -201,6 +224,9 @@ struct proc_child {
 };
 int proc_check_start(int text_fd, const char *name, struct proc_child *ret_child) MUST_CHECK;
 void proc_child_end(struct proc_child *child); /* and waits for its end */
+/* The snapshot that such a job came to (`compiled`), mapped where it was made: once in a process's life, and for good. 0
+ * or -errno. */
+int proc_check_map(int snapshot_fd, size_t size, const struct snapshot **ret_snapshot) MUST_CHECK;
 /* For `ca`: a vault of this command alone, while no service runs. The caller holds byte 1 of the state folder's
  * lock. A vault that cannot begin closes the channel. 0 or -errno. */
 int proc_vault_start(int state_fd, struct proc_child *ret_child,

@@ -152,7 +152,7 @@ static void carry_out(struct supervisor *supervisor, const struct lifecycle_acti
 		child_kill(supervisor, child, action->why);
 		break;
 	case LIFECYCLE_COMPILE:
-		control_change_begun(supervisor, action->change);
+		control_change_begun(supervisor, action->change, action->request);
 		change_compile(supervisor, action->change, action->request);
 		break;
 	case LIFECYCLE_ABORT_COMPILE:
@@ -335,7 +335,7 @@ static int start(struct supervisor *supervisor)
 	if (!err)
 		err = children_init(supervisor);
 	if (!err)
-		err = os_memory_new("tickets", sizeof(struct tls_ticket_keys),
+		err = os_memory_new("tickets", sizeof(struct proc_shared_keys),
 				    &supervisor->tickets_fd);
 	if (!err)
 		err = os_memory_seal(supervisor->tickets_fd, OS_SEAL_SIZE);

@@ -98,8 +98,8 @@ struct command {
 	struct list link;
 	struct supervisor *supervisor;
 	struct ipc_channel channel;
-	bool is_dead, waits;
-	uint64_t change; /* that it waits for; 0: the next */
+	bool is_dead, waits; /* waits: for a change that reads the file */
+	uint64_t change;     /* that one, once it has begun; else 0 */
 };
 
 /* What the operator said of an origin: kept until it is taken back. */
@@ -257,7 +257,8 @@ int control_open(struct supervisor *supervisor) MUST_CHECK;
 void control_close(struct supervisor *supervisor);
 bool control_listen(
 	struct supervisor *supervisor); /* (again, after it had to rest); false: it cannot now */
-void control_change_begun(struct supervisor *supervisor, uint64_t change);
+void control_change_begun(struct supervisor *supervisor, uint64_t change,
+			  enum lifecycle_request request);
 void control_change_ended(struct supervisor *supervisor, uint64_t change, bool ok);
 void control_turn(struct supervisor *supervisor);
 

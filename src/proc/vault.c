@@ -64,7 +64,7 @@ size_t vault_names(struct span tail, struct span names[VAULT_NAMES_MAX])
 	return count;
 }
 
-static void notice(struct proc_self *self, struct span text)
+void vault_notice(struct proc_self *self, struct span text)
 {
 	struct ipc_notice body = { { 0 } };
 
@@ -158,7 +158,7 @@ static void fault_tell(struct vault *vault, struct proc_self *self, uint64_t cha
 	vault->faulty_change = change;
 	vault->fault_line = line;
 	if (!change)
-		notice(self, why);
+		vault_notice(self, why);
 	else if (ipc_send(proc_supervisor(self), IPC_MESSAGE_refused, &body, span_first(why, 4096),
 			  NULL, 0))
 		proc_exit(self, PROC_EXIT_FAULT);
@@ -275,7 +275,7 @@ static void on_leaf_wanted(struct vault *vault, struct proc_self *self,
 
 	vault_task_begin(vault, &task, &arena);
 	outcome = leaf ? leaf_make(&task, leaf, &ready) : -ENOMEM;
-	notice(self, task.notice);
+	vault_notice(self, task.notice);
 	if (outcome == 0)
 		outcome = leaf_send(vault, self, body->change, leaf, &ready) ? -EPIPE : 0;
 	if (outcome) {
@@ -310,11 +310,12 @@ static void renew(struct vault *vault, struct proc_self *self, struct vault_leaf
 	if (leaf->renewal_due_s <= task.now_s)
 		leaf->renewal_due_s = task.now_s + RENEWAL_RETRY_S;
 	if (outcome != 0 && !leaf->has_failed)
-		notice(self,
-		       arena_format(&arena, "an internal certificate could not be renewed: %.*s",
-				    SPAN_ARG(task.why.len ? task.why : SPAN("out of memory"))));
+		vault_notice(
+			self,
+			arena_format(&arena, "an internal certificate could not be renewed: %.*s",
+				     SPAN_ARG(task.why.len ? task.why : SPAN("out of memory"))));
 	else if (!leaf->has_failed)
-		notice(self, task.notice);
+		vault_notice(self, task.notice);
 	leaf->has_failed = outcome != 0 || (!ready.is_new && task.notice.len);
 	vault_task_end(&task);
 }
@@ -332,14 +333,14 @@ static void tickets_look(struct vault *vault)
 	uint8_t random[TLS_TICKET_KEY_RANDOM];
 	int64_t now = now_s(vault), due;
 
-	if (!vault->tickets || vault->is_frozen)
+	if (!vault->shared || vault->is_frozen)
 		return;
-	due = tls_ticket_keys_due_s(vault->tickets, TICKET_ACCEPT_S);
+	due = tls_ticket_keys_due_s(&vault->shared->tickets, TICKET_ACCEPT_S);
 	/* Due much later than a key lives: the clock went back. */
 	if (now < due && due <= now + TICKET_ACCEPT_S)
 		return;
 	crypto_random(random, sizeof(random));
-	tls_ticket_keys_rotate(vault->tickets, now, TICKET_ACCEPT_S, random);
+	tls_ticket_keys_rotate(&vault->shared->tickets, now, TICKET_ACCEPT_S, random);
 	crypto_wipe(random, sizeof(random));
 }
 
@@ -349,7 +350,7 @@ static void on_tickets_spoiled(struct vault *vault)
 	uint8_t random[TLS_TICKET_KEY_RANDOM];
 	int64_t now = now_s(vault);
 
-	if (!vault->tickets || vault->is_frozen)
+	if (!vault->shared || vault->is_frozen)
 		return;
 	/* At most once a minute; the second time in it is not forgotten but waits (on_second). */
 	vault->are_tickets_spoiled = vault->tickets_replaced_s &&
@@ -359,7 +360,7 @@ static void on_tickets_spoiled(struct vault *vault)
 		return;
 	vault->tickets_replaced_s = now;
 	crypto_random(random, sizeof(random));
-	tls_ticket_keys_replace(vault->tickets, now, TICKET_ACCEPT_S, random);
+	tls_ticket_keys_replace(&vault->shared->tickets, now, TICKET_ACCEPT_S, random);
 	crypto_wipe(random, sizeof(random));
 }
 
@@ -422,10 +423,10 @@ static int on_grant(void *state, struct proc_self *self, const struct ipc_grant 
 		vault->has_rescue = true;
 		return 0;
 	case IPC_GRANT_TICKETS:
-		failed = os_memory_map(message->descriptors[0], sizeof(*vault->tickets), NULL,
+		failed = os_memory_map(message->descriptors[0], sizeof(*vault->shared), NULL,
 				       OS_MAP_WRITE, &memory);
 		if (!failed)
-			vault->tickets = memory;
+			vault->shared = memory;
 		return failed;
 	default:
 		return 0;
@@ -487,9 +488,9 @@ static enum proc_prepare_result on_prepare(void *state, struct proc_self *self, 
 {
 	struct vault *vault = state;
 
-	(void)snapshot;
 	if (vault->faulty_change != change)
-		return PROC_PREPARED;
+		return vault_cookie_prepare(vault, self, snapshot) ? PROC_PREPARED
+								   : PROC_PREPARE_REFUSED;
 	proc_refuse(self, vault->fault_line, span_of(vault->fault, vault->fault_len));
 	return PROC_PREPARE_REFUSED;
 }
@@ -549,6 +550,7 @@ static void on_second(void *state, struct proc_self *self)
 	if (vault->are_tickets_spoiled)
 		on_tickets_spoiled(vault);
 	tickets_look(vault);
+	vault_cookie_second(vault, self);
 	if (vault->is_to_tidy)
 		tidy(vault, self);
 	vault->is_to_tidy = false;

@@ -1,5 +1,5 @@
-/* What the files of the vault share: its work (vault.c), what commands ask (vault_command.c), and what it keeps for
- * the next supervisor (vault_rescue.c). */
+/* What the files of the vault share: its work (vault.c), what commands ask (vault_command.c), the keys of
+ * sticky cookies (vault_cookie.c), and what it keeps for the next supervisor (vault_rescue.c). */
 #pragma once
 
 #include "keys/keys.h"
@@ -14,7 +14,8 @@ struct vault {
 	int folder_fd, rescue_fd;
 	struct keys_folder *folder;
 	struct keys_store *store;
-	struct tls_ticket_keys *tickets;
+	struct proc_shared_keys *shared; /* NULL: a command's vault has none */
+	int64_t cookies_look_s; /* when its folder is looked at again for cookie keys; 0: they are not wanted */
 	int64_t tickets_replaced_s;
 	bool are_tickets_spoiled; /* and wait for their minute */
 	struct list leaves;       /* internal certificates in use, for renewal */
@@ -40,6 +41,14 @@ void vault_task_end(struct keys_task *task);
 int vault_ca_ready(struct keys_task *task, bool may_create);
 /* "a\0b\0" to spans; how many. */
 size_t vault_names(struct span tail, struct span names[VAULT_NAMES_MAX]);
+
+/* One event for the operator. Empty: none. */
+void vault_notice(struct proc_self *self, struct span text);
+
+/* Cookie keys for a configuration that wants some. False: it was refused. */
+bool vault_cookie_prepare(struct vault *vault, struct proc_self *self,
+			  const struct snapshot *snapshot) MUST_CHECK;
+void vault_cookie_second(struct vault *vault, struct proc_self *self);
 
 bool vault_command_message(struct vault *vault, struct ipc_channel *channel,
 			   struct ipc_message *message);

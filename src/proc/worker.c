@@ -7,7 +7,7 @@ struct worker {
 	struct edge *edge;
 	struct telemetry_ring *ring;
 	int ring_event;
-	const struct tls_ticket_keys *tickets;
+	const struct proc_shared_keys *shared;
 	struct proc_self *self;
 	const struct snapshot *wanted; /* an old one whose place a change waits for */
 	uint64_t wanted_since_ns;
@@ -39,10 +39,10 @@ static int on_grant(void *state, struct proc_self *self, const struct ipc_grant 
 		worker->ring_event = TAKE_FD(message->descriptors[1]);
 		return 0;
 	case IPC_GRANT_TICKETS:
-		failed = map_grant(message, sizeof(struct tls_ticket_keys), 0, &memory);
+		failed = map_grant(message, sizeof(struct proc_shared_keys), 0, &memory);
 		if (failed)
 			return failed;
-		worker->tickets = memory;
+		worker->shared = memory;
 		return 0;
 	default:
 		return 0;
@@ -78,7 +78,8 @@ static int on_sandboxed(void *state, struct proc_self *self)
 		.range = proc_range(self),
 		.host = &host,
 		.host_data = worker,
-		.tickets = worker->tickets,
+		.tickets = worker->shared ? &worker->shared->tickets : NULL,
+		.cookies = worker->shared ? &worker->shared->cookies : NULL,
 		.gateway_id = proc_birth(self)->gateway_id,
 		.connections_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_CONNECTIONS].value,
 	};

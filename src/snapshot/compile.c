@@ -48,6 +48,17 @@ struct snapshot_place compiler_place(struct compiler *compiler, struct conf_plac
 	return row;
 }
 
+struct span compiler_rule(struct compiler *compiler, const struct snapshot_place *place,
+			  const char *word)
+{
+	struct span text = arena_format(compiler->scratch, "%.*s:%u: %s", SPAN_ARG(place->file),
+					place->line, word);
+
+	if (!text.ptr)
+		compiler->is_out_of_memory = true;
+	return compiler_copy(compiler, text);
+}
+
 void *compiler_find(struct compiler *compiler, uint64_t id)
 {
 	return map_get(&compiler->ids, id);
@@ -170,6 +181,7 @@ static void compile_listener(struct compiler *compiler, const struct conf_statem
 	set_listener(compiler, listener, &address->address, plain);
 	listener->is_serving = plain && plain->value_count;
 	listener->place = compiler_place(compiler, statement->place);
+	listener->rule = compiler_rule(compiler, &listener->place, "listen");
 	for (const struct conf_statement *s = statement->first; s; s = s->next) {
 		if (conf_is(s, "proxy-protocol from"))
 			listener->proxy_protocol = compiler_table(compiler, &s->arguments[0]);
@@ -194,6 +206,7 @@ static void imply_listeners(struct compiler *compiler)
 			&compiler->listeners[compiler->snapshot->listener_count++];
 		set_listener(compiler, listener, &address, i == 1);
 		listener->is_implied = true;
+		listener->rule = compiler_copy(compiler, SPAN("implied: listen"));
 	}
 }
 
@@ -279,17 +292,20 @@ struct bounds {
 	size_t tables, listeners, sites, certificates, roots, origins, upstreams, cas, names;
 };
 
-/* Ten thousand routes often share a few upstreams: count what is written differently. */
+/* Ten thousand routes often share a few upstreams: count what is written differently. What an origin's id is made of
+ * (compile_origin) is a part of it. */
 static size_t count_origins(struct compiler *compiler, struct map *seen,
 			    const struct conf_statement *statement)
 {
 	const struct conf_given *verify = conf_option(statement, "verify");
+	const struct conf_given *proxy = conf_option(statement, "send-proxy");
 	uint64_t ca = verify ? hash_id(verify->values[1].text) : 0;
 	uint64_t local = conf_option(statement, "allow-local") != NULL;
+	uint64_t version = proxy ? proxy->values[0].number + 1 : 0;
 	size_t count = 0;
 
 	for (size_t i = 0; i < statement->argument_count; i++) {
-		uint64_t key[] = { hash_id(statement->arguments[i].text), ca, local };
+		uint64_t key[] = { hash_id(statement->arguments[i].text), ca, version, local };
 		uint64_t hash = hash_id(span_of(key, sizeof(key)));
 
 		if (map_get(seen, hash))

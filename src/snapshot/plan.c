@@ -67,6 +67,16 @@ static void add_logs(struct plan *plan, const struct snapshot *snapshot)
 	}
 }
 
+/* Its cookie needs a key. */
+static bool has_sticky(const struct snapshot *snapshot)
+{
+	for (size_t i = 0; i < snapshot->upstream_count; i++) {
+		if (snapshot->upstreams[i].sticky_cookie.len)
+			return true;
+	}
+	return false;
+}
+
 void compile_plan(struct compiler *compiler)
 {
 	struct snapshot *snapshot = compiler->snapshot;
@@ -95,10 +105,10 @@ void compile_plan(struct compiler *compiler)
 	if (snapshot->state_path.len)
 		add(&plan, SNAPSHOT_PLAN_STATE, 0, snapshot->state_path, NULL);
 	add_helper(&plan, SNAPSHOT_HELPER_LOG);
-	if (compiler->has_tls_listener) {
+	if (compiler->has_tls_listener || has_sticky(snapshot))
 		add_helper(&plan, SNAPSHOT_HELPER_VAULT);
+	if (compiler->has_tls_listener)
 		add_helper(&plan, SNAPSHOT_HELPER_KEYHOLDER);
-	}
 	if (snapshot->root_count)
 		add_helper(&plan, SNAPSHOT_HELPER_FILES);
 	if (snapshot->origin_count)

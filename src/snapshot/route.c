@@ -131,6 +131,7 @@ void compile_route(struct compiler *compiler, const struct conf_statement *state
 	route->id = hash_id(whole);
 	route->limits = site->limits;
 	route->place = compiler_place(compiler, statement->place);
+	route->rule = compiler_rule(compiler, &route->place, statement->row->name);
 	compile_pattern(compiler, statement, &route->pattern);
 	if (conf_is(statement, "files")) {
 		route->handler = SNAPSHOT_FILES;

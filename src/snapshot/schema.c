@@ -9,6 +9,14 @@
 			"a prefix", \
 	}
 
+#define SEND_PROXY \
+	{ \
+		.name = "send-proxy", \
+		.arguments = { { .type = CONF_CHOICE, .name = "v1|v2", .choices = "v1 v2" } }, \
+		.help = "each connection begins with a PROXY header that names the client; no " \
+			"other client's requests go out on it", \
+	}
+
 #define ALLOW_LOCAL \
 	{ \
 		.name = "allow-local", \
@@ -149,6 +157,7 @@ const struct conf_schema snapshot_rows[] = {
 					.choices = "ca" },
 					{ .type = CONF_PATH, .name = "FILE" } },
 				.help = "the CA that it is verified by, instead of the system's" },
+			SEND_PROXY,
 			ALLOW_LOCAL,
 		},
 		.help = "One server of the upstream: `PORT`, `HOST:PORT`, `[v6]:PORT`, "
@@ -208,6 +217,27 @@ const struct conf_schema snapshot_rows[] = {
 		.unit = "",
 		.default_value = "3 for 10s",
 		.example = "eject 5 for 30s",
+	},
+	{
+		.name = "sticky",
+		.inside = "upstream",
+		.is_single = true,
+		.options = {
+			{ .name = "cookie",
+				.arguments = { { .type = CONF_WORD, .name = "NAME" } },
+				.help = "the cookie's name; `sticky` is implied" },
+			{ .name = "for",
+				.arguments = { { .type = CONF_DURATION, .name = "TIME",
+					.minimum = UINT64_C(1000000000),
+					.maximum = UINT64_C(34560000000000000) } },
+				.help = "how long a browser keeps it (Max-Age); as long as it runs is "
+					"implied" },
+		},
+		.help = "A client stays with the origin that answered first, by a cookie, for as long "
+			"as that origin is there.",
+		.unit = "",
+		.default_value = "none: each request may go to another",
+		.example = "sticky cookie session-origin for 8h",
 	},
 	{
 		.name = "check",
@@ -338,6 +368,9 @@ const struct conf_schema snapshot_rows[] = {
 			{ .name = "ip-hash",
 				.help = "by the client's address, for as long as that upstream is "
 					"there" },
+			{ .name = "sticky",
+				.help = "a client stays with the upstream that answered first, by a "
+					"cookie `sticky`" },
 			{ .name = "check",
 				.arguments = { { .type = CONF_PATTERN, .name = "PATH" } },
 				.help = "each upstream is asked for this path; one that is down gets "
@@ -361,6 +394,7 @@ const struct conf_schema snapshot_rows[] = {
 					{ .type = CONF_PATH, .name = "FILE" } },
 				.help = "the CA that https upstreams are verified by, instead "
 					"of the system's" },
+			SEND_PROXY,
 			ALLOW_LOCAL,
 		},
 		.help = "Passes requests on. UPSTREAM is `PORT`, `HOST:PORT`, `[v6]:PORT`, "

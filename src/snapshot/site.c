@@ -165,6 +165,35 @@ static bool covers(const struct snapshot_pattern *earlier, const struct snapshot
 	return !later->is_prefix && !later->has_star && span_equal(earlier->text, later->text);
 }
 
+static const struct snapshot_upstream *sticky_of(const struct snapshot_route *route)
+{
+	const struct snapshot_upstream *upstream =
+		route->handler == SNAPSHOT_PROXY ? route->proxy.upstream : NULL;
+
+	return upstream && upstream->sticky_cookie.len ? upstream : NULL;
+}
+
+/* Two upstreams of one site with one cookie would take their clients from each other, answer by answer. */
+static void check_sticky(struct compiler *compiler, const struct conf_statement *statement,
+			 const struct snapshot_site *site, const struct snapshot_route *route)
+{
+	const struct snapshot_upstream *mine = sticky_of(route);
+
+	for (size_t i = 0; mine && i < site->route_count; i++) {
+		const struct snapshot_upstream *other = sticky_of(&site->routes[i]);
+
+		if (!other || other == mine ||
+		    !span_equal(other->sticky_cookie, mine->sticky_cookie))
+			continue;
+		conf_error_add(
+			compiler->errors, statement->place,
+			"line %u of this site has a cookie `%.*s` for another upstream: in its "
+			"block write `sticky cookie NAME`",
+			site->routes[i].place.line, SPAN_ARG(mine->sticky_cookie));
+		return;
+	}
+}
+
 static void compile_routes(struct compiler *compiler, const struct conf_statement *statement,
 			   struct snapshot_site *site)
 {
@@ -179,6 +208,7 @@ static void compile_routes(struct compiler *compiler, const struct conf_statemen
 			continue;
 		struct snapshot_route *route = &routes[site->route_count];
 		compile_route(compiler, inner, site, route);
+		check_sticky(compiler, inner, site, route);
 		for (size_t i = 0; i < site->route_count; i++) {
 			if (!covers(&routes[i].pattern, &route->pattern))
 				continue;
@@ -200,6 +230,7 @@ void compile_site(struct compiler *compiler, const struct conf_statement *statem
 	struct snapshot_site *site = &compiler->sites[compiler->snapshot->site_count++];
 
 	site->place = compiler_place(compiler, statement->place);
+	site->rule = compiler_rule(compiler, &site->place, "site");
 	compile_names(compiler, statement, site);
 	if (site->name_count) {
 		struct span line =

@@ -88,6 +88,8 @@ struct snapshot_listener {
 	const struct snapshot_table
 		*proxy_protocol; /* who begins with a PROXY header; NULL: nobody */
 	struct snapshot_place place;
+	struct span
+		rule; /* what decided, for log and `explain`: `FILE:LINE: WORD`, here of a redirect to TLS */
 };
 
 struct snapshot_tls_policy {
@@ -119,7 +121,8 @@ struct snapshot_ca {
 };
 
 struct snapshot_origin {
-	uint64_t id; /* of scheme, host, port, the way it is verified, and allow_local */
+	/* of scheme, host, port, the way it is verified, the PROXY header it is sent, and allow_local */
+	uint64_t id;
 	bool is_https;
 	bool is_unix;    /* unix_path */
 	bool is_address; /* `address` holds it; else `host` is a name for the dialer */
@@ -131,7 +134,8 @@ struct snapshot_origin {
 	struct span host_field; /* what `host upstream` sends: host, and port where not the scheme's
 				   own */
 	const struct snapshot_ca *ca; /* https: NULL for the system's roots */
-	bool allow_local; /* DNS may name addresses of this machine and of the link */
+	uint8_t send_proxy;           /* the version of the PROXY header that it is sent; 0: none */
+	bool allow_local;             /* DNS may name addresses of this machine and of the link */
 	struct span text;             /* as written, for logs and status */
 	struct snapshot_place place;
 };
@@ -180,6 +184,8 @@ struct snapshot_upstream {
 	uint32_t eject_after;   /* failures in a row; 0: never */
 	uint64_t eject_for_ns;
 	struct snapshot_check check;
+	struct span sticky_cookie; /* by which a client stays with its origin; empty: none does */
+	uint32_t sticky_age_s;     /* how long he keeps it; 0: as long as the browser runs */
 	struct snapshot_place place;
 };
 
@@ -236,6 +242,7 @@ struct snapshot_route {
 	};
 	const struct snapshot_limits *limits; /* the site's; a path may have others: find_limits */
 	struct snapshot_place place;
+	struct span rule; /* of place and handler */
 };
 
 /* `limits on PATH`: the site's, with what this block says instead. */
@@ -262,6 +269,7 @@ struct snapshot_site {
 	size_t path_limit_count;
 	const struct snapshot_trust *trust; /* NULL: nobody is believed */
 	struct snapshot_place place;
+	struct span rule; /* where no route or an alias decided */
 };
 
 /* One served name. Sorted by span_compare(name): exact names and wildcards apart. */

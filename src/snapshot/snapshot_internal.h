@@ -49,6 +49,9 @@ void *compiler_alloc(struct compiler *compiler, size_t count, size_t size, size_
 #define compiler_array(compiler, type, count) \
 	((type *)compiler_alloc((compiler), (count), sizeof(type), _Alignof(type)))
 struct snapshot_place compiler_place(struct compiler *compiler, struct conf_place place);
+/* `FILE:LINE: WORD` */
+struct span compiler_rule(struct compiler *compiler, const struct snapshot_place *place,
+			  const char *word);
 void *compiler_find(struct compiler *compiler, uint64_t id);
 void compiler_remember(struct compiler *compiler, uint64_t id, void *row);
 void compiler_limits(struct compiler *compiler, const struct conf_statement *block,
@@ -82,6 +85,7 @@ const struct snapshot_ca *compile_ca(struct compiler *compiler, const struct con
 /* What a line says of its origins beside where they are. */
 struct origin_words {
 	const struct snapshot_ca *ca;
+	uint8_t send_proxy;
 	bool allow_local;
 };
 const struct snapshot_origin *compile_origin(struct compiler *compiler,

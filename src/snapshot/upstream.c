@@ -1,9 +1,13 @@
 /* upstream: several origins under one name, and the unnamed ones of `proxy` lines. */
 #include "snapshot/snapshot_internal.h"
 
-enum { EJECT_AFTER = 3 };
+#include "http/http.h"
+
+enum { EJECT_AFTER = 3, STICKY_NAME_MAX = 64 };
 #define SECOND_NS UINT64_C(1000000000)
 #define EJECT_FOR_NS (10 * SECOND_NS)
+
+static const struct span sticky_default = { "sticky", 6 };
 
 /* Members as they are collected, and the words that named them. */
 struct collected {
@@ -51,6 +55,14 @@ static uint32_t option_number(const struct conf_statement *statement, const char
 	return given ? (uint32_t)given->values[0].number : otherwise;
 }
 
+static uint8_t send_proxy(const struct conf_statement *statement)
+{
+	const struct conf_given *given = conf_option(statement, "send-proxy");
+
+	/* The schema's choices are `v1` and `v2`. */
+	return given ? (uint8_t)(given->values[0].number + 1) : 0;
+}
+
 static void compile_member(struct compiler *compiler, const struct conf_statement *statement,
 			   struct collected *collected)
 {
@@ -61,7 +73,8 @@ static void compile_member(struct compiler *compiler, const struct conf_statemen
 		.max_connections = option_number(statement, "max-conns", 0),
 		.is_backup = conf_option(statement, "backup"),
 	};
-	struct origin_words words = { .allow_local = conf_option(statement, "allow-local") };
+	struct origin_words words = { .send_proxy = send_proxy(statement),
+				      .allow_local = conf_option(statement, "allow-local") };
 
 	if (verify && value->origin.scheme != CONF_HTTPS)
 		conf_error_add(compiler->errors, verify->word->place,
@@ -152,6 +165,25 @@ static void compile_check(struct compiler *compiler, const struct conf_statement
 			       "the second code is below the first");
 }
 
+static void compile_sticky(struct compiler *compiler, const struct conf_statement *statement,
+			   struct snapshot_upstream *upstream)
+{
+	const struct conf_given *name = conf_option(statement, "cookie"),
+				*time = conf_option(statement, "for");
+
+	if (name &&
+	    (!http_is_token(name->values[0].text) || name->values[0].text.len > STICKY_NAME_MAX))
+		conf_error_add(
+			compiler->errors, name->values[0].word->place,
+			"a cookie's name has letters, digits and -_.~ and the like, and at most "
+			"%d of them",
+			STICKY_NAME_MAX);
+	upstream->sticky_cookie =
+		compiler_copy(compiler, name ? name->values[0].text : sticky_default);
+	if (time)
+		upstream->sticky_age_s = (uint32_t)(time->values[0].number / SECOND_NS);
+}
+
 static void compile_settings(struct compiler *compiler, const struct conf_statement *block,
 			     struct snapshot_upstream *upstream)
 {
@@ -168,6 +200,8 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 			upstream->eject_after = (uint32_t)inner->arguments[0].number;
 			if (time)
 				upstream->eject_for_ns = time->values[0].number;
+		} else if (conf_is(inner, "sticky")) {
+			compile_sticky(compiler, inner, upstream);
 		}
 	}
 }
@@ -308,7 +342,9 @@ static const struct snapshot_upstream *find_named(struct compiler *compiler,
 static void refuse_beside_name(struct compiler *compiler, const struct conf_statement *statement,
 			       const struct conf_value *name)
 {
+	static const char *const statements[] = { "check", "sticky" };
 	const struct conf_given *verify = conf_option(statement, "verify"),
+				*proxy = conf_option(statement, "send-proxy"),
 				*local = conf_option(statement, "allow-local");
 
 	if (statement->argument_count > 1)
@@ -324,12 +360,21 @@ static void refuse_beside_name(struct compiler *compiler, const struct conf_stat
 				       "write `balance %s` in the block of `%.*s`", methods[i],
 				       SPAN_ARG(name->text));
 	}
-	if (conf_option(statement, "check"))
-		conf_error_add(compiler->errors, conf_option(statement, "check")->word->place,
-			       "write `check` in the block of `%.*s`", SPAN_ARG(name->text));
+	for (size_t i = 0; i < ARRAY_LEN(statements); i++) {
+		const struct conf_given *given = conf_option(statement, statements[i]);
+
+		if (given)
+			conf_error_add(compiler->errors, given->word->place,
+				       "write `%s` in the block of `%.*s`", statements[i],
+				       SPAN_ARG(name->text));
+	}
 	if (verify)
 		conf_error_add(compiler->errors, verify->word->place,
 			       "write `verify` behind the origins of `%.*s`", SPAN_ARG(name->text));
+	if (proxy)
+		conf_error_add(compiler->errors, proxy->word->place,
+			       "write `send-proxy` behind the origins of `%.*s`",
+			       SPAN_ARG(name->text));
 	if (local)
 		conf_error_add(compiler->errors, local->word->place,
 			       "write `allow-local` behind the origins of `%.*s`",
@@ -359,8 +404,9 @@ static const struct snapshot_upstream *unnamed(struct compiler *compiler,
 {
 	enum snapshot_balance method = method_of(compiler, statement);
 	struct snapshot_check check = { 0 };
+	bool is_sticky = conf_option(statement, "sticky");
 	size_t count = collected->count;
-	uint64_t *ids = arena_array(compiler->scratch, uint64_t, count + 3), id;
+	uint64_t *ids = arena_array(compiler->scratch, uint64_t, count + 4), id;
 	struct snapshot_upstream *upstream;
 
 	if (!ids) {
@@ -373,13 +419,16 @@ static const struct snapshot_upstream *unnamed(struct compiler *compiler,
 	ids[count] = (uint64_t)method;
 	ids[count + 1] = hash_id(check.path);
 	ids[count + 2] = check.every_ns;
-	id = hash_id(span_of(ids, (count + 3) * sizeof(*ids)));
+	ids[count + 3] = is_sticky;
+	id = hash_id(span_of(ids, (count + 4) * sizeof(*ids)));
 	upstream = compiler_find(compiler, id);
 	if (upstream)
 		return upstream;
 	upstream = new_upstream(compiler, id, statement->place);
 	upstream->balance = method;
 	upstream->check = check;
+	if (is_sticky)
+		upstream->sticky_cookie = compiler_copy(compiler, sticky_default);
 	upstream->members = collected->members;
 	upstream->member_count = count;
 	return upstream;
@@ -390,7 +439,8 @@ const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler
 {
 	const struct conf_given *verify = conf_option(statement, "verify");
 	const struct snapshot_upstream *named;
-	struct origin_words words = { .allow_local = conf_option(statement, "allow-local") };
+	struct origin_words words = { .send_proxy = send_proxy(statement),
+				      .allow_local = conf_option(statement, "allow-local") };
 	struct collected collected;
 	size_t https_count = 0;
 

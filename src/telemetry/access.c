@@ -11,9 +11,10 @@ enum {
 	TEXT_REFERER = 4096,
 	TEXT_HOST = 1024,
 	TEXT_RULES = 2048,
+	TEXT_RULE = 1024,
 	TEXT_SHORT = 256, /* a dozen of them */
 };
-_Static_assert(TEXT_PATH + TEXT_QUERY + TEXT_AGENT + TEXT_REFERER + TEXT_HOST + TEXT_RULES +
+_Static_assert(TEXT_PATH + TEXT_QUERY + TEXT_AGENT + TEXT_REFERER + TEXT_HOST + TEXT_RULES + TEXT_RULE +
 			       12 * TEXT_SHORT + 1024 <
 		       TELEMETRY_LINE_MAX,
 	       "a record fits its line");
@@ -120,6 +121,7 @@ void telemetry_write_access_json(struct writer *out, const struct telemetry_acce
 	write_hex_u64(out, access->request_id_low, 16);
 	write_span(out, SPAN("\",\"worker\":"));
 	write_u64(out, access->worker);
+	OPTIONAL(out, "rule", access->rule, TEXT_RULE);
 	write_span(out, SPAN(",\"end\":\""));
 	write_end(out, access);
 	write_byte(out, '}');

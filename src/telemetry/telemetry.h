@@ -235,6 +235,9 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(ORIGIN_EJECTED, "origin_ejected", "origins that failed too often and got no requests for a while") \
 	X(ORIGIN_WENT_DOWN, "origin_went_down", "origins whose checks began to fail, as each worker was told") \
 	X(ORIGIN_CAME_UP, "origin_came_up", "origins whose checks are good again, as each worker was told") \
+	X(STICKY_GIVEN, "sticky_given", "answers that gave a client the cookie by which it stays with its origin") \
+	X(STICKY_MOVED, "sticky_moved", "clients that came back while their origin was away, and stay with another") \
+	X(STICKY_IGNORED, "sticky_ignored", "requests whose sticky cookies name no origin of the upstream: made up, or of one that is gone") \
 	X(ORIGIN_ADDRESSES_REFUSED, "origin_addresses_refused", "addresses of origins' names that were refused: see allow-local")
 
 #define TELEMETRY_HISTOGRAMS(X) \
@@ -334,6 +337,7 @@ struct telemetry_access {
 	struct span tls_version, tls_group, tls_cipher, ja4; /* empty: no TLS */
 	bool tls_resumed;
 	struct span user_agent, referer;
+	struct span rule;  /* the line of the configuration that decided; or empty */
 	struct span rules; /* verdicts, a text */
 	uint64_t request_id_high, request_id_low;
 	uint32_t worker;

@@ -119,6 +119,19 @@ static int stand(struct upstream_connection *connection, int fd)
 	return outcome;
 }
 
+/* They are none of the request's. That they could not be sent shows with what follows them. */
+static int first_send(struct upstream_connection *connection)
+{
+	int outcome;
+
+	if (!connection->first_len)
+		return 0;
+	outcome =
+		upstream_socket_send(connection, span_of(connection->first, connection->first_len));
+	connection->has_sent = false;
+	return outcome == -ENOMEM ? outcome : 0;
+}
+
 void upstream_dialed(struct upstream_connection *connection, int fd, uint32_t connect_us)
 {
 	uint32_t limit_ms;
@@ -135,6 +148,8 @@ void upstream_dialed(struct upstream_connection *connection, int fd, uint32_t co
 		return;
 	}
 	outcome = stand(connection, fd);
+	if (outcome == 0)
+		outcome = first_send(connection);
 	if (outcome == 0 && connection->is_tls)
 		outcome = upstream_tls_start(connection);
 	if (outcome) {

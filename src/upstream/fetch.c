@@ -98,6 +98,18 @@ void upstream_fetch_attach(struct upstream_fetch *fetch, struct upstream_connect
 	connection->chunk_left = 0;
 }
 
+static void own_words_set(struct upstream_connection *connection,
+			  const struct upstream_request *request)
+{
+	if (!request->first.len)
+		return;
+	MUST(request->first.len <= UPSTREAM_FIRST_MAX);
+	memcpy(connection->first, request->first.ptr, request->first.len);
+	connection->first_len = (uint8_t)request->first.len;
+	if (request->client)
+		list_push_back(&request->client->own, &connection->own);
+}
+
 int upstream_fetch_dial(struct upstream_fetch *fetch, struct upstream_origin *origin)
 {
 	const struct upstream_request *request = fetch->request;
@@ -117,6 +129,7 @@ int upstream_fetch_dial(struct upstream_fetch *fetch, struct upstream_origin *or
 		memcpy(connection->name, request->server_name.ptr, request->server_name.len);
 		connection->name_len = (uint8_t)request->server_name.len;
 	}
+	own_words_set(connection, request);
 	upstream_fetch_attach(fetch, connection);
 	outcome = upstream_connection_dial(connection);
 	if (outcome)
@@ -156,9 +169,8 @@ int upstream_fetch_start(struct upstream *upstream, struct upstream_fetch *fetch
 		.owner = owner,
 		.request = request,
 	};
-	connection = upstream_wait_is_due(origin, request)
-			     ? NULL
-			     : upstream_pool_take(upstream, origin, request);
+	connection =
+		upstream_wait_is_due(origin, request) ? NULL : upstream_pool_take(origin, request);
 	if (connection) {
 		upstream->caller = fetch;
 		upstream_fetch_attach(fetch, connection);

@@ -233,6 +233,7 @@ void upstream_connection_close(struct upstream_connection *connection)
 		list_remove(&connection->link);
 		upstream->counts.busy--;
 	}
+	list_remove(&connection->own);
 	upstream->counts.tls -= connection->is_tls;
 	connection->origin->open_count--;
 	upstream_wait_room(connection->origin, upstream);
@@ -273,7 +274,8 @@ void upstream_pool_put(struct upstream_connection *connection)
 	if (timeout_s)
 		idle_ms = (timeout_s - KEEP_ALIVE_EARLY_S) * UINT64_C(1000);
 	if (!idle_ms || origin->is_gone || connection->is_old ||
-	    !upstream->limits.idle_per_origin) {
+	    !upstream->limits.idle_per_origin ||
+	    (connection->first_len && !list_is_linked(&connection->own))) {
 		upstream_connection_close(connection);
 		return;
 	}
@@ -296,31 +298,90 @@ void upstream_pool_put(struct upstream_connection *connection)
 	upstream_wait_room(origin, upstream);
 }
 
-struct upstream_connection *upstream_pool_take(struct upstream *upstream,
-					       struct upstream_origin *origin,
+/* NULL: it turned out to be spoilt, and is closed. */
+static struct upstream_connection *take(struct upstream_connection *connection)
+{
+	if (!upstream_is_silent(connection)) {
+		upstream_connection_close(connection);
+		return NULL;
+	}
+	idle_remove(connection);
+	connection->upstream->counts.busy++;
+	connection->is_reused = true;
+	return connection;
+}
+
+static bool is_too_old(const struct upstream_connection *connection,
+		       const struct upstream_request *request)
+{
+	uint64_t idle_ns = upstream_now_ns(connection->upstream) - connection->idle_since_ns;
+
+	return !request->may_retry && idle_ns >= UNSAFE_IDLE_MAX_MS * OS_MS;
+}
+
+static bool is_alike(const struct upstream_connection *connection,
+		     const struct upstream_request *request)
+{
+	return connection->is_tls == request->is_tls && connection->ca_id == request->ca_id;
+}
+
+/* One of the client's own that began with the same words. */
+static struct upstream_connection *take_own(const struct upstream_origin *origin,
+					    const struct upstream_request *request)
+{
+	if (!request->client)
+		return NULL;
+	LIST_EACH(&request->client->own, node) {
+		struct upstream_connection *connection =
+			LIST_ITEM(node, struct upstream_connection, own);
+		struct span first = span_of(connection->first, connection->first_len);
+
+		if (connection->phase != UPSTREAM_PHASE_IDLE || connection->origin != origin ||
+		    !span_equal(first, request->first) || !is_alike(connection, request) ||
+		    is_too_old(connection, request))
+			continue;
+		connection = take(connection);
+		if (connection)
+			return connection;
+	}
+	return NULL;
+}
+
+struct upstream_connection *upstream_pool_take(struct upstream_origin *origin,
 					       const struct upstream_request *request)
 {
-	uint64_t now_ns = upstream_now_ns(upstream);
-
+	if (request->first.len)
+		return take_own(origin, request);
 	LIST_EACH(&origin->idle, node) {
 		struct upstream_connection *connection =
 			LIST_ITEM(node, struct upstream_connection, link);
 
-		if (!request->may_retry &&
-		    now_ns - connection->idle_since_ns >= UNSAFE_IDLE_MAX_MS * OS_MS)
+		if (is_too_old(connection, request))
 			return NULL;
-		if (connection->is_tls != request->is_tls || connection->ca_id != request->ca_id)
+		if (connection->first_len || !is_alike(connection, request))
 			continue;
-		if (!upstream_is_silent(connection)) {
-			upstream_connection_close(connection);
-			continue;
-		}
-		idle_remove(connection);
-		upstream->counts.busy++;
-		connection->is_reused = true;
-		return connection;
+		connection = take(connection);
+		if (connection)
+			return connection;
 	}
 	return NULL;
+}
+
+void upstream_client_init(struct upstream_client *client)
+{
+	list_init(&client->own);
+}
+
+void upstream_client_leave(struct upstream_client *client)
+{
+	LIST_EACH(&client->own, node) {
+		struct upstream_connection *connection =
+			LIST_ITEM(node, struct upstream_connection, own);
+
+		list_remove(&connection->own);
+		if (connection->phase == UPSTREAM_PHASE_IDLE)
+			upstream_connection_close(connection);
+	}
 }
 
 /* ---- The turn's end -------------------------------------------------------------------------------------------------- */

@@ -77,6 +77,17 @@ void upstream_dialed(struct upstream_connection *connection, int fd /* taken; -1
 void upstream_dial_failed(struct upstream_connection *connection, uint32_t status,
 			  struct span detail);
 
+/* Somebody whose requests to some origins begin a connection with `first`, so that the origin takes all that comes on
+ * it for his: such a connection is kept for him alone, and no longer than he is there. Embedded in his owner. */
+struct upstream_client {
+	struct list own; /* connections: upstream's */
+};
+void upstream_client_init(struct upstream_client *client);
+/* He is gone: what lies idle is closed, what is under way will be. May be called again. */
+void upstream_client_leave(struct upstream_client *client);
+
+enum { UPSTREAM_FIRST_MAX = 107 };
+
 /* What is sent. Spans live until the request head was sent (the exchange's arena does). The fields are
  * final: hop-by-hop fields are removed, Host and X-Forwarded-* written by the caller. Framing fields and
  * Connection are upstream's. */
@@ -95,6 +106,10 @@ struct upstream_request {
 	bool expect_continue; /* Expect: 100-continue goes along */
 	struct span upgrade;  /* token to ask for, or empty */
 	bool may_retry;       /* idempotent and without a body: once more on a fresh connection */
+	/* A fresh connection begins with these bytes, before TLS (a PROXY header); it is used again for this client with
+	 * these very bytes only. Without a client: not at all. Empty: any connection to the origin does. */
+	struct span first;
+	struct upstream_client *client;
 	/* Of this request's route; those of the pool (idle times, head) stay upstream's. */
 	struct upstream_limits limits;
 };

@@ -87,6 +87,9 @@ struct upstream_connection {
 	bool read_ended, write_ended; /* tunnel */
 
 	bool is_reused, is_tls;
+	struct list own; /* of its client's; not linked: any may use it, or, with `first`, nobody */
+	uint8_t first_len;
+	char first[UPSTREAM_FIRST_MAX];
 	uint64_t ca_id;
 	struct tls_session *tls;
 	struct upstream_queue sealed; /* came from the socket, not opened yet */
@@ -116,9 +119,8 @@ struct upstream {
 
 /* ---- pool.c ---------------------------------------------------------------------------------------------- */
 
-/* The newest idle connection that still stands, or NULL. */
-struct upstream_connection *upstream_pool_take(struct upstream *upstream,
-					       struct upstream_origin *origin,
+/* The newest idle connection that still stands and that this request may go out on, or NULL. */
+struct upstream_connection *upstream_pool_take(struct upstream_origin *origin,
 					       const struct upstream_request *request);
 void upstream_pool_put(struct upstream_connection *connection);
 int upstream_origin_get(struct upstream *upstream, uint64_t id,

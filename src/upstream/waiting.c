@@ -76,9 +76,7 @@ void upstream_wait_room(struct upstream_origin *origin, struct upstream *upstrea
 /* Unless there is no room for this one: routes may allow different numbers. */
 static void serve(struct upstream_fetch *fetch, struct upstream_origin *origin)
 {
-	struct upstream *upstream = fetch->upstream;
-	struct upstream_connection *connection =
-		upstream_pool_take(upstream, origin, fetch->request);
+	struct upstream_connection *connection = upstream_pool_take(origin, fetch->request);
 
 	if (!connection &&
 	    !upstream_origin_has_room(origin, fetch->request->limits.connections_per_origin))

@@ -260,7 +260,8 @@ def test_many_origins_that_are_down_do_not_fill_the_screen():
 
 # ---- the same for all commands
 
-COMMANDS = ['run', 'proxy', 'files', 'check', 'reload', 'status', 'metrics', 'stop', 'ca', 'version', 'help']
+COMMANDS = ['run', 'proxy', 'files', 'check', 'reload', 'status', 'metrics', 'stop', 'ca', 'version', 'help',
+            'fmt', 'config', 'diff']
 
 
 def test_options_stand_anywhere(folder):

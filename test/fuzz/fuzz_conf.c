@@ -1,6 +1,7 @@
 /* A configuration is an operator's text, but `check` reads it with rights, and generated texts hold
  * what strangers typed. Properties: faults are counted and have places, a canonical text means the
- * same, a bundle reads back the same, and what compiles holds together. */
+ * same, a bundle reads back the same, what compiles holds together, and a text that was laid out means the same and is
+ * laid out already. */
 #include "snapshot/snapshot.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -80,6 +81,39 @@ static void compile(struct conf_tree *tree, struct arena *scratch, uint64_t *ret
 	arena_fini(&arena);
 }
 
+/* What conf_format() makes of a text is laid out already. */
+static struct span format(struct arena *arena, struct span text)
+{
+	struct span once, twice;
+	struct conf_errors errors;
+	struct conf_tree *tree;
+
+	conf_errors_init(&errors, arena);
+	MUST(conf_format(arena, SPAN("f/x"), text, &errors, &tree, &once) == 0);
+	MUST(conf_format(arena, SPAN("f/x"), once, &errors, &tree, &twice) == 0);
+	MUST(span_equal(once, twice));
+	return once;
+}
+
+/* JSON and back to text: bytes that are no UTF-8 change once, and then nothing does. */
+static void go_round(const struct conf_tree *tree, struct arena *arena)
+{
+	struct conf_errors errors;
+	struct conf_tree *back;
+	struct span json, text;
+
+	conf_errors_init(&errors, arena);
+	json = conf_json(tree, arena);
+	MUST(conf_parse_json(arena, SPAN("f/j"), json, NULL, &errors, &back) == 0);
+	json = conf_json(back, arena);
+	MUST(conf_parse_json(arena, SPAN("f/j"), json, NULL, &errors, &back) == 0);
+	MUST(span_equal(conf_json(back, arena), json));
+	MUST(conf_text(back, arena, &text) == 0);
+	json = write_all(back, arena);
+	MUST(conf_parse(arena, SPAN("f/x"), text, NULL, &errors, &back) == 0);
+	MUST(span_equal(write_all(back, arena), json));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct span text = span_of(data, size);
@@ -116,7 +150,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		compile(tree, &arena, &hash);
 		compile(second, &arena, &second_hash);
 		MUST(hash == second_hash);
+		go_round(tree, &arena);
+		source.reads = 0;
+		conf_errors_init(&again, &arena);
+		MUST(conf_parse(&arena, SPAN("f/x"), format(&arena, text), &functions, &again,
+				&second) == 0);
+		MUST(span_equal(write_all(second, &arena), canonical));
 	}
+	conf_errors_init(&again, &arena);
+	if (conf_is_json(text) &&
+	    conf_parse_json(&arena, SPAN("f/j"), text, NULL, &again, &second) == 0)
+		go_round(second, &arena);
+	MUST(!conf_is_json(text) || result != 0);
 	arena_fini(&arena);
 	return 0;
 }

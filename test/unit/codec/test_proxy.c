@@ -267,12 +267,89 @@ static void test_longest(void **state)
 			 CODEC_PROXY_NEED_MORE);
 }
 
+/* What is written is read as the same, is what the rows above have, and no more than a line's worth. */
+static void test_written(void **state)
+{
+	static const struct {
+		unsigned version;
+		uint8_t family;
+		const char *source, *destination; /* the addresses' bytes */
+		struct span expected;
+	} cases[] = {
+		{ 1, 4, "\xc0\0\2\7", "\xc6\x33\x64\1",
+		  SPAN("PROXY TCP4 192.0.2.7 198.51.100.1 4567 443\r\n") },
+		{ 1, 6, "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\7",
+		  "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\1",
+		  SPAN("PROXY TCP6 2001:db8::7 2001:db8::1 4567 443\r\n") },
+		{ 1, 0, NULL, NULL, SPAN("PROXY UNKNOWN\r\n") },
+		{ 2, 4, "\xc0\0\2\7", "\xc6\x33\x64\1", SPAN(V4("\x11", "\x0c")) },
+		{ 2, 6, "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\7",
+		  "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\1", SPAN(V6("\x24")) },
+		{ 2, 0, NULL, NULL, SPAN(SIGNATURE "\x20\0\0\0") },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct codec_proxy_header header = { .family = cases[i].family }, again;
+		char bytes[CODEC_PROXY_LINE_MAX];
+		struct writer out = writer_of(bytes, sizeof(bytes));
+		size_t ip_len = header.family == 4 ? 4 : header.family == 6 ? 16 : 0;
+
+		if (ip_len) {
+			memcpy(header.source.ip, cases[i].source, ip_len);
+			memcpy(header.destination.ip, cases[i].destination, ip_len);
+			header.source.port = 4567;
+			header.destination.port = 443;
+		}
+		codec_proxy_write(&out, cases[i].version, &header);
+		assert_true(out.ok);
+		assert_true(span_equal(writer_done(&out), cases[i].expected));
+		assert_int_equal(codec_proxy_parse(writer_done(&out), &again), 0);
+		header.len = cases[i].expected.len;
+		assert_memory_equal(&again, &header, sizeof(header));
+	}
+}
+
+/* Whatever the addresses and ports are. */
+static void test_round_trips(void **state)
+{
+	uint64_t random = 1;
+
+	(void)state;
+	for (int i = 0; i < 20000; i++) {
+		struct codec_proxy_header header, again;
+		char bytes[CODEC_PROXY_LINE_MAX];
+		struct writer out = writer_of(bytes, sizeof(bytes));
+		uint8_t *ends[] = { header.source.ip, header.destination.ip };
+
+		memset(&header, 0, sizeof(header));
+		header.family = i & 1 ? 4 : 6;
+		for (int end = 0; end < 2; end++) {
+			for (size_t k = 0; k < (header.family == 4 ? 4 : 16); k++) {
+				random = hash_mix(random + k + 1);
+				/* Runs of zeroes, ones, and everything: what shortens a text, and what does not. */
+				ends[end][k] = random & 256   ? (uint8_t)random
+					       : random & 512 ? 0
+							      : 255;
+			}
+		}
+		header.source.port = (uint16_t)(random >> 16);
+		header.destination.port = (uint16_t)(random >> 32);
+		codec_proxy_write(&out, i & 2 ? 1 : 2, &header);
+		assert_true(out.ok);
+		assert_int_equal(codec_proxy_parse(writer_done(&out), &again), 0);
+		header.len = writer_done(&out).len;
+		assert_memory_equal(&again, &header, sizeof(header));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows),     cmocka_unit_test(test_what_follows),
 		cmocka_unit_test(test_prefixes), cmocka_unit_test(test_corruptions),
 		cmocka_unit_test(test_checksum), cmocka_unit_test(test_longest),
+		cmocka_unit_test(test_written),  cmocka_unit_test(test_round_trips),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

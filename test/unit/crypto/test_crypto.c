@@ -27,6 +27,23 @@ static const struct {
 	  "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1" },
 };
 
+/* RFC 4231, 4.3 and 4.7. */
+static void test_hmac(void **state)
+{
+	uint8_t mac[CRYPTO_SHA256_SIZE];
+	char key[131];
+
+	(void)state;
+	crypto_hmac_sha256(SPAN("Jefe"), SPAN("what do ya want for nothing?"), mac);
+	assert_hex(mac, sizeof(mac),
+		   "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+	memset(key, 0xaa, sizeof(key));
+	crypto_hmac_sha256(span_of(key, sizeof(key)),
+			   SPAN("Test Using Larger Than Block-Size Key - Hash Key First"), mac);
+	assert_hex(mac, sizeof(mac),
+		   "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+
 static void test_sha256(void **state)
 {
 	(void)state;
@@ -91,9 +108,8 @@ static void test_small_ones(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sha256),
-		cmocka_unit_test(test_aead_vector),
-		cmocka_unit_test(test_aead_refuses_changes),
+		cmocka_unit_test(test_sha256),      cmocka_unit_test(test_hmac),
+		cmocka_unit_test(test_aead_vector), cmocka_unit_test(test_aead_refuses_changes),
 		cmocka_unit_test(test_small_ones),
 	};
 

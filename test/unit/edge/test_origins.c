@@ -471,6 +471,159 @@ static void test_max_conns(void **state)
 	assert_int_equal(state_of(played, 1)->active + state_of(played, 2)->active, 0);
 }
 
+/* ---- Clients that stay ------------------------------------------------------------------------------------------- */
+
+static const char sticky_two[] =
+	"upstream app { origin 1; origin 2; sticky cookie keep; eject 1 }\n"
+	"site localhost default { proxy app }\n";
+
+static void publish(struct balance_sticky_keys *table, const char *keys)
+{
+	uint8_t secrets[BALANCE_STICKY_KEYS][BALANCE_STICKY_SECRET];
+
+	for (size_t i = 0; i < strlen(keys); i++)
+		memset(secrets[i], keys[i], sizeof(secrets[i]));
+	balance_sticky_publish(table, (const uint8_t(*)[BALANCE_STICKY_SECRET])secrets,
+			       strlen(keys));
+}
+
+/* The value that an answer sets, or "" where it sets none. */
+static void value_of(const char *answer, char value[BALANCE_STICKY_VALUE + 1])
+{
+	static const char words[] = "\r\nSet-Cookie: keep=";
+	const char *found = strstr(answer, words);
+
+	value[0] = '\0';
+	if (!found)
+		return;
+	(void)snprintf(value, BALANCE_STICKY_VALUE + 1, "%s", found + strlen(words));
+	assert_int_equal(strlen(value), BALANCE_STICKY_VALUE);
+	found += strlen(words) + BALANCE_STICKY_VALUE;
+	assert_memory_equal(found, "; Path=/; HttpOnly; SameSite=Lax\r\n", 34);
+}
+
+/* Asked with this value it answers so; what is set then, if anything, is put in `value`. */
+static void expect_sticky(struct played *played, const char *cookies, const char *wanted,
+			  char value[BALANCE_STICKY_VALUE + 1])
+{
+	char request[1024];
+
+	(void)snprintf(request, sizeof(request), GET "%s\r\n", cookies);
+	expect(played, request, wanted);
+	value_of(ask(played, request), value);
+}
+
+static void test_sticky(void **state)
+{
+	struct played *played = *state;
+	struct balance_sticky_keys table = { 0 };
+	char first[BALANCE_STICKY_VALUE + 1], second[BALANCE_STICKY_VALUE + 1];
+	char none[BALANCE_STICKY_VALUE + 1], cookie[600];
+	const char *answer;
+
+	played->worker.edge->cookies = &table;
+	reload(played, sticky_two);
+	/* Without keys nobody is kept. */
+	value_of(ask(played, GET "\r\n"), none);
+	assert_string_equal(none, "");
+	publish(&table, "a");
+	for (int i = 0; i < 2; i++) {
+		answer = ask(played, GET "\r\n");
+		value_of(answer, strstr(answer, "origin a") ? first : second);
+	}
+	assert_string_not_equal(first, second);
+	assert_int_equal(counter(played, TELEMETRY_COUNTER_STICKY_GIVEN), 2);
+
+	/* It stays, and is given nothing anew; the first of several that is one counts, wherever it stands. */
+	for (int i = 0; i < 4; i++) {
+		(void)snprintf(cookie, sizeof(cookie),
+			       "Cookie: a=b; keep=x\r\nCookie: keep=; keep=%s;keep=%s\r\n",
+			       i % 2 ? first : second, i % 2 ? second : first);
+		expect_sticky(played, cookie, i % 2 ? "origin a" : "origin b", none);
+		assert_string_equal(none, "");
+	}
+	assert_int_equal(counter(played, TELEMETRY_COUNTER_STICKY_IGNORED), 0);
+	assert_int_equal(counter(played, TELEMETRY_COUNTER_STICKY_GIVEN), 2);
+
+	/* Made up, cut, too far behind: it is as though there were none. */
+	(void)snprintf(cookie, sizeof(cookie), "Cookie: keep=%.31s\r\n", first);
+	value_of(ask(played, GET "Cookie: keep=00000000000000000000000000000000\r\n\r\n"), none);
+	assert_true(!strcmp(none, first) || !strcmp(none, second));
+	expect_sticky(played, cookie, "origin ", none);
+	assert_true(!strcmp(none, first) || !strcmp(none, second));
+	(void)snprintf(cookie, sizeof(cookie), "Cookie: keep=1;keep=2;keep=3;keep=4;keep=%s\r\n",
+		       first);
+	expect_sticky(played, cookie, "origin ", none);
+	assert_string_not_equal(none, "");
+	assert_int_equal(counter(played, TELEMETRY_COUNTER_STICKY_IGNORED), 5);
+
+	/* A new key: he stays, and is given the new value. */
+	publish(&table, "ba");
+	(void)snprintf(cookie, sizeof(cookie), "Cookie: keep=%s\r\n", second);
+	expect_sticky(played, cookie, "origin b", none);
+	assert_string_not_equal(none, "");
+	assert_string_not_equal(none, second);
+	(void)snprintf(cookie, sizeof(cookie), "Cookie: keep=%s\r\n", none);
+	expect_sticky(played, cookie, "origin b", none);
+	assert_string_equal(none, "");
+	assert_int_equal(counter(played, TELEMETRY_COUNTER_STICKY_MOVED), 0);
+	played->worker.edge->cookies = NULL;
+}
+
+/* Whose origin is away goes to another, and stays there. */
+static void test_sticky_moves(void **state)
+{
+	struct played *played = *state;
+	struct balance_sticky_keys table = { 0 };
+	char at_b[BALANCE_STICKY_VALUE + 1], given[BALANCE_STICKY_VALUE + 1], cookie[100];
+
+	played->worker.edge->cookies = &table;
+	publish(&table, "a");
+	reload(played, sticky_two);
+	order(played, 1, IPC_ORDER_DOWN);
+	expect_sticky(played, "", "origin b", at_b);
+	order(played, 1, IPC_ORDER_UP);
+	(void)snprintf(cookie, sizeof(cookie), "Cookie: keep=%s\r\n", at_b);
+
+	for (int way = 0; way < 4; way++) {
+		uint64_t moved = counter(played, TELEMETRY_COUNTER_STICKY_MOVED);
+
+		expect_sticky(played, cookie, "origin b", given);
+		assert_string_equal(given, "");
+		switch (way) {
+		case 0:
+			order(played, 2, IPC_ORDER_DRAIN);
+			break;
+		case 1:
+			balance_set_down(state_of(played, 2), true, played->worker.edge->now_ns);
+			break;
+		case 2: /* It fails once, and is ejected for it. */
+			upstream_close_idle(played->worker.edge->upstream);
+			played->ways[1] = REFUSES;
+			break;
+		default:
+			reload(played, "upstream app { origin 1; origin 3; sticky cookie keep }\n"
+				       "site localhost default { proxy app }\n");
+			order(played, 3, IPC_ORDER_DRAIN);
+			break;
+		}
+		expect_sticky(played, cookie, "origin a", given);
+		assert_string_not_equal(given, "");
+		assert_string_not_equal(given, at_b);
+		/* One that was removed is none that it knows. */
+		assert_int_equal(counter(played, TELEMETRY_COUNTER_STICKY_MOVED) - moved,
+				 way == 3 ? 0 : 2);
+		reload(played, sticky_two);
+		order(played, 2, IPC_ORDER_UP);
+		balance_set_down(state_of(played, 2), false, played->worker.edge->now_ns);
+		played->ways[1] = ANSWERS;
+	}
+	/* Back in the configuration, its old value is good again. */
+	expect_sticky(played, cookie, "origin b", given);
+	assert_string_equal(given, "");
+	played->worker.edge->cookies = NULL;
+}
+
 /* A field, a cookie, the path, the client's address: the same goes to the same, others spread. */
 static void test_hashes(void **state)
 {
@@ -522,6 +675,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_all_down, start, stop),
 		cmocka_unit_test_setup_teardown(test_orders, start, stop),
 		cmocka_unit_test_setup_teardown(test_max_conns, start, stop),
+		cmocka_unit_test_setup_teardown(test_sticky, start, stop),
+		cmocka_unit_test_setup_teardown(test_sticky_moves, start, stop),
 		cmocka_unit_test_setup_teardown(test_hashes, start, stop),
 	};
 

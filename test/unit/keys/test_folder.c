@@ -406,6 +406,86 @@ static void test_damaged_leaf(void **state)
 	}
 }
 
+static int cookies_ready(int64_t now_s, struct keys_cookies *ret)
+{
+	task = (struct keys_task){ folder, &arena, now_s, SPAN_NONE, SPAN_NONE };
+	return keys_cookies_ready(&task, ret);
+}
+
+static void test_cookie_keys(void **state)
+{
+	struct keys_cookies first, again, rotated;
+	struct os_file_info info;
+
+	(void)state;
+	assert_int_equal(cookies_ready(NOW_S, &first), 0);
+	assert_int_equal(task.notice.len, 0);
+	assert_int_equal(first.count, 1);
+	assert_int_equal(first.keys[0].made_at_s, NOW_S);
+	assert_int_equal(os_file_info_at(folder_fd, "cookie/keys", &info), 0);
+	assert_int_equal(info.mode, 0600);
+	/* It stays: over restarts, and clocks that were a little wrong. */
+	open_again();
+	for (int64_t at = NOW_S - day; at < NOW_S + 90 * day; at += day / 2) {
+		assert_int_equal(cookies_ready(at, &again), 0);
+		assert_memory_equal(&again, &first, sizeof(first));
+	}
+	/* The one of before stays behind a new one, and goes with the next. */
+	assert_int_equal(cookies_ready(NOW_S + 90 * day, &rotated), 0);
+	assert_int_equal(rotated.count, 2);
+	assert_memory_equal(&rotated.keys[1], &first.keys[0], sizeof(first.keys[0]));
+	assert_memory_not_equal(rotated.keys[0].secret, first.keys[0].secret, KEYS_COOKIE_SECRET);
+	open_again();
+	assert_int_equal(cookies_ready(NOW_S + 91 * day, &again), 0);
+	assert_memory_equal(&again, &rotated, sizeof(rotated));
+	assert_int_equal(cookies_ready(NOW_S + 180 * day, &again), 0);
+	assert_memory_equal(&again.keys[1], &rotated.keys[0], sizeof(rotated.keys[0]));
+	/* Made on a day that is still to come: the clock was wrong then. */
+	assert_int_equal(cookies_ready(NOW_S, &rotated), 0);
+	assert_memory_equal(&rotated.keys[1], &again.keys[0], sizeof(again.keys[0]));
+	assert_int_equal(rotated.keys[0].made_at_s, NOW_S);
+}
+
+static void test_cookie_keys_damaged_or_frozen(void **state)
+{
+	struct keys_cookies first, again;
+	char longer[256];
+	size_t kept = 0;
+
+	(void)state;
+	assert_int_equal(cookies_ready(NOW_S - 90 * day, &first), 0);
+	assert_int_equal(cookies_ready(NOW_S, &first), 0);
+	struct span whole = file("cookie/keys");
+	for (size_t len = 0; len < whole.len; len++) {
+		put("cookie/keys", span_first(whole, len));
+		assert_int_equal(cookies_ready(NOW_S, &again), 0);
+		/* Cut at a line's end it holds what it says; anywhere else nothing of it is believed. */
+		if (!task.notice.len) {
+			kept++;
+			assert_memory_equal(&again.keys[0], &first.keys[0], sizeof(first.keys[0]));
+			continue;
+		}
+		assert_true(says(task.notice, "was damaged and is made anew"));
+		assert_int_equal(again.count, 1);
+		assert_memory_not_equal(again.keys[0].secret, first.keys[0].secret,
+					KEYS_COOKIE_SECRET);
+	}
+	assert_int_equal(kept, 3);
+	(void)snprintf(longer, sizeof(longer), "%.*s%.*s", SPAN_ARG(whole), SPAN_ARG(whole));
+	put("cookie/keys", span_str(longer));
+	assert_int_equal(cookies_ready(NOW_S, &again), 0);
+	assert_true(says(task.notice, "was damaged"));
+
+	/* Nothing is written any more: what is there serves on, beyond its day too. */
+	put("cookie/keys", whole);
+	keys_folder_freeze(folder);
+	assert_int_equal(cookies_ready(NOW_S + 365 * day, &again), 0);
+	assert_memory_equal(&again, &first, sizeof(first));
+	assert_int_equal(os_unlink(folder_fd, "cookie/keys"), 0);
+	assert_int_equal(cookies_ready(NOW_S, &again), KEYS_FOLDER_FAILED);
+	assert_true(says(task.why, "is not written any more"));
+}
+
 static void test_interrupted_creation(void **state)
 {
 	(void)state;
@@ -501,6 +581,8 @@ int main(void)
 		TEST(test_damaged),
 		TEST(test_damaged_leaf),
 		TEST(test_interrupted_creation),
+		TEST(test_cookie_keys),
+		TEST(test_cookie_keys_damaged_or_frozen),
 		TEST(test_new_ca),
 		TEST(test_key_files),
 	};

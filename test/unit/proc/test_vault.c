@@ -21,7 +21,8 @@ struct scene {
 	struct arena arena;
 	char path[64];
 	int state_fd;
-	struct tls_ticket_keys *tickets;
+	struct proc_shared_keys *shared;
+	struct tls_ticket_keys *tickets; /* in it */
 };
 
 static struct scene scene;
@@ -41,9 +42,10 @@ static void start(struct scene *s, bool has_rescue)
 		assert_int_equal(os_listen_packets(s->state_fd, "rescue.sock", 0600, &rescue), 0);
 		child_grant(&s->child, IPC_GRANT_RESCUE, rescue);
 	}
-	assert_int_equal(os_memory_new("tickets", sizeof(*s->tickets), &tickets), 0);
-	assert_int_equal(os_memory_map(tickets, sizeof(*s->tickets), NULL, 0, &memory), 0);
-	s->tickets = memory;
+	assert_int_equal(os_memory_new("tickets", sizeof(*s->shared), &tickets), 0);
+	assert_int_equal(os_memory_map(tickets, sizeof(*s->shared), NULL, 0, &memory), 0);
+	s->shared = memory;
+	s->tickets = &s->shared->tickets;
 	child_grant(&s->child, IPC_GRANT_TICKETS, tickets);
 	child_born(&s->child);
 	child_link(&s->child, IPC_KEYHOLDER, 0, &s->keyholder);
@@ -55,7 +57,7 @@ static void stop(struct scene *s)
 	ipc_channel_close(&s->keyholder);
 	ipc_channel_close(&s->command);
 	child_end(&s->child);
-	os_memory_unmap(s->tickets, sizeof(*s->tickets));
+	os_memory_unmap(s->shared, sizeof(*s->shared));
 }
 
 static int set_up(void **state)
@@ -357,7 +359,7 @@ static void replace(struct scene *s)
 	ipc_channel_close(&s->keyholder);
 	ipc_channel_close(&s->command);
 	os_memory_unmap(s->child.range, IPC_RANGE_SIZE);
-	os_memory_unmap(s->tickets, sizeof(*s->tickets));
+	os_memory_unmap(s->shared, sizeof(*s->shared));
 	start(s, true);
 }
 
@@ -457,7 +459,7 @@ static void test_one_of_a_command_ends_with_it(void **state)
 	ipc_channel_close(&s->keyholder);
 	ipc_channel_close(&s->command);
 	os_memory_unmap(s->child.range, IPC_RANGE_SIZE);
-	os_memory_unmap(s->tickets, sizeof(*s->tickets));
+	os_memory_unmap(s->shared, sizeof(*s->shared));
 	start(s, true);
 }
 

@@ -120,6 +120,20 @@ static const struct fault faults[] = {
 	{ SITE("proxy app allow-local") "\nupstream app { origin 1 }", 1, 4, 11, 0,
 	  "behind the origins", NULL },
 	{ SITE("proxy 80 81 random ip-hash"), 1, 4, 20, 4, "one way to share", NULL },
+	{ UPSTREAM("origin 80; sticky; sticky"), 1, 5, 20, 5, "stands once", NULL },
+	{ UPSTREAM("origin 80; sticky cookie"), 1, 5, 19, 0, "NAME", NULL },
+	{ UPSTREAM("origin 80; sticky cookie a=b"), 1, 5, 26, 0, "a cookie's name", NULL },
+	{ UPSTREAM("origin 80; sticky for 100ms"), 1, 5, 23, 0, "TIME", NULL },
+	{ UPSTREAM("origin 80; sticky coockie a"), 1, 5, 19, 0, "", "cookie" },
+	{ SITE("proxy app sticky") "\nupstream app { origin 1 }", 1, 4, 11, 0,
+	  "write `sticky` in the block", NULL },
+	{ SITE("proxy 1 2 sticky on /a; proxy app") "\nupstream app { origin 1; sticky }", 1, 4, 25,
+	  0, "line 4 of this site has a cookie `sticky`", NULL },
+	{ UPSTREAM("origin 80 send-proxy"), 1, 5, 11, 0, "v1|v2", NULL },
+	{ UPSTREAM("origin 80 send-proxy v3"), 1, 5, 22, 0, "one of: v1 v2", "v1" },
+	{ UPSTREAM("origin 80 send-proxi v1"), 1, 5, 11, 0, "", "send-proxy" },
+	{ SITE("proxy app send-proxy v1") "\nupstream app { origin 1 }", 1, 4, 11, 0,
+	  "behind the origins", NULL },
 	{ SITE("proxy 80 upgrad x"), 1, 4, 10, 0, "no UPSTREAM", "upgrade" },
 	{ SITE("files"), 1, 4, 1, 0, "DIR is missing", NULL },
 	{ SITE("respond OK"), 1, 4, 9, 0, "is no CODE", "" },
@@ -410,6 +424,68 @@ static void test_upstreams(void **state)
 	drop(&world);
 }
 
+/* The same address with and without a header is two origins: no connection serves both. */
+static void test_send_proxy(void **state)
+{
+	struct world world;
+
+	(void)state;
+	build(&world,
+	      "portcullis 1\nsite a.test {\nproxy app on /a\nproxy 81 82 send-proxy v2 on /b\n"
+	      "proxy 81 82 on /c\nproxy 81 82 send-proxy v1\n}\n"
+	      "upstream app {\norigin 81 send-proxy v1\norigin 81\norigin 82 send-proxy v2\n}");
+	const struct snapshot *s = world.snapshot;
+	const struct snapshot_route *route = s->sites[0].routes;
+	const struct snapshot_member *app = route[0].proxy.upstream->members;
+	assert_int_equal(route[0].proxy.upstream->member_count, 3);
+	assert_int_equal(app[0].origin->send_proxy, 1);
+	assert_int_equal(app[1].origin->send_proxy, 0);
+	assert_int_equal(app[2].origin->send_proxy, 2);
+	assert_int_equal(s->origin_count, 6);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(route[1].proxy.upstream->members[i].origin->send_proxy, 2);
+		assert_int_equal(route[2].proxy.upstream->members[i].origin->send_proxy, 0);
+		assert_int_equal(route[3].proxy.upstream->members[i].origin->send_proxy, 1);
+	}
+	assert_ptr_equal(route[1].proxy.upstream->members[1].origin, app[2].origin);
+	assert_ptr_equal(route[2].proxy.upstream->members[0].origin, app[1].origin);
+	drop(&world);
+}
+
+static void test_sticky(void **state)
+{
+	struct world world;
+
+	(void)state;
+	build(&world, "portcullis 1\nlisten 127.0.0.1:1 plain serve\n"
+		      "site a.test {\nproxy app on /a\nproxy 81 82 sticky on /b\n"
+		      "proxy 81 82 on /c\nproxy app\n}\nsite b.test { proxy plain }\n"
+		      "upstream app { origin 81; sticky cookie __Host-o for 90m }\n"
+		      "upstream plain { origin 81; sticky }");
+	const struct snapshot *s = world.snapshot;
+	const struct snapshot_route *route = s->sites[0].routes;
+	const struct snapshot_upstream *app = route[0].proxy.upstream;
+	const struct snapshot_upstream *plain = s->sites[1].routes[0].proxy.upstream;
+	bool has_vault = false;
+	assert_true(span_equal(app->sticky_cookie, SPAN("__Host-o")));
+	assert_int_equal(app->sticky_age_s, 5400);
+	assert_true(span_equal(route[1].proxy.upstream->sticky_cookie, SPAN("sticky")));
+	assert_int_equal(route[1].proxy.upstream->sticky_age_s, 0);
+	assert_int_equal(route[2].proxy.upstream->sticky_cookie.len, 0);
+	assert_ptr_not_equal(route[1].proxy.upstream, route[2].proxy.upstream);
+	assert_ptr_equal(route[3].proxy.upstream, app);
+	assert_true(span_equal(plain->sticky_cookie, SPAN("sticky")));
+	/* Without TLS there is no other reason for one: its key makes the values. */
+	for (size_t i = 0; i < s->plan_count; i++) {
+		if (s->plan[i].kind != SNAPSHOT_PLAN_HELPER)
+			continue;
+		has_vault |= s->plan[i].helper == SNAPSHOT_HELPER_VAULT;
+		assert_int_not_equal(s->plan[i].helper, SNAPSHOT_HELPER_KEYHOLDER);
+	}
+	assert_true(has_vault);
+	drop(&world);
+}
+
 /* What an origin may lead to is a part of what it is: a line that allows more does not allow it for others. */
 static void test_allow_local(void **state)
 {
@@ -583,6 +659,8 @@ int main(void)
 		cmocka_unit_test(test_listeners),
 		cmocka_unit_test(test_handlers),
 		cmocka_unit_test(test_upstreams),
+		cmocka_unit_test(test_send_proxy),
+		cmocka_unit_test(test_sticky),
 		cmocka_unit_test(test_allow_local),
 		cmocka_unit_test(test_sites),
 		cmocka_unit_test(test_ids),

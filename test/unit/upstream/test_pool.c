@@ -361,6 +361,185 @@ static void test_stop(void **state)
 	owner_free(owner);
 }
 
+/* ---- Connections of one client ------------------------------------------------------------------------------- */
+
+static struct owner *owner_of(struct upstream_client *client, struct span first)
+{
+	struct owner *owner = owner_new(&world, "GET", "/");
+
+	owner->request.first = first;
+	owner->request.client = client;
+	return owner;
+}
+
+/* A whole exchange on a fresh connection, whose far end is the caller's. */
+static int first_exchange(struct upstream_client *client, struct span first)
+{
+	struct owner *owner = owner_of(client, first);
+	unsigned dials = world.dials;
+	const char *heard;
+	int fd;
+
+	assert_int_equal(owner_start(owner), 0);
+	assert_int_equal(world.dials, dials + 1);
+	fd = origin_accept(&world);
+	world.far = -1;
+	heard = origin_heard(fd);
+	assert_memory_equal(heard, first.ptr, first.len);
+	assert_memory_equal(heard + first.len, "GET / ", 6);
+	origin_says(fd, OK);
+	world_turns(&world, 2);
+	assert_int_equal(owner->fetch.state, UPSTREAM_DONE);
+	owner_free(owner);
+	return fd;
+}
+
+static void again_on(int fd, struct upstream_client *client, struct span first)
+{
+	struct owner *owner = owner_of(client, first);
+
+	assert_int_equal(owner_start(owner), 0);
+	assert_true(owner->fetch.was_reused);
+	assert_memory_equal(origin_heard(fd), "GET / ", 6);
+	origin_says(fd, OK);
+	world_turns(&world, 2);
+	assert_int_equal(owner->fetch.state, UPSTREAM_DONE);
+	owner_free(owner);
+}
+
+static bool has_ended(int fd)
+{
+	origin_heard(fd);
+	return os_read(fd, (char[1]){ 0 }, 1) == 0;
+}
+
+#define FIRST_A SPAN("PROXY TCP4 192.0.2.7 198.51.100.1 4567 443\r\n")
+#define FIRST_B SPAN("PROXY TCP4 192.0.2.8 198.51.100.1 4567 443\r\n")
+
+static void test_own_connections(void **state)
+{
+	struct upstream_client a, b;
+	int of_a, of_a_too, of_b, of_all;
+
+	(void)state;
+	upstream_client_init(&a);
+	upstream_client_init(&b);
+	of_a = first_exchange(&a, FIRST_A);
+	/* Other words (somebody else's request on the same client's connection), another client, nobody's. */
+	of_a_too = first_exchange(&a, FIRST_B);
+	of_b = first_exchange(&b, FIRST_A);
+	of_all = make_idle(OK);
+	assert_int_equal(idle_count(), 4);
+	again_on(of_a, &a, FIRST_A);
+	again_on(of_a_too, &a, FIRST_B);
+	again_on(of_b, &b, FIRST_A);
+	again_on(of_all, NULL, SPAN_NONE);
+	assert_int_equal(idle_count(), 4);
+
+	upstream_client_leave(&a);
+	world_turns(&world, 1);
+	assert_int_equal(idle_count(), 2);
+	assert_true(has_ended(of_a) && has_ended(of_a_too));
+	assert_false(has_ended(of_b) || has_ended(of_all));
+	upstream_client_leave(&b);
+	assert_int_equal(idle_count(), 1);
+	assert_true(has_ended(of_b));
+	for (size_t i = 0; i < 4; i++)
+		os_close((int[]){ of_a, of_a_too, of_b, of_all }[i]);
+}
+
+/* Of nobody: a check. It is used once. */
+static void test_own_without_client(void **state)
+{
+	int fd = first_exchange(NULL, FIRST_A);
+
+	(void)state;
+	assert_int_equal(idle_count(), 0);
+	assert_true(has_ended(fd));
+	os_close(fd);
+}
+
+static void test_own_client_leaves_first(void **state)
+{
+	struct upstream_client client;
+	struct owner *owner = owner_of(&client, FIRST_A);
+	int fd;
+
+	(void)state;
+	upstream_client_init(&client);
+	assert_int_equal(owner_start(owner), 0);
+	fd = origin_accept(&world);
+	upstream_client_leave(&client);
+	origin_says(fd, OK);
+	world_turns(&world, 2);
+	assert_int_equal(owner->fetch.state, UPSTREAM_DONE);
+	assert_int_equal(idle_count(), 0);
+	assert_true(has_ended(fd));
+	owner_free(owner);
+}
+
+/* What an origin closed while it lay idle is dialed again, and begins with its words again. */
+static void test_own_is_stale(void **state)
+{
+	struct upstream_client client;
+	struct owner *owner = owner_of(&client, FIRST_A);
+	const char *heard;
+	int fd;
+
+	(void)state;
+	upstream_client_init(&client);
+	fd = first_exchange(&client, FIRST_A);
+	assert_int_equal(owner_start(owner), 0);
+	assert_true(owner->fetch.was_reused);
+	origin_closes(&fd);
+	world_turns(&world, 2);
+	assert_true(owner->fetch.was_retried);
+	heard = origin_heard(origin_accept(&world));
+	assert_memory_equal(heard, FIRST_A.ptr, FIRST_A.len);
+	assert_memory_equal(heard + FIRST_A.len, "GET / ", 6);
+	owner_free(owner);
+	upstream_client_leave(&client);
+}
+
+/* An origin that takes the words and ends has heard nothing of the request. */
+static void test_own_words_are_no_request(void **state)
+{
+	struct upstream_client client;
+	struct owner *owner = owner_of(&client, FIRST_A);
+
+	(void)state;
+	upstream_client_init(&client);
+	assert_int_equal(owner_start(owner), 0);
+	origin_accept_and(&world, "");
+	assert_int_equal(owner->fetch.state, UPSTREAM_FAILED);
+	assert_int_equal(owner->fetch.failure.end, TELEMETRY_END_ORIGIN_CLOSED);
+	assert_true(owner->fetch.failure.is_unsent);
+	owner_free(owner);
+	upstream_client_leave(&client);
+}
+
+/* Idle ones of others make room for one more. */
+static void test_own_of_many(void **state)
+{
+	struct upstream_client clients[5];
+	int fds[5];
+
+	(void)state;
+	world.limits.connections_per_origin = 4;
+	for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+		upstream_client_init(&clients[i]);
+		fds[i] = first_exchange(&clients[i], FIRST_A);
+	}
+	assert_int_equal(idle_count(), 4);
+	assert_true(has_ended(fds[0]));
+	assert_false(has_ended(fds[4]));
+	for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+		upstream_client_leave(&clients[i]);
+		os_close(fds[i]);
+	}
+	assert_int_equal(idle_count(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -374,6 +553,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_keep_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dial_failures, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_own_connections, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_own_without_client, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_own_client_leaves_first, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_own_is_stale, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_own_words_are_no_request, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_own_of_many, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -79,17 +79,14 @@ static struct owner *tls_owner(const char *method)
 	return owner;
 }
 
-/* Accepts and shakes hands, as far as the client lets it. */
-static bool server_accept(const struct certificate *certificate, uint16_t version)
+static bool server_begin(const struct certificate *certificate, uint16_t version)
 {
-	int fd = origin_accept(&world);
-
 	SSL_free(server);
 	server = SSL_new(library);
 	assert_true(SSL_set_max_proto_version(server, version));
 	assert_true(SSL_use_certificate(server, certificate->x509));
 	assert_true(SSL_use_PrivateKey(server, crypto_key_native(certificate->key)));
-	assert_true(SSL_set_fd(server, fd));
+	assert_true(SSL_set_fd(server, world.far));
 	SSL_set_accept_state(server);
 	for (int i = 0; i < 10; i++) {
 		if (SSL_do_handshake(server) == 1)
@@ -97,6 +94,13 @@ static bool server_accept(const struct certificate *certificate, uint16_t versio
 		world_turns(&world, 1);
 	}
 	return false;
+}
+
+/* Accepts and shakes hands, as far as the client lets it. */
+static bool server_accept(const struct certificate *certificate, uint16_t version)
+{
+	origin_accept(&world);
+	return server_begin(certificate, version);
 }
 
 static const char *server_heard(void)
@@ -368,6 +372,38 @@ static void test_tunnel(void **state)
 	owner_free(owner);
 }
 
+/* What a connection begins with stands before TLS, once. */
+static void test_first_words(void **state)
+{
+	struct span first = SPAN("PROXY TCP4 192.0.2.7 198.51.100.1 4567 443\r\n");
+	struct owner *owner = tls_owner("GET");
+	struct upstream_client client;
+	char words[UPSTREAM_FIRST_MAX];
+
+	(void)state;
+	upstream_client_init(&client);
+	owner->request.first = first;
+	owner->request.client = &client;
+	assert_int_equal(owner_start(owner), 0);
+	origin_accept(&world);
+	assert_int_equal(os_read(world.far, words, first.len), (ssize_t)first.len);
+	assert_memory_equal(words, first.ptr, first.len);
+	assert_true(server_begin(&leaf, TLS1_3_VERSION));
+	for (int i = 0; i < 2; i++) {
+		world_turns(&world, 2);
+		assert_memory_equal(server_heard(), "GET / ", 6);
+		server_says(OK "Content-Length: 0\r\n\r\n");
+		world_turns(&world, 3);
+		assert_int_equal(owner->fetch.state, UPSTREAM_DONE);
+		if (i == 0)
+			assert_int_equal(owner_start(owner), 0);
+	}
+	assert_true(owner->fetch.was_reused);
+	assert_int_equal(world.dials, 1);
+	owner_free(owner);
+	upstream_client_leave(&client);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -377,6 +413,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_large_both_ways, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tunnel, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_first_words, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
