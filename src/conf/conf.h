@@ -25,7 +25,7 @@ enum {
 	CONF_WORD_MAX = 64 << 10, /* bytes of one word after $NAME was resolved */
 	CONF_LIST_MAX = 65536,    /* words of one list, those of its file too */
 	CONF_ARGUMENTS_MAX = 4,   /* of one row */
-	CONF_OPTIONS_MAX = 12,
+	CONF_OPTIONS_MAX = 16,
 };
 
 /* ---- Places and faults ----------------------------------------------------------------------- */

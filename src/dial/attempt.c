@@ -6,7 +6,6 @@
 
 enum {
 	NEXT_ADDRESS_MS = 250, /* RFC 8305, 5 */
-	PATIENCE_MS = 250,     /* for a name whose older answer would do */
 	UNIX_RETRY_MS = 10,
 };
 
@@ -33,6 +32,7 @@ struct dial_attempt {
 	struct os_address literal;
 	struct dial_ips ips; /* of a name, in the order in which they are tried */
 	uint16_t port;
+	bool is_guarded; /* it may not lead to our own listeners */
 	size_t count, at, live;
 	struct attempt_try tries[DIAL_ADDRESSES_MAX];
 	/* What to say when nothing comes of it. */
@@ -136,6 +136,15 @@ static struct span write_detail(const struct dial_attempt *attempt, struct write
 	return writer_done(writer);
 }
 
+/* It was being connected to while its name lost it. */
+static bool is_old(const struct dial_attempt *attempt, const struct os_address *peer)
+{
+	struct dial_ip ip = { .family = peer->family, .scope = peer->scope };
+
+	memcpy(ip.ip, peer->ip, sizeof(ip.ip));
+	return attempt->name && !dial_name_has(attempt->name, &ip);
+}
+
 static void tell(struct dial_attempt *attempt, struct dial_result *result)
 {
 	char detail[DIAL_DETAIL_MAX + DIAL_NAME_MAX];
@@ -145,6 +154,8 @@ static void tell(struct dial_attempt *attempt, struct dial_result *result)
 		result->detail = span_first(write_detail(attempt, &writer), DIAL_DETAIL_MAX);
 	stop(attempt);
 	attempt->on_done(attempt->owner, attempt, result);
+	if (!result->status && is_old(attempt, &result->peer))
+		dial_name_tell(attempt->name);
 	attempt_free(attempt);
 }
 
@@ -196,6 +207,8 @@ static enum dial_status status_of(int failed, const struct os_address *address)
 		return DIAL_REFUSED;
 	case ETIMEDOUT:
 		return DIAL_TIMEOUT;
+	case ELOOP:
+		return DIAL_FORBIDDEN;
 	case EADDRNOTAVAIL:
 		/* Every local port is taken; for v6 more likely: there is none here. */
 		return address->family == OS_FAMILY_V4 ? DIAL_FAILED : DIAL_UNREACHABLE;
@@ -268,6 +281,27 @@ static void on_try_ready(struct os_watch *watch, unsigned now)
 	try_next(attempt);
 }
 
+/* An address is this machine's when it is its own way there. What listens there for all addresses, or for this one, is
+ * asked by us for ever. */
+static bool is_our_own(const struct dial *dial, int fd, const struct os_address *address)
+{
+	static const uint8_t any[16];
+	struct os_address local;
+
+	if (os_socket_local(fd, &local) || local.family != address->family ||
+	    memcmp(local.ip, address->ip, sizeof(local.ip)) != 0)
+		return false;
+	for (size_t i = 0; i < dial->listener_count; i++) {
+		const struct os_address *listener = &dial->listeners[i];
+
+		if (listener->port == address->port &&
+		    (memcmp(listener->ip, any, sizeof(any)) == 0 ||
+		     memcmp(listener->ip, address->ip, sizeof(any)) == 0))
+			return true;
+	}
+	return false;
+}
+
 static int try_start(struct dial_attempt *attempt, size_t index)
 {
 	struct attempt_try *try = &attempt->tries[index];
@@ -277,6 +311,10 @@ static int try_start(struct dial_attempt *attempt, size_t index)
 
 	if (failed)
 		return failed;
+	if (attempt->is_guarded && is_our_own(attempt->dial, fd, &address)) {
+		dial_name_refuse(attempt->name, &attempt->ips.list[index]);
+		return -ELOOP;
+	}
 	try->attempt = attempt;
 	try->started_ns = os_now_ns();
 	try->watch.on_ready = on_try_ready;
@@ -337,6 +375,7 @@ static void connect_to(struct dial_attempt *attempt, const struct dial_ips *ips)
 	attempt->step = CONNECTING;
 	dial_ips_interleave(ips, &attempt->ips);
 	attempt->count = ips->count;
+	attempt->is_guarded = attempt->name->reach == DIAL_REACH_PUBLIC && !ips->is_ours;
 	try_next(attempt);
 }
 
@@ -355,13 +394,9 @@ void dial_attempt_resolved(struct dial_attempt *attempt, const struct dial_ips *
 static void on_next(struct os_timer *timer)
 {
 	struct dial_attempt *attempt = CONTAINER_OF(timer, struct dial_attempt, next);
-	struct dial_ips ips;
 
 	switch (attempt->step) {
-	case RESOLVING:
-		if (!dial_name_is_known(attempt->name, &ips))
-			return;
-		dial_attempt_resolved(attempt, &ips, 0, NULL);
+	case RESOLVING: /* waits for its name alone */
 		return;
 	case CONNECTING:
 		try_next(attempt);
@@ -390,12 +425,10 @@ static void resolve(struct dial_attempt *attempt)
 	const char *why = NULL;
 	int outcome = dial_name_resolve(attempt->name, attempt, &ips, &why);
 
-	if (outcome == -EAGAIN)
-		step_in(attempt, PATIENCE_MS);
-	else if (outcome)
-		fail(attempt, (enum dial_status)outcome, 0, why);
-	else
+	if (!outcome)
 		connect_to(attempt, &ips);
+	else if (outcome != -EAGAIN)
+		fail(attempt, (enum dial_status)outcome, 0, why);
 }
 
 int dial_start(struct dial *dial, uint64_t origin, uint32_t timeout_ms,

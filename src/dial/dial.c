@@ -62,11 +62,47 @@ void dial_free(struct dial *dial)
 	map_fini(&dial->names);
 	dial_resolver_free(dial->resolver);
 	heap_free((char *)dial->hosts.ptr);
+	heap_free(dial->listeners);
 	heap_free(dial);
+}
+
+void dial_on_change(struct dial *dial,
+		    void (*on_change)(void *owner, uint64_t origin,
+				      const struct os_address *addresses, size_t count),
+		    void *owner)
+{
+	dial->on_change = on_change;
+	dial->owner = owner;
+}
+
+void dial_on_refused(struct dial *dial,
+		     void (*on_refused)(void *owner, uint64_t origin,
+					const struct os_address *address),
+		     void *owner)
+{
+	dial->on_refused = on_refused;
+	dial->refused_owner = owner;
+}
+
+int dial_set_listeners(struct dial *dial, const struct os_address *listeners, size_t count)
+{
+	struct os_address *copy = heap_alloc((count + 1) * sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	if (count)
+		memcpy(copy, listeners, count * sizeof(*copy));
+	heap_free(dial->listeners);
+	dial->listeners = copy;
+	dial->listener_count = count;
+	return 0;
 }
 
 int dial_set_hosts(struct dial *dial, struct span text)
 {
+	struct dial_name *name;
+	size_t cursor = 0;
+	uint64_t key;
 	char *copy;
 
 	if (span_equal(text, dial->hosts))
@@ -79,6 +115,8 @@ int dial_set_hosts(struct dial *dial, struct span text)
 	heap_free((char *)dial->hosts.ptr);
 	dial->hosts = span_of(copy, text.len);
 	dial->hosts_serial++;
+	while ((name = map_next(&dial->names, &cursor, &key)))
+		dial_name_hosts_changed(name);
 	return 0;
 }
 
@@ -115,7 +153,7 @@ static struct dial_entry *entry_new(struct dial *dial, const struct dial_origin 
 	host = span_first(host, sizeof(name));
 	for (size_t i = 0; i < host.len; i++)
 		name[i] = ascii_lower(host.ptr[i]);
-	entry->name = dial_name_ref(dial, span_of(name, host.len));
+	entry->name = dial_name_ref(dial, span_of(name, host.len), origin->reach);
 	if (!entry->name) {
 		heap_free(entry);
 		return NULL;

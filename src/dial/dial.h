@@ -3,7 +3,11 @@
  * It is the only module that resolves names (c-ares) or connects. Its inputs are the origins of the
  * snapshot, the text of the hosts file and of resolv.conf (it opens no file itself), and questions. A
  * literal address or `localhost` needs no resolver. Addresses are tried in turn, v6 first, the next one
- * 250 ms after the one before (RFC 8305, simplified); the first that connects wins. */
+ * 250 ms after the one before (RFC 8305, simplified); the first that connects wins.
+ *
+ * Only the first question for a name waits for a name server. From then on the name is asked for again whenever its
+ * answer's time is over, beside the questions, which are answered from what is known: also while name servers fail,
+ * for the limit `dns-stale`. */
 #pragma once
 
 #include "os/os.h"
@@ -11,8 +15,17 @@
 struct dial;
 struct dial_attempt; /* one question under way */
 
+/* What an answer of DNS may lead to. What stands in the line itself or in hosts is the operator's word: it is not
+ * asked whether it may. */
+enum dial_reach {
+	DIAL_REACH_INTERNAL, /* a name of no public zone: this machine too; link-local addresses not */
+	DIAL_REACH_PUBLIC, /* neither these, nor what we listen on */
+	DIAL_REACH_ALL,    /* `allow-local`: all of these */
+};
+
 struct dial_origin {
 	uint64_t id;
+	enum dial_reach reach;
 	struct span host; /* name, or address literal without brackets; empty for a unix path */
 	struct span unix_path; /* opened by path: the dialer's row allows connecting to it */
 	uint16_t port;
@@ -46,6 +59,20 @@ int dial_set_hosts(struct dial *dial, struct span text) MUST_CHECK;
 int dial_set_resolver(struct dial *dial, struct span resolv_conf) MUST_CHECK;
 /* Replaces the list; attempts under way go on. Spans are copied. */
 int dial_set_origins(struct dial *dial, const struct dial_origin *origins, size_t count) MUST_CHECK;
+/* An origin's name has lost addresses: connections to others than these are not to be used any longer. Told again
+ * behind an answer with a connection that is to another one all the same: it was under way. Called from the loop and from dial_set_hosts; the list is valid during the call, its ports are 0. */
+void dial_on_change(struct dial *dial,
+		    void (*on_change)(void *owner, uint64_t origin,
+				      const struct os_address *addresses, size_t count),
+		    void *owner);
+/* An address of this origin's name was refused: told once for each one in a row, from the loop. */
+void dial_on_refused(struct dial *dial,
+		     void (*on_refused)(void *owner, uint64_t origin,
+					const struct os_address *address),
+		     void *owner);
+/* Where we listen ourselves. -ENOMEM. */
+int dial_set_listeners(struct dial *dial, const struct os_address *listeners,
+		       size_t count) MUST_CHECK;
 /* `on_done` is called once, never from inside this call; the attempt is gone when it returns. 0 or -errno; an
  * unknown origin is answered with DIAL_FAILED. */
 int dial_start(struct dial *dial, uint64_t origin, uint32_t timeout_ms,

@@ -5,7 +5,8 @@
 #include "dial/dial.h"
 
 enum {
-	DIAL_ADDRESSES_MAX = 16, /* of one name; more are left out */
+	DIAL_ADDRESSES_MAX = 16, /* of one name; more are left out: limit `dns-addresses` */
+	DIAL_LOOKUPS_MAX = 1024, /* names that are asked for at once: limit `dns-questions` */
 	DIAL_NAME_MAX = 253,
 	DIAL_SERVERS_MAX = 3, /* resolv.conf(5): MAXNS */
 	DIAL_DOMAINS_MAX = 8,
@@ -21,9 +22,11 @@ struct dial_ip {
 struct dial_ips {
 	struct dial_ip list[DIAL_ADDRESSES_MAX];
 	size_t count;
+	bool is_ours; /* of hosts, or localhost */
 };
 void dial_ips_add(struct dial_ips *ips,
 		  const struct dial_ip *ip); /* once; without room it is left out */
+bool dial_ips_have(const struct dial_ips *ips, const struct dial_ip *ip);
 /* v6 first, then by turns: a dead v6 network must not eat the time of all of v4 (RFC 8305, 4). */
 void dial_ips_interleave(const struct dial_ips *ips, struct dial_ips *ret_ips);
 
@@ -49,8 +52,10 @@ struct dial_lookup;
 struct dial_reply {
 	const struct dial_ips *ips; /* NULL: `why` says what is wrong */
 	uint32_t ttl_s;
-	bool is_last;      /* false: the other family's answer is still to come */
-	bool is_forbidden; /* there are addresses, but none that may be connected to */
+	bool is_last;          /* false: the other family's answer is still to come */
+	uint8_t failed_family; /* OS_FAMILY_*: one that nobody could say anything of; 0: none */
+	bool is_forbidden;     /* there are addresses, but none that may be connected to */
+	const struct dial_ip *refused; /* one of those that may not; NULL: there are none */
 	const char *why;
 };
 
@@ -59,8 +64,9 @@ void dial_resolver_free(struct dial_resolver *resolver); /* lookups under way ar
 /* Lookups under way begin anew with the new servers. -ENOMEM: nothing changed. */
 int dial_resolver_set(struct dial_resolver *resolver, struct span resolv_conf) MUST_CHECK;
 /* `on_reply` is called one or several times, the last one with is_last, never from in here. NULL without
- * memory. `name` must stay as long. */
+ * memory, or where too many are under way. `name` must stay as long. */
 struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct span name,
+				      enum dial_reach reach,
 				      void (*on_reply)(void *owner, const struct dial_reply *reply),
 				      void *owner);
 void dial_lookup_forget(
@@ -71,26 +77,38 @@ void dial_lookup_forget(
 struct dial_name {
 	struct dial *dial;
 	uint64_t key;
+	enum dial_reach reach;
 	struct span text;    /* lower case, no dot at the end; its own copy */
 	uint32_t references; /* of origins and of attempts that wait */
 	struct list waiters;
 	struct dial_lookup *lookup;
 	uint64_t hosts_serial; /* of the hosts text that `hosts` is of */
 	struct dial_ips hosts;
-	struct dial_ips good; /* the last answer that had addresses */
+	struct dial_ips good;   /* the last answer that had addresses */
+	struct dial_ip refused; /* the one that was told last; no family: none was */
+	struct dial_ips told;   /* what connections may be to, as far as dial's owner knows */
 	uint64_t fresh_until_ns, good_until_ns;
+	uint64_t v6_until_ns,
+		v4_until_ns; /* how long what one family has may stay without an answer */
+	struct os_timer refresh;
+	uint32_t failure_count;  /* in a row */
 	uint64_t quiet_until_ns; /* after a failure: no new lookup before */
 	enum dial_status failed; /* of the last lookup; 0: it was good */
 	const char *why;
 };
 
-struct dial_name *dial_name_ref(struct dial *dial, struct span text); /* NULL without memory */
-void dial_name_unref(struct dial_name *name);                         /* NULL is fine */
+/* One for each reach. NULL without memory. */
+struct dial_name *dial_name_ref(struct dial *dial, struct span text, enum dial_reach reach);
+void dial_name_unref(struct dial_name *name); /* NULL is fine */
 /* Answers now (0, or a status and its reason) or -EAGAIN: dial_attempt_resolved() will be called. */
 int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt,
 		      struct dial_ips *ret_ips, const char **ret_why) MUST_CHECK;
-/* Waiting was too long: what an older answer said, if there is one. */
-bool dial_name_is_known(const struct dial_name *name, struct dial_ips *ret_ips);
+/* The hosts text is another one. */
+void dial_name_hosts_changed(struct dial_name *name);
+void dial_name_tell(struct dial_name *name); /* on_change, of all origins that have it */
+void dial_name_refuse(struct dial_name *name, const struct dial_ip *ip); /* on_refused, once */
+/* False: connections to this address are not to be used again. */
+bool dial_name_has(const struct dial_name *name, const struct dial_ip *ip);
 
 /* ---- attempt.c --------------------------------------------------------------------------------------- */
 
@@ -118,5 +136,12 @@ struct dial {
 	size_t further, further_max; /* sockets beyond one of each attempt */
 	struct span hosts;           /* its own copy */
 	uint64_t hosts_serial;
+	void (*on_change)(void *owner, uint64_t origin, const struct os_address *addresses,
+			  size_t count);
+	void *owner;
+	void (*on_refused)(void *owner, uint64_t origin, const struct os_address *address);
+	void *refused_owner;
+	struct os_address *listeners;
+	size_t listener_count;
 };
 const struct dial_entry *dial_entry_find(const struct dial *dial, uint64_t id);

@@ -11,6 +11,7 @@
 #include <ares.h>
 
 #include "dial/dial_internal.h"
+#include "telemetry/telemetry.h"
 
 enum {
 	V6,
@@ -22,7 +23,6 @@ enum {
 	/* How long one family's addresses wait for the other's (RFC 8305, 3). */
 	OTHER_FAMILY_MS = 50,
 	READS_MAX = 32, /* of one socket in one turn */
-	TTL_MAX_S = 24 * 3600,
 	QUERY_NAME_MAX = 2 * DIAL_NAME_MAX + 2,
 };
 
@@ -37,6 +37,7 @@ struct dial_resolver {
 	struct os_loop *loop;
 	ares_channel channel;
 	struct list sockets, lookups;
+	size_t lookup_count; /* forgotten ones too */
 	struct os_timer timer;
 	char *text; /* of resolv.conf; config points into it */
 	size_t text_len;
@@ -48,6 +49,7 @@ struct dial_lookup {
 	struct list link;
 	struct dial_resolver *resolver;
 	struct span name;
+	enum dial_reach reach;
 	void (*on_reply)(void *owner, const struct dial_reply *reply);
 	void *owner; /* on_reply NULL: forgotten, ends with its queries */
 	struct lookup_query {
@@ -58,6 +60,7 @@ struct dial_lookup {
 	size_t candidate; /* which of the names with and without search domains */
 	struct os_timer patience;
 	struct dial_ips found;
+	struct dial_ip refused;
 	uint32_t ttl_s;
 	bool is_partial_told, is_forbidden, is_impatient;
 };
@@ -147,22 +150,43 @@ static void on_timer(struct os_timer *timer)
 
 /* ---- Answers ------------------------------------------------------------------------------------------- */
 
-/* What a name server may not send us to: link-local addresses (a cloud's metadata service), none, and many.
- * An operator who means one writes it as a literal or into hosts. */
-static bool is_forbidden(const struct dial_ip *ip)
+/* The last four bytes of the forms in which an IPv6 address is an IPv4 one (RFC 4291, 2.5.5.1; RFC 6052, 2.1); what is
+ * mapped became one before. */
+static bool holds_v4(const uint8_t ip[16])
 {
-	static const uint8_t metadata[16] = { 0xfd, 0, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54 };
-	const uint8_t *b = ip->ip;
+	static const uint8_t prefixes[][12] = { { 0 }, { 0x00, 0x64, 0xff, 0x9b } };
+
+	return memcmp(ip, prefixes[0], 12) == 0 || memcmp(ip, prefixes[1], 12) == 0;
+}
+
+static bool is_loopback(const struct dial_ip *ip)
+{
+	static const uint8_t v6[16] = { [15] = 1 };
 
 	if (ip->family == OS_FAMILY_V4)
-		return b[0] == 0 || (b[0] == 169 && b[1] == 254) || b[0] >= 224;
-	if (b[0] == 0xff || (b[0] == 0xfe && (b[1] & 0xc0) == 0x80))
+		return ip->ip[0] == 127;
+	return memcmp(ip->ip, v6, sizeof(v6)) == 0 || (holds_v4(ip->ip) && ip->ip[12] == 127);
+}
+
+/* None, or link-local: a cloud's metadata service above all. */
+static bool is_link_local(const struct dial_ip *ip)
+{
+	static const uint8_t metadata[16] = { 0xfd, 0, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54 };
+	const uint8_t *b = ip->ip, *v4 = ip->family == OS_FAMILY_V4 ? b : b + 12;
+
+	if (ip->family == OS_FAMILY_V4 || (holds_v4(b) && !is_loopback(ip)))
+		return v4[0] == 0 || (v4[0] == 169 && v4[1] == 254);
+	return (b[0] == 0xfe && (b[1] & 0xc0) == 0x80) ||
+	       memcmp(b, metadata, sizeof(metadata)) == 0;
+}
+
+static bool is_forbidden(const struct dial_ip *ip, enum dial_reach reach)
+{
+	/* Many at once are nobody's origin. */
+	if (ip->ip[0] >= (ip->family == OS_FAMILY_V4 ? 224 : 0xff))
 		return true;
-	for (size_t i = 0; i < 15; i++) {
-		if (b[i])
-			return memcmp(b, metadata, sizeof(metadata)) == 0;
-	}
-	return b[15] == 0;
+	return (is_loopback(ip) && reach == DIAL_REACH_PUBLIC) ||
+	       (is_link_local(ip) && reach != DIAL_REACH_ALL);
 }
 
 static bool take_node(const struct ares_addrinfo_node *node, struct dial_ip *ret_ip)
@@ -190,7 +214,7 @@ static bool take_node(const struct ares_addrinfo_node *node, struct dial_ip *ret
 
 static void shorten_ttl(struct dial_lookup *lookup, int ttl)
 {
-	uint32_t ttl_s = ttl < 1 ? 1 : (uint32_t)ttl;
+	uint32_t ttl_s = ttl < 0 ? 0 : (uint32_t)ttl; /* RFC 2181, 8 */
 
 	if (ttl_s < lookup->ttl_s)
 		lookup->ttl_s = ttl_s;
@@ -215,10 +239,12 @@ static void on_addresses(void *data, int status, int timeouts, struct ares_addri
 		if (!take_node(node, &ip))
 			continue;
 		shorten_ttl(lookup, node->ai_ttl);
-		if (is_forbidden(&ip))
+		if (is_forbidden(&ip, lookup->reach)) {
 			lookup->is_forbidden = true;
-		else
-			dial_ips_add(&lookup->found, &ip);
+			lookup->refused = ip;
+			continue;
+		}
+		dial_ips_add(&lookup->found, &ip);
 	}
 	for (const struct ares_addrinfo_cname *alias = result->cnames; alias; alias = alias->next)
 		shorten_ttl(lookup, alias->ttl);
@@ -261,7 +287,7 @@ static bool lookup_ask(struct dial_lookup *lookup)
 	if (!candidate_write(lookup, name))
 		return false;
 	lookup->found.count = 0;
-	lookup->ttl_s = TTL_MAX_S;
+	lookup->ttl_s = (uint32_t)(telemetry_limits[TELEMETRY_LIMIT_DNS_TTL].value / OS_SECOND);
 	lookup->is_forbidden = false;
 	for (size_t i = 0; i < FAMILY_COUNT; i++) {
 		lookup->queries[i].is_pending = true;
@@ -275,8 +301,21 @@ static bool lookup_ask(struct dial_lookup *lookup)
 static void lookup_free(struct dial_lookup *lookup)
 {
 	os_timer_stop(&lookup->patience);
+	lookup->resolver->lookup_count--;
 	list_remove(&lookup->link);
 	heap_free(lookup);
+}
+
+static bool is_absent(int status)
+{
+	return status == ARES_ENOTFOUND || status == ARES_ENODATA || status == ARES_SUCCESS;
+}
+
+static uint8_t failed_family(const struct dial_lookup *lookup)
+{
+	if (!is_absent(lookup->queries[V6].status))
+		return OS_FAMILY_V6;
+	return is_absent(lookup->queries[V4].status) ? 0 : OS_FAMILY_V4;
 }
 
 static void lookup_tell(struct dial_lookup *lookup, bool is_last, const char *why)
@@ -285,7 +324,9 @@ static void lookup_tell(struct dial_lookup *lookup, bool is_last, const char *wh
 		.ips = why ? NULL : &lookup->found,
 		.ttl_s = lookup->ttl_s,
 		.is_last = is_last,
+		.failed_family = failed_family(lookup),
 		.is_forbidden = lookup->is_forbidden,
+		.refused = lookup->is_forbidden ? &lookup->refused : NULL,
 		.why = why,
 	};
 	void (*on_reply)(void *, const struct dial_reply *) = lookup->on_reply;
@@ -294,11 +335,6 @@ static void lookup_tell(struct dial_lookup *lookup, bool is_last, const char *wh
 		lookup->on_reply = NULL;
 	if (on_reply)
 		on_reply(lookup->owner, &reply);
-}
-
-static bool is_absent(int status)
-{
-	return status == ARES_ENOTFOUND || status == ARES_ENODATA || status == ARES_SUCCESS;
 }
 
 static const char *why_of(const struct dial_lookup *lookup)
@@ -391,15 +427,21 @@ static void on_patience(struct os_timer *timer)
 }
 
 struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct span name,
+				      enum dial_reach reach,
 				      void (*on_reply)(void *owner, const struct dial_reply *reply),
 				      void *owner)
 {
-	struct dial_lookup *lookup = heap_alloc(sizeof(*lookup));
+	struct dial_lookup *lookup;
 
+	if (resolver->lookup_count >= DIAL_LOOKUPS_MAX)
+		return NULL;
+	lookup = heap_alloc(sizeof(*lookup));
 	if (!lookup)
 		return NULL;
+	resolver->lookup_count++;
 	lookup->resolver = resolver;
 	lookup->name = name;
+	lookup->reach = reach;
 	lookup->on_reply = on_reply;
 	lookup->owner = owner;
 	lookup->patience.on_due = on_patience;

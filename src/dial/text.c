@@ -108,14 +108,19 @@ void dial_resolver_parse(struct span text, struct dial_resolver_config *ret_conf
 			(struct os_address){ .family = OS_FAMILY_V4, .ip = { 127, 0, 0, 1 } };
 }
 
-void dial_ips_add(struct dial_ips *ips, const struct dial_ip *ip)
+bool dial_ips_have(const struct dial_ips *ips, const struct dial_ip *ip)
 {
 	for (size_t i = 0; i < ips->count; i++) {
 		if (ips->list[i].family == ip->family && ips->list[i].scope == ip->scope &&
 		    memcmp(ips->list[i].ip, ip->ip, sizeof(ip->ip)) == 0)
-			return;
+			return true;
 	}
-	if (ips->count < DIAL_ADDRESSES_MAX)
+	return false;
+}
+
+void dial_ips_add(struct dial_ips *ips, const struct dial_ip *ip)
+{
+	if (ips->count < DIAL_ADDRESSES_MAX && !dial_ips_have(ips, ip))
 		ips->list[ips->count++] = *ip;
 }
 

@@ -100,6 +100,40 @@ void edge_health(struct edge *edge, const struct ipc_message *message)
 	tell_health(edge, health->origin, is_down, message->tail);
 }
 
+/* One worker tells it for all. */
+void edge_address_refused(struct edge *edge, const struct ipc_message *message)
+{
+	const struct ipc_address_refused *body = message->body;
+	const struct snapshot_origin *origin =
+		edge->current ? snapshot_find_origin(edge->current->snapshot, body->origin) : NULL;
+	struct telemetry_pair pairs[] = {
+		{ .key = "origin", .text = origin ? origin->text : SPAN_NONE },
+		{ .key = "address", .text = message->tail },
+	};
+
+	if (!edge->slot && origin)
+		edge_event(edge, SPAN("an address of an origin's name is refused: see allow-local"),
+			   pairs, ARRAY_LEN(pairs));
+}
+
+void edge_origin_addresses(struct edge *edge, const struct ipc_message *message)
+{
+	const struct ipc_origin_addresses *body = message->body;
+	struct os_address addresses[1024 / sizeof(struct ipc_origin_address)];
+	size_t count = message->tail.len / sizeof(struct ipc_origin_address);
+
+	if (count > body->count)
+		count = body->count;
+	for (size_t i = 0; i < count; i++) {
+		struct ipc_origin_address one;
+
+		memcpy(&one, message->tail.ptr + i * sizeof(one), sizeof(one));
+		addresses[i] = (struct os_address){ .family = (uint8_t)one.family };
+		memcpy(addresses[i].ip, one.address, sizeof(one.address));
+	}
+	upstream_origin_addresses(edge->upstream, body->origin, addresses, count);
+}
+
 /* ---- Groups -------------------------------------------------------------------------------------------------- */
 
 /* All workers together may have so many: this one's part, and one at least. */

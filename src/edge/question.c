@@ -158,6 +158,14 @@ void edge_message(struct edge *edge, struct ipc_channel *channel, struct ipc_mes
 		edge_health(edge, message);
 		return;
 	}
+	if (message->number == IPC_MESSAGE_address_refused) {
+		edge_address_refused(edge, message);
+		return;
+	}
+	if (message->number == IPC_MESSAGE_origin_addresses) {
+		edge_origin_addresses(edge, message);
+		return;
+	}
 	question = question_find(edge, name);
 
 	/* The keyholder's slot is the worker's own. */

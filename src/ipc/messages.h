@@ -108,6 +108,8 @@ enum {
 	X(72, dial_failed,  IPC_TO_DIALER, IPC_TO_WORKER, 256, 0, 0) \
 	X(73, cancel,       IPC_TO_WORKER, IPC_TO_DIALER | IPC_TO_FILES, 0, 0, 0) \
 	X(74, health,       IPC_TO_DIALER, IPC_TO_WORKER, 256, 0, 0) \
+	X(100, origin_addresses, IPC_TO_DIALER, IPC_TO_WORKER, 1024, 0, 0) \
+	X(101, address_refused, IPC_TO_DIALER, IPC_TO_WORKER, 64, 0, 0) \
 	X(75, origin_order, IPC_TO_SUPERVISOR, IPC_TO_WORKER, 0, 0, 0) \
 	X(78, look,         IPC_TO_SUPERVISOR, IPC_TO_DIALER, 0, 0, 0) \
 	X(79, unanswered,   IPC_TO_DIALER, IPC_TO_SUPERVISOR, 4096, 0, 100) \
@@ -474,6 +476,20 @@ struct ipc_cancel {
 struct ipc_health {
 	uint64_t origin;
 	uint32_t is_down, reserved;
+};
+/* An origin's name has these addresses alone: connections to others are not used again. tail: struct
+ * ipc_origin_address, as many as there are */
+struct ipc_origin_addresses {
+	uint64_t origin;
+	uint32_t count, reserved;
+};
+/* DNS named one that the origin's line does not allow. tail: the address as text */
+struct ipc_address_refused {
+	uint64_t origin;
+};
+struct ipc_origin_address { /* of a tail, no message */
+	uint16_t family, reserved;
+	uint8_t address[16];
 };
 /* The gateway serves (again, after a reload): do the origins that were not looked at before answer? */
 struct ipc_look {

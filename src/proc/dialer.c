@@ -5,6 +5,7 @@
 #include "dial/dial.h"
 #include "proc/dialer_check.h"
 #include "proc/dialer_internal.h"
+#include "telemetry/telemetry.h"
 
 enum {
 	ATTEMPTS_PER_CHANNEL_MAX = 4096,
@@ -12,9 +13,11 @@ enum {
 	/* Descriptors that are not for attempts: channels, what waits in them for a worker, name servers. */
 	DESCRIPTORS_PER_CHANNEL = 66,
 	DESCRIPTORS_RESERVED = 64,
+	ADDRESSES_MAX = 16, /* of one origin: limit `dns-addresses` */
 };
 
 struct dialer {
+	struct proc_self *self;
 	struct dial *dial;
 	const struct snapshot *fresh; /* of the change under way */
 	struct list channels;
@@ -126,6 +129,57 @@ static void answer_failed(struct ipc_channel *channel, struct ipc_question name,
 		ipc_channel_flush(channel);
 }
 
+/* One that does not read loses it, as all else: it may use an old connection once more, until that is closed. */
+static void send_addresses(struct ipc_channel *channel, uint64_t origin,
+			   const struct os_address *addresses, size_t count)
+{
+	struct ipc_origin_addresses body = { .origin = origin, .count = (uint32_t)count };
+	struct ipc_origin_address tail[ADDRESSES_MAX] = { 0 };
+
+	MUST(count <= ARRAY_LEN(tail));
+	for (size_t i = 0; i < count; i++) {
+		tail[i].family = addresses[i].family;
+		for (size_t k = 0; k < sizeof(tail[i].address); k++)
+			tail[i].address[k] = addresses[i].ip[k];
+	}
+	if (ipc_send(channel, IPC_MESSAGE_origin_addresses, &body,
+		     span_of(tail, count * sizeof(*tail)), NULL, 0))
+		ipc_channel_flush(channel);
+}
+
+static void on_change(void *owner, uint64_t origin, const struct os_address *addresses,
+		      size_t count)
+{
+	struct dialer *dialer = owner;
+
+	LIST_EACH(&dialer->channels, node) {
+		struct dialer_channel *channel = LIST_ITEM(node, struct dialer_channel, link);
+
+		if (channel->kind == IPC_WORKER)
+			send_addresses(channel->channel, origin, addresses, count);
+	}
+}
+
+static void on_refused(void *owner, uint64_t origin, const struct os_address *address)
+{
+	struct dialer *dialer = owner;
+	struct ipc_address_refused body = { .origin = origin };
+	char text[OS_ADDRESS_TEXT_MAX];
+	struct writer writer = writer_of(text, sizeof(text));
+
+	os_address_write_ip(address, &writer);
+	telemetry_count((void *)proc_range(dialer->self)->counters,
+			TELEMETRY_COUNTER_ORIGIN_ADDRESSES_REFUSED);
+	LIST_EACH(&dialer->channels, node) {
+		struct dialer_channel *channel = LIST_ITEM(node, struct dialer_channel, link);
+
+		if (channel->kind == IPC_WORKER &&
+		    ipc_send(channel->channel, IPC_MESSAGE_address_refused, &body,
+			     writer_done(&writer), NULL, 0))
+			ipc_channel_flush(channel->channel);
+	}
+}
+
 static void answer_dialed(struct ipc_channel *channel, struct ipc_question name,
 			  const struct dial_result *result)
 {
@@ -234,6 +288,13 @@ static void on_message(void *state, struct proc_self *self, struct ipc_channel *
 
 /* ---- Changes ------------------------------------------------------------------------------------------- */
 
+static enum dial_reach reach_of(const struct snapshot_origin *origin)
+{
+	if (origin->allow_local)
+		return DIAL_REACH_ALL;
+	return snapshot_name_is_internal(origin->host) ? DIAL_REACH_INTERNAL : DIAL_REACH_PUBLIC;
+}
+
 static void add_origins(const struct snapshot *snapshot, struct dial_origin *origins, size_t *count)
 {
 	for (size_t i = 0; snapshot && i < snapshot->origin_count; i++) {
@@ -241,11 +302,45 @@ static void add_origins(const struct snapshot *snapshot, struct dial_origin *ori
 
 		origins[(*count)++] = (struct dial_origin){
 			.id = origin->id,
+			.reach = reach_of(origin),
 			.host = origin->host,
 			.unix_path = origin->is_unix ? origin->unix_path : SPAN_NONE,
 			.port = origin->port,
 		};
 	}
+}
+
+static void add_listeners(const struct snapshot *snapshot, struct os_address *listeners,
+			  size_t *count)
+{
+	for (size_t i = 0; snapshot && i < snapshot->listener_count; i++) {
+		const struct conf_address *address = &snapshot->listeners[i].address;
+		struct os_address *listener = &listeners[(*count)++];
+
+		*listener = (struct os_address){
+			.family = address->family,
+			.port = address->port,
+		};
+		for (size_t k = 0; k < sizeof(listener->ip); k++)
+			listener->ip[k] = address->bytes[k];
+	}
+}
+
+static int set_listeners(struct dialer *dialer, const struct snapshot *first,
+			 const struct snapshot *second)
+{
+	size_t count = (first ? first->listener_count : 0) + (second ? second->listener_count : 0),
+	       used = 0;
+	struct os_address *listeners = heap_alloc((count + 1) * sizeof(*listeners));
+	int failed;
+
+	if (!listeners)
+		return -ENOMEM;
+	add_listeners(first, listeners, &used);
+	add_listeners(second, listeners, &used);
+	failed = dial_set_listeners(dialer->dial, listeners, used);
+	heap_free(listeners);
+	return failed;
 }
 
 static int set_origins(struct dialer *dialer, const struct snapshot *first,
@@ -260,7 +355,9 @@ static int set_origins(struct dialer *dialer, const struct snapshot *first,
 		return -ENOMEM;
 	add_origins(first, origins, &used);
 	add_origins(second, origins, &used);
-	failed = dial_set_origins(dialer->dial, origins, used);
+	failed = set_listeners(dialer, first, second);
+	if (!failed)
+		failed = dial_set_origins(dialer->dial, origins, used);
 	heap_free(origins);
 	return failed;
 }
@@ -336,6 +433,11 @@ static int on_born(void *state, struct proc_self *self)
 	int failed = dial_new(proc_loop(self), &dialer->dial);
 
 	list_init(&dialer->channels);
+	dialer->self = self;
+	if (!failed) {
+		dial_on_change(dialer->dial, on_change, dialer);
+		dial_on_refused(dialer->dial, on_refused, dialer);
+	}
 	if (!failed)
 		share_out(dialer, proc_birth(self));
 	return failed ? failed : dialer_checks_new(self, dialer->dial, &dialer->checks);

@@ -301,11 +301,12 @@ static size_t count_origins(struct compiler *compiler, struct map *seen,
 	const struct conf_given *verify = conf_option(statement, "verify");
 	const struct conf_given *proxy = conf_option(statement, "send-proxy");
 	uint64_t ca = verify ? hash_id(verify->values[1].text) : 0;
+	uint64_t local = conf_option(statement, "allow-local") != NULL;
 	uint64_t version = proxy ? proxy->values[0].number + 1 : 0;
 	size_t count = 0;
 
 	for (size_t i = 0; i < statement->argument_count; i++) {
-		uint64_t key[] = { hash_id(statement->arguments[i].text), ca, version };
+		uint64_t key[] = { hash_id(statement->arguments[i].text), ca, version, local };
 		uint64_t hash = hash_id(span_of(key, sizeof(key)));
 
 		if (map_get(seen, hash))

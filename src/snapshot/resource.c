@@ -89,6 +89,7 @@ static void fill_origin(struct compiler *compiler, struct snapshot_origin *row,
 				       : host_field(compiler, origin);
 	row->ca = row->is_https ? words->ca : NULL;
 	row->send_proxy = words->send_proxy;
+	row->allow_local = words->allow_local;
 	row->text = compiler_copy(compiler, value->word->text);
 	row->place = compiler_place(compiler, value->word->place);
 }
@@ -103,10 +104,11 @@ const struct snapshot_origin *compile_origin(struct compiler *compiler,
 	const struct conf_origin *origin = &value->origin;
 	bool is_https = origin->scheme == CONF_HTTPS;
 	const struct snapshot_ca *ca = is_https ? words->ca : NULL;
-	uint64_t id = line_id(compiler, "origin %s %.*s %u %.*s %s%.*s%s",
-			      is_https ? "https" : "http", SPAN_ARG(origin->host), origin->port,
-			      SPAN_ARG(origin->unix_path), ca ? "ca " : "",
-			      SPAN_ARG(ca ? ca->path : SPAN("")), proxies[words->send_proxy]);
+	uint64_t id =
+		line_id(compiler, "origin %s %.*s %u %.*s %s%.*s%s%s", is_https ? "https" : "http",
+			SPAN_ARG(origin->host), origin->port, SPAN_ARG(origin->unix_path),
+			ca ? "ca " : "", SPAN_ARG(ca ? ca->path : SPAN("")),
+			proxies[words->send_proxy], words->allow_local ? " allow-local" : "");
 	struct snapshot_origin *row = compiler_find(compiler, id);
 
 	if (row || !id)

@@ -30,6 +30,13 @@
 		.help = "`not from <TABLE>`: of all others", \
 	}
 
+#define ALLOW_LOCAL \
+	{ \
+		.name = "allow-local", \
+		.help = "its name may lead to this machine, its listeners and link-local " \
+			"addresses; else such an answer of DNS is refused", \
+	}
+
 #define LIMIT_TYPE_SIZE CONF_SIZE
 #define LIMIT_TYPE_TIME CONF_DURATION
 #define LIMIT_TYPE_COUNT CONF_NUMBER
@@ -176,6 +183,7 @@ const struct conf_schema snapshot_rows[] = {
 					{ .type = CONF_PATH, .name = "FILE" } },
 				.help = "the CA that it is verified by, instead of the system's" },
 			SEND_PROXY,
+			ALLOW_LOCAL,
 		},
 		.help = "One server of the upstream: `PORT`, `HOST:PORT`, `[v6]:PORT`, "
 			"`http(s)://…` or `unix:PATH`.",
@@ -491,6 +499,7 @@ const struct conf_schema snapshot_rows[] = {
 				.help = "the CA that https upstreams are verified by, instead "
 					"of the system's" },
 			SEND_PROXY,
+			ALLOW_LOCAL,
 		},
 		.help = "Passes requests on. UPSTREAM is `PORT`, `HOST:PORT`, `[v6]:PORT`, "
 			"`http(s)://…` or `unix:PATH`, or the name of an `upstream` block.",

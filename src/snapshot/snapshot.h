@@ -130,8 +130,8 @@ struct snapshot_ca {
 };
 
 struct snapshot_origin {
-	uint64_t
-		id; /* of scheme, host, port, the way it is verified and the PROXY header it is sent */
+	/* of scheme, host, port, the way it is verified, the PROXY header it is sent, and allow_local */
+	uint64_t id;
 	bool is_https;
 	bool is_unix;    /* unix_path */
 	bool is_address; /* `address` holds it; else `host` is a name for the dialer */
@@ -144,6 +144,7 @@ struct snapshot_origin {
 				   own */
 	const struct snapshot_ca *ca; /* https: NULL for the system's roots */
 	uint8_t send_proxy;           /* the version of the PROXY header that it is sent; 0: none */
+	bool allow_local;             /* DNS may name addresses of this machine and of the link */
 	struct span text;             /* as written, for logs and status */
 	struct snapshot_place place;
 };

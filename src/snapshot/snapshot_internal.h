@@ -105,6 +105,7 @@ const struct snapshot_ca *compile_ca(struct compiler *compiler, const struct con
 struct origin_words {
 	const struct snapshot_ca *ca;
 	uint8_t send_proxy;
+	bool allow_local;
 };
 const struct snapshot_origin *compile_origin(struct compiler *compiler,
 					     const struct conf_value *value,

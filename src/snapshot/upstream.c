@@ -73,7 +73,8 @@ static void compile_member(struct compiler *compiler, const struct conf_statemen
 		.max_connections = option_number(statement, "max-conns", 0),
 		.is_backup = conf_option(statement, "backup"),
 	};
-	struct origin_words words = { .send_proxy = send_proxy(statement) };
+	struct origin_words words = { .send_proxy = send_proxy(statement),
+				      .allow_local = conf_option(statement, "allow-local") };
 
 	if (verify && value->origin.scheme != CONF_HTTPS)
 		conf_error_add(compiler->errors, verify->word->place,
@@ -343,7 +344,8 @@ static void refuse_beside_name(struct compiler *compiler, const struct conf_stat
 {
 	static const char *const statements[] = { "check", "sticky" };
 	const struct conf_given *verify = conf_option(statement, "verify"),
-				*proxy = conf_option(statement, "send-proxy");
+				*proxy = conf_option(statement, "send-proxy"),
+				*local = conf_option(statement, "allow-local");
 
 	if (statement->argument_count > 1)
 		conf_error_add(
@@ -372,6 +374,10 @@ static void refuse_beside_name(struct compiler *compiler, const struct conf_stat
 	if (proxy)
 		conf_error_add(compiler->errors, proxy->word->place,
 			       "write `send-proxy` behind the origins of `%.*s`",
+			       SPAN_ARG(name->text));
+	if (local)
+		conf_error_add(compiler->errors, local->word->place,
+			       "write `allow-local` behind the origins of `%.*s`",
 			       SPAN_ARG(name->text));
 }
 
@@ -433,7 +439,8 @@ const struct snapshot_upstream *compile_proxy_upstream(struct compiler *compiler
 {
 	const struct conf_given *verify = conf_option(statement, "verify");
 	const struct snapshot_upstream *named;
-	struct origin_words words = { .send_proxy = send_proxy(statement) };
+	struct origin_words words = { .send_proxy = send_proxy(statement),
+				      .allow_local = conf_option(statement, "allow-local") };
 	struct collected collected;
 	size_t https_count = 0;
 

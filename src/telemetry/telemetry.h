@@ -100,7 +100,11 @@
 	X(RATE_CELLS, "rate-cells", COUNT, 1048576, , 0, "clients of all `limit requests` lines together that are remembered, by all workers; who owes least is forgotten for the next") \
 	X(ERROR_PAGE, "error-page", SIZE, 64, KB, 0, "the file of a line `error`; a larger one is a fault of the configuration") \
 	X(METRICS_SITES, "metrics-sites", COUNT, 192, , 0, "sites with metrics of their own while the service runs, those that a reload took away too; later ones count as `other`") \
-	X(METRICS_UPSTREAMS, "metrics-upstreams", COUNT, 96, , 0, "upstreams with metrics of their own while the service runs; later ones count as `other`")
+	X(METRICS_UPSTREAMS, "metrics-upstreams", COUNT, 96, , 0, "upstreams with metrics of their own while the service runs; later ones count as `other`") \
+	X(DNS_TTL, "dns-ttl", TIME, 1, h, 0, "how long an answer of DNS counts at most, whatever its TTL") \
+	X(DNS_STALE, "dns-stale", TIME, 24, h, 502, "how long the last good answer of DNS counts after its time while no new one comes") \
+	X(DNS_ADDRESSES, "dns-addresses", COUNT, 16, , 0, "addresses of one name; more are left out") \
+	X(DNS_QUESTIONS, "dns-questions", COUNT, 1024, , 503, "names that are asked for at once; one more that is known is used as it is, another is answered 503")
 /* clang-format on */
 
 #define TELEMETRY_LIMITS(X) TELEMETRY_LIMITS_SETTABLE(X) TELEMETRY_LIMITS_FIXED(X)
@@ -149,7 +153,7 @@ extern const struct telemetry_limit_row telemetry_limits[TELEMETRY_LIMIT_COUNT];
 	X(ORIGIN_REFUSED, "origin-refused", 502, "the origin refused the connection") \
 	X(ORIGIN_UNREACHABLE, "origin-unreachable", 502, "no way to the origin's address, or its socket is missing") \
 	X(ORIGIN_DNS, "origin-dns", 502, "the origin's name has no address, or no resolver answered") \
-	X(ORIGIN_FORBIDDEN, "origin-forbidden", 502, "the origin's name has an address that may not be connected to") \
+	X(ORIGIN_FORBIDDEN, "origin-forbidden", 502, "the origin's name leads to addresses alone that may not be connected to: see allow-local") \
 	X(ORIGIN_TLS, "origin-tls", 502, "TLS with the origin failed; the detail says why") \
 	X(ORIGIN_CONNECT_TIMEOUT, "origin-connect-timeout", 504, "the origin did not take the connection, or did not finish TLS, in time") \
 	X(ORIGIN_FIRST_BYTE_TIMEOUT, "origin-first-byte-timeout", 504, "the origin did not begin its answer in time") \
@@ -240,7 +244,8 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(STICKY_MOVED, "sticky_moved", "clients that came back while their origin was away, and stay with another") \
 	X(STICKY_IGNORED, "sticky_ignored", "requests whose sticky cookies name no origin of the upstream: made up, or of one that is gone") \
 	X(PROCESS_RESTARTS, "process_restarts", "processes that were started again") \
-	X(EXCHANGES_SLOW, "exchanges_slow", "exchanges that took as long as `log slow` says, or longer")
+	X(EXCHANGES_SLOW, "exchanges_slow", "exchanges that took as long as `log slow` says, or longer") \
+	X(ORIGIN_ADDRESSES_REFUSED, "origin_addresses_refused", "addresses of origins' names that were refused: see allow-local")
 
 #define TELEMETRY_HISTOGRAMS(X) \
 	X(REQUEST, "request", "from a request's first byte to its record") \

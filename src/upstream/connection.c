@@ -49,16 +49,15 @@ void upstream_dial_wanted(const struct upstream_connection *connection, uint64_t
 	*ret_timeout_ms = connection->fetch->request->limits.connect_ms;
 }
 
-static void peer_text(struct upstream_connection *connection)
+static void note_peer(struct upstream_connection *connection)
 {
-	struct os_address address;
 	char text[OS_ADDRESS_TEXT_MAX];
 	struct writer writer = writer_of(text, sizeof(text));
 	struct span done;
 
-	if (os_socket_peer(connection->fd, &address))
+	if (os_socket_peer(connection->fd, &connection->peer))
 		return;
-	os_address_write(&address, &writer);
+	os_address_write(&connection->peer, &writer);
 	done = span_first(writer_done(&writer), sizeof(connection->address_text) - 1);
 	memcpy(connection->address_text, done.ptr, done.len);
 	connection->address_text[done.len] = '\0';
@@ -73,8 +72,6 @@ void upstream_connection_begin(struct upstream_connection *connection)
 
 	connection->phase = UPSTREAM_PHASE_BUSY;
 	os_timer_stop(&connection->timer);
-	if (!connection->is_reused)
-		peer_text(connection);
 	memcpy(fetch->address_text, connection->address_text, sizeof(fetch->address_text));
 	fetch->connect_us = connection->is_reused ? 0 : connection->connect_us;
 	if (fetch->request->has_body) {
@@ -114,6 +111,7 @@ static int stand(struct upstream_connection *connection, int fd)
 	int outcome;
 
 	connection->fd = fd;
+	note_peer(connection);
 	connection->watch.on_ready = on_ready;
 	outcome = os_watch_add(connection->upstream->loop, &connection->watch, fd, OS_WATCH_EDGE);
 	/* A connected socket has room: no turn is lost waiting to be told. */

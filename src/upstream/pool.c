@@ -125,6 +125,35 @@ void upstream_origin_close_idle(struct upstream *upstream, uint64_t origin_id)
 		origin_close_idle(origin);
 }
 
+static bool is_among(const struct os_address *peer, const struct os_address *addresses,
+		     size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (peer->family == addresses[i].family &&
+		    memcmp(peer->ip, addresses[i].ip, sizeof(peer->ip)) == 0)
+			return true;
+	}
+	return false;
+}
+
+void upstream_origin_addresses(struct upstream *upstream, uint64_t origin_id,
+			       const struct os_address *addresses, size_t count)
+{
+	const struct upstream_origin *origin = map_get(&upstream->origins, origin_id);
+
+	LIST_EACH(&upstream->all, node) {
+		struct upstream_connection *connection =
+			LIST_ITEM(node, struct upstream_connection, all);
+
+		if (connection->origin != origin || connection->fd < 0 ||
+		    is_among(&connection->peer, addresses, count))
+			continue;
+		connection->is_old = true;
+		if (connection->phase == UPSTREAM_PHASE_IDLE)
+			upstream_connection_close(connection);
+	}
+}
+
 void upstream_origin_fail(struct upstream *upstream, uint64_t origin_id, uint32_t end)
 {
 	struct upstream_origin *origin = map_get(&upstream->origins, origin_id);
@@ -244,7 +273,8 @@ void upstream_pool_put(struct upstream_connection *connection)
 		timeout_s = KEEP_ALIVE_MAX_S;
 	if (timeout_s)
 		idle_ms = (timeout_s - KEEP_ALIVE_EARLY_S) * UINT64_C(1000);
-	if (!idle_ms || origin->is_gone || !upstream->limits.idle_per_origin ||
+	if (!idle_ms || origin->is_gone || connection->is_old ||
+	    !upstream->limits.idle_per_origin ||
 	    (connection->first_len && !list_is_linked(&connection->own))) {
 		upstream_connection_close(connection);
 		return;

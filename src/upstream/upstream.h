@@ -59,7 +59,11 @@ void upstream_keep_only(struct upstream *upstream, const uint64_t *origin_ids, s
 void upstream_close_idle(struct upstream *upstream); /* draining */
 /* An origin that the operator took out: its idle connections. */
 void upstream_origin_close_idle(struct upstream *upstream, uint64_t origin_id);
-/* The same, and every fetch there fails with this end of telemetry's: those that wait for a connection, too. */
+/* The origin has these addresses alone: connections to others are closed where they lie idle, else when what is under
+ * way on them is over. Ports do not count. */
+void upstream_origin_addresses(struct upstream *upstream, uint64_t origin_id,
+			       const struct os_address *addresses, size_t count);
+/* As upstream_origin_close_idle, and every fetch there fails with this end of telemetry's: those that wait for a connection, too. */
 void upstream_origin_fail(struct upstream *upstream, uint64_t origin_id, uint32_t end);
 /* At a turn's end: connections that became free go to who waits for one; what was closed is freed. */
 void upstream_turn_end(struct upstream *upstream);

@@ -66,6 +66,8 @@ struct upstream_connection {
 	bool is_asked;
 	uint64_t idle_since_ns, active_ns /* of a tunnel: the last byte */;
 	uint32_t connect_us;
+	struct os_address peer;
+	bool is_old; /* the origin has this address no more: it is not kept */
 	char address_text[UPSTREAM_ADDRESS_TEXT]; /* of the peer: each request's record has it */
 
 	struct codec_h1_client client;

@@ -21,13 +21,15 @@ static void write_name(struct writer *out, struct span name)
 	write_byte(out, 0);
 }
 
-static void write_address(struct writer *out, struct span name, const char *text, uint32_t ttl_s)
+static void write_address(struct writer *out, struct span name, const char *text, uint8_t more,
+			  uint32_t ttl_s)
 {
 	struct os_address address;
 	bool is_v4;
 
 	assert_true(os_address_parse_ip(span_str(text), &address));
 	is_v4 = address.family == OS_FAMILY_V4;
+	address.ip[3] = (uint8_t)(address.ip[3] + (is_v4 ? more : 0));
 	write_name(out, name);
 	write_be16(out, is_v4 ? TYPE_A : TYPE_AAAA);
 	write_be16(out, 1);
@@ -49,9 +51,10 @@ static struct span answer(const struct name_server_row *row, struct span query, 
 	bool is_absent = !row || row->manner == NO_SUCH_NAME;
 	unsigned code = row && row->manner == SERVER_FAILURE ? 2 : is_absent ? 3 : 0;
 	uint16_t count = 0;
+	uint8_t address_count = type == TYPE_A && row && row->v4_count ? row->v4_count : 1;
 
 	if (!code)
-		count = (uint16_t)((row->alias != NULL) + (address != NULL));
+		count = (uint16_t)((row->alias != NULL) + (address ? address_count : 0));
 	if (row && row->manner == OTHER_NAME)
 		name = SPAN("somebody.else");
 	write_span(&out, span_first(query, 2));
@@ -70,8 +73,8 @@ static struct span answer(const struct name_server_row *row, struct span query, 
 		write_be16(&out, (uint16_t)(owner.len + 2));
 		write_name(&out, owner);
 	}
-	if (count && address)
-		write_address(&out, owner, address, row->ttl_s);
+	for (uint8_t i = 0; count && address && i < address_count; i++)
+		write_address(&out, owner, address, i, row->ttl_s);
 	return writer_done(&out);
 }
 
@@ -129,12 +132,13 @@ static void say_truncated(struct name_server *server, struct span query,
 static void on_query(struct os_watch *watch, unsigned now)
 {
 	struct name_server *server = CONTAINER_OF(watch, struct name_server, watch);
-	char query[512], name[512], buf[1024];
+	char query[512], name[512], buf[4096];
 	struct sockaddr_storage peer;
 	socklen_t peer_len = sizeof(peer);
 	ssize_t len =
 		recvfrom(watch->fd, query, sizeof(query), 0, (struct sockaddr *)&peer, &peer_len);
 	const struct name_server_row *row;
+	struct name_server_row of_v6;
 	enum name_server_manner manner;
 	struct span text;
 	unsigned type;
@@ -145,9 +149,12 @@ static void on_query(struct os_watch *watch, unsigned now)
 	server->questions++;
 	text = read_question(span_of(query, (size_t)len), name, &type);
 	row = row_find(server, text);
-	manner = !row                                  ? NO_SUCH_NAME
-		 : type == TYPE_AAAA && row->v6_manner ? row->v6_manner
-						       : row->manner;
+	if (row && type == TYPE_AAAA && row->v6_manner) {
+		of_v6 = *row;
+		of_v6.manner = row->v6_manner;
+		row = &of_v6;
+	}
+	manner = row ? row->manner : NO_SUCH_NAME;
 	if (server->is_silent || manner == SILENT)
 		return;
 	if (manner == OVER_TCP) {
@@ -177,7 +184,7 @@ static void on_held_due(struct os_timer *timer)
 
 static void answer_over_tcp(struct name_server *server, struct span query)
 {
-	char name[512], buf[1024];
+	char name[512], buf[4096];
 	struct writer out = writer_of(buf, sizeof(buf));
 	struct span question, text;
 	unsigned type;

@@ -18,7 +18,8 @@ enum name_server_manner {
 struct name_server_row {
 	const char *name;
 	const char *v4, *v6; /* one address each, or NULL: none of that kind */
-	const char *alias;   /* the addresses belong to that name */
+	uint8_t v4_count; /* so many addresses of v4, each by one more than the one before; 0: one */
+	const char *alias; /* the addresses belong to that name */
 	uint32_t ttl_s;
 	enum name_server_manner manner,
 		v6_manner; /* v6_manner of AAAA alone, where it is not ANSWERS */

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #include "dial/dial.h"
 #include "name_server.h"
+#include "telemetry/telemetry.h"
 
 /* Real sockets on loopback; names come from a name server in the same loop. */
 
@@ -22,6 +24,13 @@ static const struct name_server_row rows[] = {
 	{ .name = "both.test", .v4 = "127.0.0.1", .v6 = "::1", .ttl_s = 60 },
 	{ .name = "alias.test", .v4 = "127.0.0.1", .alias = "real.test", .ttl_s = 60 },
 	{ .name = "brief.test", .v4 = "127.0.0.1", .ttl_s = 0 },
+	{ .name = "forever.test", .v4 = "127.0.0.1", .ttl_s = 0x7fffffff },
+	{ .name = "loop.test", .alias = "loop.test", .ttl_s = 60 },
+	{ .name = "many.test",
+	  .v4 = "127.0.0.1",
+	  .v4_count = 100,
+	  .ttl_s = 60,
+	  .manner = OVER_TCP },
 	{ .name = "app.corp.test", .v4 = "127.0.0.1", .ttl_s = 60 },
 	{ .name = "none.test" },
 	{ .name = "absent.test", .manner = NO_SUCH_NAME },
@@ -66,6 +75,8 @@ static const struct {
 	{ "app", OPEN_PORT, 0, OS_FAMILY_V4, "", 200 },
 	{ "half.test", OPEN_PORT, 0, OS_FAMILY_V4, "", 300 },
 	{ "mixed.test", OPEN_PORT, 0, OS_FAMILY_V4, "", 200 },
+	{ "many.test", OPEN_PORT, 0, OS_FAMILY_V4, "", 400 },
+	{ "loop.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "loop.test: ", 0 },
 	{ "none.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "none.test: no such name", 200 },
 	{ "absent.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "absent.test: no such name", 200 },
 	{ "failing.test", OPEN_PORT, DIAL_NO_ADDRESS, 0, "could say", 0 },
@@ -157,6 +168,16 @@ static int teardown(void **state)
 	os_loop_free(fixture->loop);
 	free(fixture);
 	return 0;
+}
+
+static void set_origin_reach(struct fixture *fixture, const char *host, uint16_t port,
+			     enum dial_reach reach)
+{
+	struct dial_origin origin = {
+		.id = 1, .reach = reach, .host = span_str(host), .port = port
+	};
+
+	assert_int_equal(dial_set_origins(fixture->dial, &origin, 1), 0);
 }
 
 static void set_origin(struct fixture *fixture, const char *host, uint16_t port)
@@ -386,44 +407,331 @@ static void test_answers_are_kept(void **state)
 		dial_once(fixture, 500, &outcome);
 	}
 	assert_int_equal(fixture->server.questions, questions);
-	/* A TTL of 0 counts as 1 s. */
-	set_origin(fixture, "brief.test", fixture->port);
+}
+
+static void pass(struct fixture *fixture, uint64_t seconds)
+{
+	os_clock_move((int64_t)(seconds * OS_SECOND), 0);
+	turns(fixture, 30);
+}
+
+/* An answer's time is over: it is asked for anew, once, also when nobody dials. */
+static void test_ttl(void **state)
+{
+	struct fixture *fixture = *state;
+	struct outcome outcome;
+	size_t questions;
+
+	set_origin(fixture, "both.test", fixture->port);
 	dial_once(fixture, 500, &outcome);
 	questions = fixture->server.questions;
-	dial_once(fixture, 500, &outcome);
+	pass(fixture, 58);
 	assert_int_equal(fixture->server.questions, questions);
-	turns(fixture, 1100);
+	pass(fixture, 2);
+	assert_int_equal(fixture->server.questions, questions + 2);
+	/* Nobody's TTL counts for longer than the limit. */
+	assert_int_equal(telemetry_limits[TELEMETRY_LIMIT_DNS_TTL].value, 3600 * OS_SECOND);
+	set_origin(fixture, "forever.test", fixture->port);
 	dial_once(fixture, 500, &outcome);
-	assert_int_equal(outcome.status, 0);
+	questions = fixture->server.questions;
+	pass(fixture, 3590);
+	assert_int_equal(fixture->server.questions, questions);
+	pass(fixture, 10);
+	assert_int_equal(fixture->server.questions, questions + 2);
+	/* And nobody asks any more once no origin has the name. */
+	assert_int_equal(dial_set_origins(fixture->dial, NULL, 0), 0);
+	questions = fixture->server.questions;
+	pass(fixture, 3600);
+	assert_int_equal(fixture->server.questions, questions);
+}
+
+/* Asked for with each dial; but those that come while it is being asked for share one question, and none waits. */
+static void test_ttl_of_zero(void **state)
+{
+	struct fixture *fixture = *state;
+	struct outcome outcomes[20] = { 0 }, outcome;
+	struct dial_attempt *attempt;
+	size_t questions;
+
+	set_origin(fixture, "brief.test", fixture->port);
+	for (size_t i = 0; i < ARRAY_LEN(outcomes); i++)
+		assert_int_equal(
+			dial_start(fixture->dial, 1, 2000, on_done, &outcomes[i], &attempt), 0);
+	for (size_t i = 0; i < ARRAY_LEN(outcomes); i++) {
+		wait_done(fixture, &outcomes[i]);
+		assert_int_equal(outcomes[i].status, 0);
+	}
+	assert_int_equal(fixture->server.questions, 2);
+	for (size_t i = 1; i <= 5; i++) {
+		dial_once(fixture, 500, &outcome);
+		turns(fixture, 20);
+		assert_int_equal(fixture->server.questions, 2 + 2 * i);
+	}
+	/* Beside that, not more than once a second. */
+	questions = fixture->server.questions;
+	pass(fixture, 1);
 	assert_int_equal(fixture->server.questions, questions + 2);
 }
 
 static void test_last_good_answer_is_kept(void **state)
 {
-	static const struct name_server_row gone[] = { { .name = "brief.test",
-							 .manner = NO_SUCH_NAME } };
+	static const struct name_server_row none[] = {
+		{ .name = "brief.test", .manner = NO_SUCH_NAME },
+		{ .name = "brief.test", .manner = SERVER_FAILURE },
+		{ .name = "brief.test", .manner = GARBAGE },
+		{ .name = "brief.test", .manner = SILENT },
+		{ .name = "brief.test" },
+	};
 	struct fixture *fixture = *state;
 	struct outcome outcome;
-	uint64_t took_ms;
 
 	set_origin(fixture, "brief.test", fixture->port);
 	dial_once(fixture, 500, &outcome);
-	turns(fixture, 1100);
-	/* Nobody answers: it waits a little, then it goes by what it knows. */
-	fixture->server.is_silent = true;
-	took_ms = dial_once(fixture, 2000, &outcome);
+	for (size_t i = 0; i < ARRAY_LEN(none); i++) {
+		fixture->server.rows = &none[i];
+		fixture->server.row_count = 1;
+		pass(fixture, 3600);
+		for (int again = 0; again < 3; again++) {
+			/* Nobody waits for who does not answer. */
+			assert_true(dial_once(fixture, 2000, &outcome) < 100);
+			assert_int_equal(outcome.status, 0);
+		}
+	}
+	assert_int_equal(telemetry_limits[TELEMETRY_LIMIT_DNS_STALE].value, 24 * 3600 * OS_SECOND);
+	pass(fixture, 24 * 3600 - ARRAY_LEN(none) * 3600 - 60);
+	dial_once(fixture, 2000, &outcome);
 	assert_int_equal(outcome.status, 0);
-	assert_in_range(took_ms, 200, 400);
-	/* It says that there is no such name any more. */
-	fixture->server.is_silent = false;
-	fixture->server.rows = gone;
+	pass(fixture, 120);
+	dial_once(fixture, 2000, &outcome);
+	assert_int_equal(outcome.status, DIAL_NO_ADDRESS);
+	/* It comes back as soon as there is an answer. */
+	fixture->server.rows = rows;
+	fixture->server.row_count = ARRAY_LEN(rows);
+	pass(fixture, 60);
+	dial_once(fixture, 2000, &outcome);
+	assert_int_equal(outcome.status, 0);
+}
+
+struct change {
+	size_t count;
+	uint64_t origin;
+	struct os_address addresses[16];
+	size_t address_count;
+};
+
+static void on_change(void *owner, uint64_t origin, const struct os_address *addresses,
+		      size_t count)
+{
+	struct change *change = owner;
+
+	change->count++;
+	change->origin = origin;
+	change->address_count = count;
+	memcpy(change->addresses, addresses, count * sizeof(*addresses));
+}
+
+static void serve(struct fixture *fixture, const struct name_server_row *row)
+{
+	fixture->server.rows = row;
 	fixture->server.row_count = 1;
-	turns(fixture, 1500);
-	took_ms = dial_once(fixture, 2000, &outcome);
+	pass(fixture, 3600);
+}
+
+/* Told when an address is gone; not when there is one more, nobody answers, or half of an answer is missing. */
+static void test_changes_are_told(void **state)
+{
+	static const struct name_server_row two = { .name = "both.test",
+						    .v4 = "127.0.0.1",
+						    .v4_count = 2,
+						    .v6 = "::1" },
+					    gone = { .name = "both.test", .manner = NO_SUCH_NAME },
+					    half = { .name = "both.test",
+						     .v4 = "127.0.0.1",
+						     .v4_count = 2,
+						     .v6_manner = SERVER_FAILURE },
+					    other = { .name = "both.test",
+						      .v4 = "127.0.0.2",
+						      .v6 = "::1" };
+	struct fixture *fixture = *state;
+	struct change change = { 0 };
+	struct outcome outcome;
+
+	dial_on_change(fixture->dial, on_change, &change);
+	set_origin(fixture, "both.test", fixture->port);
+	dial_once(fixture, 500, &outcome);
+	serve(fixture, &two);
+	serve(fixture, &gone);
+	serve(fixture, &half);
+	assert_int_equal(change.count, 0);
+	serve(fixture, &other);
+	assert_int_equal(change.count, 1);
+	assert_int_equal(change.origin, 1);
+	assert_int_equal(change.address_count, 2);
+	assert_int_equal(change.addresses[0].ip[3] + change.addresses[1].ip[3], 2);
+	serve(fixture, &other);
+	assert_int_equal(change.count, 1);
+	/* The operator's word comes before, and is followed at once. */
+	assert_int_equal(dial_set_hosts(fixture->dial, SPAN("127.0.0.1 both.test\n")), 0);
+	assert_int_equal(change.count, 2);
+	assert_int_equal(change.address_count, 1);
+	assert_int_equal(change.addresses[0].ip[3], 1);
+	dial_once(fixture, 500, &outcome);
+	assert_int_equal(outcome.peer.family, OS_FAMILY_V4);
+}
+
+static void on_refused(void *owner, uint64_t origin, const struct os_address *address)
+{
+	struct change *refused = owner;
+
+	refused->count++;
+	refused->origin = origin;
+	refused->addresses[0] = *address;
+}
+
+/* What DNS may name for which line. */
+static void test_reach(void **state)
+{
+	enum { NO = DIAL_FORBIDDEN, UNTRIED = -1 };
+	static const struct {
+		const char *v4, *v6;
+		int public, internal, all; /* the status; UNTRIED: nobody knows what is there */
+	} reaches[] = {
+		{ "127.0.0.1", NULL, NO, 0, 0 },
+		{ "127.99.0.1", NULL, NO, DIAL_REFUSED, DIAL_REFUSED },
+		{ NULL, "::1", NO, 0, 0 },
+		{ NULL, "::ffff:127.0.0.1", NO, 0, 0 },
+		{ NULL, "::127.0.0.1", NO, UNTRIED, UNTRIED },
+		{ NULL, "64:ff9b::7f00:1", NO, UNTRIED, UNTRIED },
+		{ "0.0.0.0", NULL, NO, NO, UNTRIED },
+		{ "0.1.2.3", NULL, NO, NO, UNTRIED },
+		{ NULL, "::", NO, NO, UNTRIED },
+		{ "169.254.169.254", NULL, NO, NO, UNTRIED },
+		{ NULL, "::ffff:169.254.169.254", NO, NO, UNTRIED },
+		{ NULL, "64:ff9b::a9fe:a9fe", NO, NO, UNTRIED },
+		{ NULL, "fe80::1", NO, NO, UNTRIED },
+		{ NULL, "febf::1", NO, NO, UNTRIED },
+		{ NULL, "fd00:ec2::254", NO, NO, UNTRIED },
+		{ "224.0.0.1", NULL, NO, NO, NO },
+		{ "255.255.255.255", NULL, NO, NO, NO },
+		{ NULL, "ff02::1", NO, NO, NO },
+		/* One that may is used, whatever stands beside it. */
+		{ "127.0.0.1", "fe80::1", NO, 0, UNTRIED },
+	};
+	struct fixture *fixture = *state;
+	struct name_server_row row = { .name = "host.example", .ttl_s = 60 };
+	struct outcome outcome;
+
+	fixture->server.rows = &row;
+	fixture->server.row_count = 1;
+	for (size_t i = 0; i < ARRAY_LEN(reaches); i++) {
+		const int wanted[] = { [DIAL_REACH_PUBLIC] = reaches[i].public,
+				       [DIAL_REACH_INTERNAL] = reaches[i].internal,
+				       [DIAL_REACH_ALL] = reaches[i].all };
+
+		row.v4 = reaches[i].v4;
+		row.v6 = reaches[i].v6;
+		for (size_t reach = 0; reach < ARRAY_LEN(wanted); reach++) {
+			if (wanted[reach] == UNTRIED)
+				continue;
+			assert_int_equal(dial_set_origins(fixture->dial, NULL, 0), 0);
+			set_origin_reach(fixture, "host.example", fixture->port,
+					 (enum dial_reach)reach);
+			dial_once(fixture, 700, &outcome);
+			if ((int)outcome.status != wanted[reach])
+				fail_msg("%s %s, reach %zu: status %d, %s", row.v4 ? row.v4 : "",
+					 row.v6 ? row.v6 : "", reach, outcome.status,
+					 outcome.detail);
+		}
+	}
+}
+
+/* A name that had a good address keeps it when it is turned against us; that is told once. */
+static void test_rebinding(void **state)
+{
+	static const struct name_server_row good = { .name = "host.example", .v4 = "192.0.2.1" },
+					    bad = { .name = "host.example", .v4 = "127.0.0.1" };
+	struct fixture *fixture = *state;
+	struct change refused = { 0 };
+	struct outcome outcome;
+
+	dial_on_refused(fixture->dial, on_refused, &refused);
+	fixture->server.rows = &good;
+	fixture->server.row_count = 1;
+	set_origin_reach(fixture, "host.example", fixture->port, DIAL_REACH_PUBLIC);
+	dial_once(fixture, 100, &outcome);
+	assert_int_not_equal(outcome.status, DIAL_FORBIDDEN);
+	assert_int_equal(refused.count, 0);
+	for (int i = 0; i < 3; i++)
+		serve(fixture, &bad);
+	assert_int_equal(refused.count, 1);
+	assert_int_equal(refused.origin, 1);
+	assert_int_equal(refused.addresses[0].ip[0], 127);
+	dial_once(fixture, 100, &outcome);
+	assert_int_not_equal(outcome.status, DIAL_FORBIDDEN);
+	assert_int_not_equal(outcome.status, 0);
+	/* Hosts, and a literal, are the operator's word. */
+	assert_int_equal(dial_set_hosts(fixture->dial, SPAN("127.0.0.1 host.example\n")), 0);
+	dial_once(fixture, 500, &outcome);
 	assert_int_equal(outcome.status, 0);
-	took_ms = dial_once(fixture, 2000, &outcome);
+	set_origin_reach(fixture, "127.0.0.1", fixture->port, DIAL_REACH_PUBLIC);
+	dial_once(fixture, 500, &outcome);
 	assert_int_equal(outcome.status, 0);
-	assert_true(took_ms < 50);
+}
+
+static void test_many_addresses(void **state)
+{
+	struct fixture *fixture = *state;
+	char text[4000];
+	struct writer writer = writer_of(text, sizeof(text));
+	struct change change = { 0 };
+	struct outcome outcome;
+
+	dial_on_change(fixture->dial, on_change, &change);
+	set_origin(fixture, "many.test", fixture->port);
+	dial_once(fixture, 1000, &outcome);
+	assert_int_equal(outcome.status, 0);
+	for (unsigned i = 101; i < 201; i++)
+		write_format(&writer, "127.0.0.%u many.test\n", i);
+	assert_int_equal(dial_set_hosts(fixture->dial, writer_done(&writer)), 0);
+	assert_int_equal(change.count, 1);
+	assert_int_equal(change.address_count,
+			 telemetry_limits[TELEMETRY_LIMIT_DNS_ADDRESSES].value);
+}
+
+/* So many are asked for at once; one that is known needs no answer, another is told that it has to wait. */
+static void test_many_names(void **state)
+{
+	enum { KNOWN, MAX = 1024, ONE_MORE, COUNT };
+	static struct dial_origin origins[COUNT];
+	static char names[COUNT][16];
+	static struct outcome outcomes[COUNT];
+	struct fixture *fixture = *state;
+	struct dial_attempt *attempts[COUNT];
+
+	assert_int_equal(telemetry_limits[TELEMETRY_LIMIT_DNS_QUESTIONS].value, MAX);
+	for (size_t i = 0; i < COUNT; i++) {
+		snprintf(names[i], sizeof(names[i]), "n%zu.test", i);
+		origins[i] =
+			(struct dial_origin){ .id = i + 1,
+					      .host = i ? span_str(names[i]) : SPAN("brief.test"),
+					      .port = fixture->port };
+	}
+	assert_int_equal(dial_set_origins(fixture->dial, origins, COUNT), 0);
+	dial_once(fixture, 500, &outcomes[KNOWN]);
+	fixture->server.is_silent = true;
+	for (size_t i = 1; i < COUNT; i++)
+		assert_int_equal(dial_start(fixture->dial, i + 1, 60000, on_done, &outcomes[i],
+					    &attempts[i]),
+				 0);
+	assert_true(dial_once(fixture, 500, &outcomes[KNOWN]) < 100);
+	assert_int_equal(outcomes[KNOWN].status, 0);
+	wait_done(fixture, &outcomes[ONE_MORE]);
+	assert_int_equal(outcomes[ONE_MORE].status, DIAL_FAILED);
+	assert_non_null(strstr(outcomes[ONE_MORE].detail, "too many names"));
+	for (size_t i = 1; i < ONE_MORE; i++) {
+		assert_false(outcomes[i].is_done);
+		dial_cancel(attempts[i]);
+	}
 }
 
 static void test_failures_pause(void **state)
@@ -551,6 +859,67 @@ static void test_cancel(void **state)
 	}
 }
 
+/* In a network of its own this machine gets a public address. */
+static int setup_network(void **state)
+{
+	*state = NULL;
+	if (unshare(CLONE_NEWNET) ||
+	    system("ip link set lo up && ip address add 203.0.113.7/32 dev lo"))
+		return 0;
+	return setup(state);
+}
+
+static int teardown_network(void **state)
+{
+	return *state ? teardown(state) : 0;
+}
+
+static void test_our_own_listener(void **state)
+{
+	static const struct name_server_row row = { .name = "host.example",
+						    .v4 = "203.0.113.7",
+						    .ttl_s = 60 };
+	static const struct os_address elsewhere = { .family = OS_FAMILY_V4,
+						     .ip = { 10, 0, 0, 1 } },
+				       there = { .family = OS_FAMILY_V4, .ip = { 203, 0, 113, 7 } },
+				       any = { .family = OS_FAMILY_V6 };
+	static const struct {
+		const struct os_address *listener;
+		enum dial_reach reach;
+		bool is_other_port;
+		enum dial_status status;
+	} listeners[] = {
+		{ &any, DIAL_REACH_PUBLIC, false, DIAL_FORBIDDEN },
+		{ &there, DIAL_REACH_PUBLIC, false, DIAL_FORBIDDEN },
+		{ &elsewhere, DIAL_REACH_PUBLIC, false, DIAL_REFUSED },
+		{ &any, DIAL_REACH_PUBLIC, true, DIAL_REFUSED },
+		{ &any, DIAL_REACH_INTERNAL, false, DIAL_REFUSED },
+		{ &any, DIAL_REACH_ALL, false, DIAL_REFUSED },
+	};
+	struct fixture *fixture = *state;
+	struct change refused = { 0 };
+	struct outcome outcome;
+
+	if (!fixture)
+		skip();
+	dial_on_refused(fixture->dial, on_refused, &refused);
+	fixture->server.rows = &row;
+	fixture->server.row_count = 1;
+	for (size_t i = 0; i < ARRAY_LEN(listeners); i++) {
+		struct os_address listener = *listeners[i].listener;
+
+		listener.port =
+			(uint16_t)(fixture->closed_port + (listeners[i].is_other_port ? 1 : 0));
+		assert_int_equal(dial_set_listeners(fixture->dial, &listener, 1), 0);
+		set_origin_reach(fixture, "host.example", fixture->closed_port, listeners[i].reach);
+		dial_once(fixture, 500, &outcome);
+		if (outcome.status != listeners[i].status)
+			fail_msg("%zu: status %d, %s", i, outcome.status, outcome.detail);
+	}
+	assert_int_equal(refused.count, 1);
+	assert_int_equal(refused.addresses[0].ip[0], 203);
+}
+
 struct chain {
 	struct fixture *fixture;
 	int left;
@@ -598,6 +967,13 @@ int main(void)
 		TEST(test_next_address_after_250_ms),
 		TEST(test_room_for_further_addresses),
 		TEST(test_answers_are_kept),
+		TEST(test_ttl),
+		TEST(test_ttl_of_zero),
+		TEST(test_changes_are_told),
+		TEST(test_reach),
+		TEST(test_rebinding),
+		TEST(test_many_addresses),
+		TEST(test_many_names),
 		TEST(test_last_good_answer_is_kept),
 		TEST(test_failures_pause),
 		TEST(test_silent_server_is_passed_over),
@@ -606,6 +982,8 @@ int main(void)
 		TEST(test_new_servers_while_asking),
 		TEST(test_cancel),
 		TEST(test_dial_from_its_own_answer),
+		cmocka_unit_test_setup_teardown(test_our_own_listener, setup_network,
+						teardown_network),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

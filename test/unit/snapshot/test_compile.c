@@ -141,6 +141,8 @@ static const struct fault faults[] = {
 	  "write `balance random` in the block", NULL },
 	{ SITE("proxy app verify ca x") "\nupstream app { origin 1 }", 1, 4, 11, 0,
 	  "behind the origins", NULL },
+	{ SITE("proxy app allow-local") "\nupstream app { origin 1 }", 1, 4, 11, 0,
+	  "behind the origins", NULL },
 	{ SITE("proxy 80 81 random ip-hash"), 1, 4, 20, 4, "one way to share", NULL },
 	{ UPSTREAM("origin 80; sticky; sticky"), 1, 5, 20, 5, "stands once", NULL },
 	{ UPSTREAM("origin 80; sticky cookie"), 1, 5, 19, 0, "NAME", NULL },
@@ -562,6 +564,27 @@ static void test_sticky(void **state)
 	drop(&world);
 }
 
+/* What an origin may lead to is a part of what it is: a line that allows more does not allow it for others. */
+static void test_allow_local(void **state)
+{
+	struct world world;
+
+	(void)state;
+	build(&world, "portcullis 1\nsite a.test {\nproxy x.example:80 on /a\n"
+		      "proxy x.example:80 allow-local on /b\nproxy app on /c\n}\n"
+		      "upstream app { origin x.example:80 allow-local; origin x.example:80 }");
+	const struct snapshot *s = world.snapshot;
+	const struct snapshot_route *route = s->sites[0].routes;
+	const struct snapshot_origin *strict = route[0].proxy.upstream->members[0].origin,
+				     *local = route[1].proxy.upstream->members[0].origin;
+	assert_false(strict->allow_local);
+	assert_true(local->allow_local);
+	assert_int_equal(s->origin_count, 2);
+	assert_ptr_equal(route[2].proxy.upstream->members[0].origin, local);
+	assert_ptr_equal(route[2].proxy.upstream->members[1].origin, strict);
+	drop(&world);
+}
+
 static void test_sites(void **state)
 {
 	struct world world;
@@ -762,6 +785,7 @@ int main(void)
 		cmocka_unit_test(test_upstreams),
 		cmocka_unit_test(test_send_proxy),
 		cmocka_unit_test(test_sticky),
+		cmocka_unit_test(test_allow_local),
 		cmocka_unit_test(test_sites),
 		cmocka_unit_test(test_ids),
 		cmocka_unit_test(test_plan),

@@ -273,6 +273,34 @@ static void test_keep_only(void **state)
 	os_close(fd);
 }
 
+/* What lies idle at an address that is gone is closed; what is under way there ends as usual, and is not kept. */
+static void test_addresses_that_are_gone(void **state)
+{
+	/* The world's origins are socket pairs. */
+	const struct os_address kept[] = { { .family = OS_FAMILY_V4, .ip = { 127, 0, 0, 1 } },
+					   { .family = OS_FAMILY_UNIX } };
+	struct owner *owner;
+	int fd = make_idle(OK);
+
+	(void)state;
+	upstream_origin_addresses(world.upstream, WORLD_ORIGIN, kept, 2);
+	upstream_origin_addresses(world.upstream, WORLD_ORIGIN + 1, kept, 1);
+	assert_int_equal(idle_count(), 1);
+	owner = owner_new(&world, "GET", "/");
+	assert_int_equal(owner_start(owner), 0);
+	upstream_origin_addresses(world.upstream, WORLD_ORIGIN, kept, 1);
+	origin_says(fd, OK);
+	world_turns(&world, 2);
+	assert_int_equal(owner->fetch.state, UPSTREAM_DONE);
+	assert_int_equal(idle_count(), 0);
+	owner_free(owner);
+	os_close(fd);
+	fd = make_idle(OK);
+	upstream_origin_addresses(world.upstream, WORLD_ORIGIN, kept, 1);
+	assert_int_equal(idle_count(), 0);
+	os_close(fd);
+}
+
 /* ---- Dialing --------------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -517,6 +545,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_reuse_newest_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_spoilt_idle, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_addresses_that_are_gone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_death_of_a_reused_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nothing_sent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_retirement, setup, teardown),
