@@ -10,7 +10,7 @@ from gateway import SOAK, Gateway, run_command, wait_until
 from origin import Origin
 
 # 1,000 requests at full size.
-CONFIGURATIONS, REQUESTS = 50 if SOAK else 8, 20
+CONFIGURATIONS, REQUESTS = 50 if SOAK else 12, 20
 PATHS = ('/', '/a', '/a/b', '/ab', '/b/c.txt', '/b/c', '/x/1/y', '/x/1/2/y', '/%61', '/a//b', '/a/../b/c', '/deep/er/est', '/A', '/a?q=1', '/b/')
 PATTERNS = ('/a', '/a*', '/a/*', '/b/*', '/x/*/y', '/deep*', '/b/c', '/ab', '*')
 HOSTS = ('one.test', 'two.test', 'three.test', 'alias.test', 'sub.wild.test', 'wild.test', 'nobody.test', 'ONE.test.')

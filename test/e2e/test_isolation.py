@@ -238,7 +238,7 @@ HOLDS = {
     'worker': {'anon_inode:[eventfd]', 'listener', 'connection'},
     'keyholder': set(),
     # For the next supervisor, should this one be killed: listeners, ticket keys, counters.
-    'vault': {'listener', 'handle STATE/keys', 'channel STATE/rescue.sock', 'memfd:tickets', 'read memfd:range'},
+    'vault': {'listener', 'handle STATE/keys', 'channel STATE/rescue.sock', 'memfd:tickets', 'memfd:rates', 'read memfd:range'},
     'files': {'handle FOLDER/root'},
     'dialer': set(),
     'log': {'anon_inode:[eventfd]', 'read FOLDER', 'write FOLDER/access.log', 'write standard output'},

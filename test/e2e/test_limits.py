@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from client import Client
-from gateway import ROOT, Gateway, free_ports, wait_until
+from gateway import Gateway, ROOT, free_ports, is_alive, wait_until
 from origin import Origin
 from test_real_client import v1
 
@@ -101,9 +101,12 @@ def test_counts_stay(gateway):
     assert asked_often(gateway, 3) == [200] * 3
     gateway.reload_well(CONFIG.format('two'))
     assert asked_often(gateway, 3) == [200, 200, 429]
+    orphans = gateway.pids('worker')
     os.kill(gateway.process.pid, signal.SIGKILL)
     gateway.wait()
     gateway.start()
+    # They have the line of before, and accept until they have seen their successors.
+    wait_until(lambda: not any(is_alive(pid) for pid in orphans), 'the orphans to be gone')
     assert asked_often(gateway, 2) == [429] * 2
     # A line that changed is another line.
     gateway.reload_well(CONFIG.format('three').replace('10/h', '11/h'))
