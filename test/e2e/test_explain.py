@@ -46,6 +46,8 @@ def configuration(choose, port):
         if 'one' in name and choose.random() < .5:
             lines.append(f'alias alias.test{choose.choice(("", " redirect"))}')
         choose.shuffle(lines)
+        # Rare as it is among all paths, a document is asked for in the slice too.
+        lines.append('files {folder}/www on /b/*')
         default = ' default' if not sites and choose.random() < .5 else ''
         sites.append(f'site {name}{default} {{\n    certificate internal\n    ' + '\n    '.join(lines) + '\n}\n')
     choose.shuffle(sites)

@@ -238,7 +238,8 @@ def test_not_ready_while_draining(test_build):
             assert client.get('/ready').status == 200
             gateway.start()
             gateway.settle()
-            assert get(gateway.port, '/ready').status == 200
+            # A worker of before accepts, and says that it drains, until it has seen its successor.
+            wait_until(lambda: get(gateway.port, '/ready').status == 200, 'a worker of the new service')
             said = []
             wait_until(lambda: said.append(client.get('/ready')) or said[-1].status == 503, 'the old worker to drain')
             assert said[-1].text in ('draining\n', 'not ready\n')
