@@ -175,7 +175,8 @@ static int loop_wait_ms(const struct os_loop *loop, int max_wait_ms)
 	return wait_ms > INT_MAX ? INT_MAX : (int)wait_ms;
 }
 
-__attribute__((noinline)) int os_loop_turn(struct os_loop *loop, int max_wait_ms, void (*on_turn)(void *owner), void *owner)
+__attribute__((noinline)) int os_loop_turn(struct os_loop *loop, int max_wait_ms,
+					   void (*on_turn)(void *owner), void *owner)
 {
 	int wait_ms = loop_wait_ms(loop, max_wait_ms);
 	int count;
