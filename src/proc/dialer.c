@@ -374,6 +374,9 @@ static enum proc_prepare_result on_prepare(void *state, struct proc_self *self, 
 	if (!snapshot || set_origins(dialer, proc_snapshot(self), snapshot) == 0)
 		return PROC_PREPARED;
 	dialer->fresh = NULL;
+	/* The listeners of a change that is refused are none of ours. */
+	if (set_origins(dialer, proc_snapshot(self), NULL))
+		proc_exit(self, PROC_EXIT_FAULT);
 	proc_refuse(self, 0, SPAN("the dialer has no memory for these origins"));
 	return PROC_PREPARE_REFUSED;
 }
