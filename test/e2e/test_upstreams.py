@@ -105,7 +105,7 @@ def test_a_lost_origin_fails_nothing(three):
             one.join(30)
         assert not bad, collections.Counter(bad)
         assert gateway.counter('origin_tried_again') > 0
-        event = next(e for e in gateway.events if 'origin' in e.get('anomaly', {}))
+        event = wait_until(lambda: [e for e in list(gateway.events) if 'origin' in e.get('anomaly', {})], 'the event')[0]
         assert event['anomaly']['origin'] == f'127.0.0.1:{three[0].port}' and event['anomaly']['upstream'] == 'app', event
         assert event['anomaly']['seconds'] == 3600, event
 
@@ -115,7 +115,8 @@ def test_a_backup(three):
         assert ask(gateway, 10) == {'a': 10}
         three[0].origin.__exit__(None, None, None)
         assert ask(gateway, 20) == {'b': 20}
-        record = next(r for r in gateway.records if r.get('upstream_tries') == 2)
+        # Lines that follow one another are written together, a moment later.
+        record = wait_until(lambda: [r for r in list(gateway.records) if r.get('upstream_tries') == 2], 'its record')[0]
         assert record['upstream'] == f'127.0.0.1:{three[1].port}' and record['status'] == 200
 
 
@@ -192,7 +193,7 @@ def test_checks(three):
         three[2].healthy = False
         wait_until(lambda: gateway.counter('origin_went_down') == 3 * workers, 'the third')
         assert ask(gateway, 10) == {503: 10}
-        assert gateway.records[-1]['end'] == 'origin-down'
+        wait_until(lambda: gateway.records[-1]['end'] == 'origin-down', 'the last record')
         # A reload changes nothing about what is known.
         gateway.reload_well(upstream(three, 'check /healthz every 100ms timeout 2s status 200 fall 2 rise 3',
                                      options=('', '', 'backup')) + 'site more.test { proxy app }\n')
