@@ -475,23 +475,11 @@ static int send_order(struct ipc_channel *control, const struct member *member,
 		      enum ipc_order order)
 {
 	struct ipc_set_order body = { .origin = member->known.origin, .order = order };
-	struct ipc_message message;
-	int exit_code = -1;
 
 	if (ipc_send(control, IPC_MESSAGE_set_order, &body, span_first(member->text, 1024), NULL,
 		     0))
 		return COMMAND_FAULT;
-	while (exit_code < 0) {
-		if (command_wait(control, &message))
-			return COMMAND_FAULT;
-		if (message.number == IPC_MESSAGE_answer_end) {
-			exit_code = (int)((const struct ipc_answer_end *)message.body)->exit_code;
-			if (message.tail.len)
-				command_complain("portcullis: %.*s\n", SPAN_ARG(message.tail));
-		}
-		ipc_message_done(&message);
-	}
-	return exit_code;
+	return command_print_answers(control);
 }
 
 /* How many were called so; *ret_code: of the last order that failed. */

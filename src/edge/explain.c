@@ -62,7 +62,8 @@ static enum exchange_verdict stage_explain_run(struct exchange *exchange)
 }
 
 static const struct exchange_stage explain_stages[EXCHANGE_STAGE_COUNT] = {
-#define X(upper, lower) [EXCHANGE_STAGE_##upper] = { #lower, stage_explain_run, NULL },
+/* Their names are those of the rows that they stand for. */
+#define X(upper, lower) [EXCHANGE_STAGE_##upper] = { .run = stage_explain_run },
 	EXCHANGE_STAGES(X)
 #undef X
 };
