@@ -376,6 +376,9 @@ enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status
 				      enum telemetry_end end);
 enum exchange_verdict exchange_answer_text(struct exchange *exchange, uint16_t status,
 					   struct span media_type, struct span text);
+/* The same, true at this moment only: no cache keeps it. */
+enum exchange_verdict exchange_answer_now(struct exchange *exchange, uint16_t status,
+					  struct span media_type, struct span text);
 /* The limit's status, or 503; counted, and the record's detail. */
 enum exchange_verdict exchange_over_limit(struct exchange *exchange, enum telemetry_limit limit);
 /* Who asks, now that the site says whom it believes. NEXT, or an answer. */

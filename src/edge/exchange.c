@@ -254,15 +254,14 @@ static const struct snapshot_error_page *page_of(const struct exchange *exchange
 	return page;
 }
 
-static enum exchange_verdict answer_uncached(struct exchange *exchange, uint16_t status,
-					     struct span media_type, struct span text)
+enum exchange_verdict exchange_answer_now(struct exchange *exchange, uint16_t status,
+					  struct span media_type, struct span text)
 {
-	enum exchange_verdict verdict = exchange_answer_text(exchange, status, media_type, text);
-
-	if (http_fields_add_id(&exchange->response.fields, HTTP_NAME_CACHE_CONTROL,
+	if (exchange_answer_text(exchange, status, media_type, text) != EXCHANGE_ANSWER ||
+	    http_fields_add_id(&exchange->response.fields, HTTP_NAME_CACHE_CONTROL,
 			       SPAN("no-store")))
 		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
-	return verdict;
+	return EXCHANGE_ANSWER;
 }
 
 enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status,
@@ -273,7 +272,7 @@ enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status
 
 	exchange_set_end(exchange, end, SPAN_NONE);
 	if (own)
-		return answer_uncached(exchange, status, own->media_type, own->content);
+		return exchange_answer_now(exchange, status, own->media_type, own->content);
 	/* Whoever runs the application sees at once which of his servers it is; the text is the configuration's. */
 	if (exchange->origin && (status == 502 || status == 504))
 		origin = arena_format(&exchange->arena, "<p>%s: %.*s</p>\n",
@@ -289,7 +288,7 @@ enum exchange_verdict exchange_answer(struct exchange *exchange, uint16_t status
 			    status, SPAN_ARG(reason), status, SPAN_ARG(reason), SPAN_ARG(origin),
 			    (unsigned long long)exchange->id_high,
 			    (unsigned long long)exchange->id_low);
-	return answer_uncached(exchange, status, SPAN("text/html; charset=utf-8"), page);
+	return exchange_answer_now(exchange, status, SPAN("text/html; charset=utf-8"), page);
 }
 
 static int text_read(void *owner, size_t room, struct span *ret_bytes)

@@ -244,16 +244,6 @@ static enum exchange_verdict refuse_method(struct exchange *exchange)
 	return EXCHANGE_ANSWER;
 }
 
-static enum exchange_verdict answer_now(struct exchange *exchange, uint16_t status,
-					struct span media_type, struct span text)
-{
-	if (exchange_answer_text(exchange, status, media_type, text) != EXCHANGE_ANSWER ||
-	    http_fields_add_id(&exchange->response.fields, HTTP_NAME_CACHE_CONTROL,
-			       SPAN("no-store")))
-		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
-	return EXCHANGE_ANSWER;
-}
-
 enum exchange_verdict dispatch_metrics(struct exchange *exchange)
 {
 	struct edge *edge = exchange->edge;
@@ -273,8 +263,8 @@ enum exchange_verdict dispatch_metrics(struct exchange *exchange)
 			    .processes = gauges.processes },
 	};
 	/* The text stands in for what is written later, so that there is a media type. */
-	if (answer_now(exchange, 200, SPAN("text/plain; version=0.0.4; charset=utf-8"),
-		       SPAN("\n")) != EXCHANGE_ANSWER)
+	if (exchange_answer_now(exchange, 200, SPAN("text/plain; version=0.0.4; charset=utf-8"),
+				SPAN("\n")) != EXCHANGE_ANSWER)
 		return EXCHANGE_ABORT;
 	exchange->metrics = state;
 	exchange->source = RESPONSE_METRICS;
@@ -297,12 +287,14 @@ enum exchange_verdict dispatch_ready(struct exchange *exchange)
 		return refuse_method(exchange);
 	if (!ready)
 		text = exchange->edge->is_draining ? SPAN("draining\n") : SPAN("not ready\n");
-	return answer_now(exchange, ready ? 200 : 503, SPAN("text/plain; charset=utf-8"), text);
+	return exchange_answer_now(exchange, ready ? 200 : 503, SPAN("text/plain; charset=utf-8"),
+				   text);
 }
 
 enum exchange_verdict dispatch_live(struct exchange *exchange)
 {
 	if (!is_read(exchange))
 		return refuse_method(exchange);
-	return answer_now(exchange, 200, SPAN("text/plain; charset=utf-8"), SPAN("live\n"));
+	return exchange_answer_now(exchange, 200, SPAN("text/plain; charset=utf-8"),
+				   SPAN("live\n"));
 }
