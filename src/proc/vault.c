@@ -5,7 +5,12 @@
 
 #include <string.h>
 
-enum { TICKET_ACCEPT_S = 8 * 3600, TICKETS_SPOILED_AT_MOST_S = 60, RENEWAL_RETRY_S = 60 };
+enum {
+	TICKET_ACCEPT_S = 8 * 3600,
+	TICKETS_SPOILED_AT_MOST_S = 60,
+	RENEWAL_RETRY_S = 60,
+	CA_RETRY_S = 60
+};
 
 /* A key of the store, and the change that brought it; 0: of the running plan, or made since. */
 struct vault_key {
@@ -245,13 +250,44 @@ static int leaf_send(struct vault *vault, struct proc_self *self, uint64_t chang
 	return ipc_send(proc_supervisor(self), IPC_MESSAGE_leaf, &body, ready->chain_pem, NULL, 0);
 }
 
+/* A CA that cannot be read is told once, when it is lost and when it is back: leaves that are still good serve on, so
+ * nothing else would show it before they end. */
+static int ca_load(struct vault *vault, struct proc_self *self, struct keys_task *task,
+		   bool may_create)
+{
+	bool was_lost = vault->ca_look_s != 0;
+	int outcome = vault_ca_ready(task, may_create);
+
+	vault->ca_look_s = outcome ? task->now_s + CA_RETRY_S : 0;
+	vault_notice(self, task->notice);
+	if (outcome > 0 && !was_lost)
+		vault_notice(self, task->why);
+	else if (outcome == 0 && was_lost)
+		vault_notice(self, SPAN("the local CA could be read again"));
+	return outcome;
+}
+
+static void ca_look(struct vault *vault, struct proc_self *self)
+{
+	struct keys_task task;
+	struct arena arena;
+	int64_t now = now_s(vault);
+
+	/* Far ahead: the clock was moved back. */
+	if (!vault->ca_look_s || (now < vault->ca_look_s && vault->ca_look_s - now <= CA_RETRY_S))
+		return;
+	vault_task_begin(vault, &task, &arena);
+	(void)!ca_load(vault, self, &task, false);
+	vault_task_end(&task);
+}
+
 /* 0, or an outcome with task->why. */
-static int leaf_make(struct keys_task *task, const struct vault_leaf *leaf,
-		     struct keys_leaf *ret_ready)
+static int leaf_make(struct vault *vault, struct proc_self *self, struct keys_task *task,
+		     const struct vault_leaf *leaf, struct keys_leaf *ret_ready)
 {
 	struct span names[VAULT_NAMES_MAX];
 	size_t count = vault_names(leaf->names, names);
-	int outcome = vault_ca_ready(task, true);
+	int outcome = ca_load(vault, self, task, true);
 	struct span why = task->why;
 	int made;
 
@@ -274,7 +310,7 @@ static void on_leaf_wanted(struct vault *vault, struct proc_self *self,
 	int outcome;
 
 	vault_task_begin(vault, &task, &arena);
-	outcome = leaf ? leaf_make(&task, leaf, &ready) : -ENOMEM;
+	outcome = leaf ? leaf_make(vault, self, &task, leaf, &ready) : -ENOMEM;
 	vault_notice(self, task.notice);
 	if (outcome == 0)
 		outcome = leaf_send(vault, self, body->change, leaf, &ready) ? -EPIPE : 0;
@@ -300,7 +336,7 @@ static void renew(struct vault *vault, struct proc_self *self, struct vault_leaf
 	int outcome;
 
 	vault_task_begin(vault, &task, &arena);
-	outcome = leaf_make(&task, leaf, &ready);
+	outcome = leaf_make(vault, self, &task, leaf, &ready);
 	if (outcome == 0 && (ready.is_new || !is_key_of_plan(self, &ready.handle)) &&
 	    leaf_send(vault, self, 0, leaf, &ready))
 		outcome = -EPIPE;
@@ -566,6 +602,7 @@ static void on_second(void *state, struct proc_self *self)
 			vault_rescue_listen(vault);
 		return;
 	}
+	ca_look(vault, self);
 	LIST_EACH(&vault->leaves, node) {
 		struct vault_leaf *leaf = LIST_ITEM(node, struct vault_leaf, link);
 

@@ -16,6 +16,7 @@ struct vault {
 	struct keys_store *store;
 	struct proc_shared_keys *shared; /* NULL: a command's vault has none */
 	int64_t cookies_look_s; /* when its folder is looked at again for cookie keys; 0: they are not wanted */
+	int64_t ca_look_s; /* when a CA that could not be read is tried again; 0: it could */
 	int64_t tickets_replaced_s;
 	bool are_tickets_spoiled; /* and wait for their minute */
 	struct list leaves;       /* internal certificates in use, for renewal */

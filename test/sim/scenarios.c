@@ -24,6 +24,8 @@ const struct scenario scenarios[SCENARIOS] = {
 	  3 },
 	{ "reload", "start\nwait 0.3\nconf second\n", "reload\n", 9 },
 	{ "start", "", "start\n", 17 },
+	/* The next vault is given what runs. */
+	{ "vault", "start\nwait 0.3\n", "kill vault\nwait 3\n", 9 },
 };
 
 void scenario_begin(struct play *play, const struct scenario *scenario, uint64_t seed)

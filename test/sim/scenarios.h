@@ -7,7 +7,7 @@ struct scenario {
 	const char *name, *before, *script;
 	unsigned kill_slice; /* of its calls one in so many is tried in `make test` */
 };
-enum { SCENARIOS = 6, SCENARIO_BASES = 3 };
+enum { SCENARIOS = 7, SCENARIO_BASES = 3 };
 extern const struct scenario scenarios[SCENARIOS];
 
 /* The world in which it happens, and what a start leaves to do later is done. */

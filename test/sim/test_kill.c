@@ -181,6 +181,11 @@ static void test_start(void)
 	run_scenario(&scenarios[5]);
 }
 
+static void test_vault(void)
+{
+	run_scenario(&scenarios[6]);
+}
+
 static int one_case(char **argv)
 {
 	struct play_base bases[SCENARIO_BASES];
@@ -204,7 +209,7 @@ int main(int argc, char **argv)
 	static const struct play_test tests[] = {
 		PLAY_TEST(test_handshake), PLAY_TEST(test_nothing_is_lost), PLAY_TEST(test_proxied),
 		PLAY_TEST(test_named),     PLAY_TEST(test_document),        PLAY_TEST(test_reload),
-		PLAY_TEST(test_start),
+		PLAY_TEST(test_start),     PLAY_TEST(test_vault),
 	};
 
 	if (argc >= 5)

@@ -299,6 +299,43 @@ static void test_a_leaf_of_a_failed_change(void **state)
 	expect_nothing(&s->child.supervisor);
 }
 
+static void expect_notice(struct scene *s, struct span part)
+{
+	struct ipc_message message;
+
+	expect(&s->child.supervisor, IPC_MESSAGE_notice, &message);
+	assert_true(span_find(message.tail, part) < message.tail.len);
+	ipc_message_done(&message);
+}
+
+/* A CA that cannot be read at the start ends no leaf that is good. It is told at once, not when the leaf is due, and
+ * tried again each minute. */
+static void test_a_ca_that_cannot_be_read(void **state)
+{
+	struct scene *s = *state;
+	struct cert_chain chain = want_leaf(s, 1), again;
+	char command[256];
+
+	stop(s);
+	snprintf(command, sizeof(command),
+		 "cd %s/keys/ca && cp root.crt kept && truncate -s 9 root.crt", s->path);
+	assert_int_equal(system(command), 0);
+	start(s, true);
+	SEND(&s->child.supervisor, leaf_wanted, span_of("a.test\0b.test\0", 14), .id = ID);
+	expect_notice(s, SPAN("the local CA is damaged: ca/root.crt"));
+	again = wait_leaf(s, 0);
+	assert_memory_equal(again.spki_hash, chain.spki_hash, 32);
+	child_move_clock(&s->child, 61);
+	expect_nothing(&s->child.supervisor);
+	snprintf(command, sizeof(command), "mv %s/keys/ca/kept %s/keys/ca/root.crt", s->path,
+		 s->path);
+	assert_int_equal(system(command), 0);
+	child_move_clock(&s->child, 61);
+	expect_notice(s, SPAN("could be read again"));
+	child_move_clock(&s->child, 61);
+	expect_nothing(&s->child.supervisor);
+}
+
 /* ---- Ticket keys ----------------------------------------------------------------------------------------------- */
 
 static void test_tickets(void **state)
@@ -501,6 +538,7 @@ int main(void)
 		CASE(test_key_files),
 		CASE(test_renewal),
 		CASE(test_a_leaf_of_a_failed_change),
+		CASE(test_a_ca_that_cannot_be_read),
 		CASE(test_tickets),
 		CASE(test_ca),
 		CASE(test_garbage_ends_the_sender),
