@@ -308,6 +308,16 @@ static int set_field(struct http_fields *fields, struct span name, struct span v
 	return http_fields_add(fields, name, value);
 }
 
+/* What nginx's users have always called it. X-Forwarded-For, which stands last now, begins with it. */
+static int add_real_ip(struct http_fields *fields, const struct http_hop *hop)
+{
+	struct span list = fields->items[fields->count - 1].value;
+
+	if (span_equal_nocase(hop->field, SPAN("X-Real-IP")))
+		return 0;
+	return http_fields_add_id(fields, HTTP_NAME_X_REAL_IP, span_first(list, hop->client.len));
+}
+
 int http_fields_add_forwarded(struct http_fields *fields, const struct http_hop *hop)
 {
 	if (hop->field.len) {
@@ -317,6 +327,7 @@ int http_fields_add_forwarded(struct http_fields *fields, const struct http_hop 
 			return -ENOMEM;
 	}
 	if (add_written(fields, HTTP_NAME_X_FORWARDED_FOR, hop, write_list) ||
+	    add_real_ip(fields, hop) ||
 	    http_fields_add_id(fields, HTTP_NAME_X_FORWARDED_PROTO,
 			       hop->secure ? SPAN("https") : SPAN("http")))
 		return -ENOMEM;

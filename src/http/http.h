@@ -276,7 +276,7 @@ bool http_status_has_body(uint16_t status, enum http_method method);
 /* ---- What does not pass a gateway (RFC 9110, 7.6.1) ------------------------------------------ */
 
 /* Of a request, before it is forwarded: fields that Connection names (its first 64 options), the
- * hop-by-hop ones, Expect (the codec writes it), Proxy, every X-Forwarded-* and Forwarded, and
+ * hop-by-hop ones, Expect (the codec writes it), Proxy, every X-Forwarded-*, X-Real-IP and Forwarded, and
  * every field that differs from a name of the table above only in punctuation (`Content_Length`,
  * `X.Forwarded.For`: CGI-like origins fold them into one). Connection cannot remove Host,
  * Content-Length or a field that we write. Host and Content-Length stay; request->upgrade tells
@@ -294,8 +294,8 @@ struct http_hop {
 	size_t via_count;
 	struct span field; /* one more field that says `client`; empty: none */
 };
-/* Writes X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239, v6 quoted and in brackets)
- * afresh, and hop->field instead of all that a reader could take for it. The old ones must be
+/* Writes X-Forwarded-For, -Proto, -Host, X-Real-IP (the client alone) and Forwarded (RFC 7239, v6 quoted
+ * and in brackets) afresh, and hop->field instead of all that a reader could take for it. The old ones must be
  * stripped before. Values are made in the list's arena. -ENOMEM. */
 int http_fields_add_forwarded(struct http_fields *fields, const struct http_hop *hop) MUST_CHECK;
 

@@ -47,7 +47,7 @@ static bool is_claim(enum http_name id)
 {
 	return id == HTTP_NAME_PROXY || id == HTTP_NAME_FORWARDED || id == HTTP_NAME_EXPECT ||
 	       id == HTTP_NAME_X_FORWARDED_FOR || id == HTTP_NAME_X_FORWARDED_PROTO ||
-	       id == HTTP_NAME_X_FORWARDED_HOST;
+	       id == HTTP_NAME_X_FORWARDED_HOST || id == HTTP_NAME_X_REAL_IP;
 }
 
 /* What Connection must not take away: framing, the site, the loop guard and what we write. */

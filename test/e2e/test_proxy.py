@@ -70,7 +70,7 @@ def test_a_request_as_it_arrives(gateway):
     got = arrived(response)
     assert (got['method'], got['target'], got['version'], got['length']) == ('PUT', '/a%20b/c?d=e&f', 'HTTP/1.1', 4)
     assert fields_of(response, 'Host') == ['localhost'] and fields_of(response, 'X-Odd') == ['yes']
-    assert fields_of(response, 'X-Forwarded-For') == ['127.0.0.1']
+    assert fields_of(response, 'X-Forwarded-For') == ['127.0.0.1'] and fields_of(response, 'X-Real-IP') == ['127.0.0.1']
     assert fields_of(response, 'X-Forwarded-Proto') == ['http'] and fields_of(response, 'X-Forwarded-Host') == ['localhost']
     forwarded = fields_of(response, 'Forwarded')
     assert len(forwarded) == 1 and 'for=127.0.0.1' in forwarded[0] and 'proto=http' in forwarded[0]
@@ -80,12 +80,14 @@ def test_a_request_as_it_arrives(gateway):
 
 def test_forged_fields_do_not_arrive(gateway):
     forged = ['X-Forwarded-For: 6.6.6.6', 'X-Forwarded-Proto: https', 'X-Forwarded-Host: evil', 'Forwarded: for=6.6.6.6',
+              'X-Real-IP: 6.6.6.6', 'x_real_ip: 6.6.6.6',
               'X_Forwarded_For: 6.6.6.6', 'x-forwarded_for: 6.6.6.6', 'X_FORWARDED-PROTO: https', 'Proxy: evil',
               'Content_Length: 5', 'Connection: X-Forwarded-For, Host, close-not, X-Private', 'X-Private: secret',
               'Keep-Alive: 5', 'Te: gzip', 'Proxy-Connection: keep-alive', 'Upgrade: h2c', 'HTTP2-Settings: AAAA']
     response = get(gateway.port, '/forged', *forged)
     text = json.dumps(arrived(response)['fields'])
     assert '6.6.6.6' not in text and 'evil' not in text and 'secret' not in text and 'h2c' not in text
+    assert fields_of(response, 'X-Real-IP') == ['127.0.0.1']
     assert fields_of(response, 'X-Forwarded-For') == ['127.0.0.1'] and fields_of(response, 'Host') == ['localhost']
     for name in ('Keep-Alive', 'Proxy-Connection', 'Proxy', 'Content_Length', 'X-Private', 'Upgrade'):
         assert not fields_of(response, name), name

@@ -230,7 +230,8 @@ static void test_written(void **state)
 	add(&fields, "cf_connecting.ip", "6.6.6.6");
 	add(&fields, "CF-Connecting-IPv6", "kept");
 	assert_int_equal(http_fields_add_forwarded(&fields, &hop), 0);
-	assert_int_equal(fields.count, 6);
+	assert_int_equal(fields.count, 7);
+	assert_span(http_fields_value(&fields, HTTP_NAME_X_REAL_IP), "2001:db8::1", "the client");
 	assert_span(http_fields_value(&fields, HTTP_NAME_X_FORWARDED_FOR),
 		    "2001:db8::1, 2001:db8::2, 192.0.2.3", "list");
 	assert_span(http_fields_value(&fields, HTTP_NAME_FORWARDED),
@@ -241,6 +242,19 @@ static void test_written(void **state)
 		    "field");
 }
 
+static void test_written_once(void **state)
+{
+	const struct http_hop hop = { .client = SPAN("192.0.2.3"), .field = SPAN("x-real-ip") };
+	struct http_fields fields;
+
+	(void)state;
+	http_fields_init(&fields, &arena);
+	add(&fields, "X-Real-IP", "6.6.6.6");
+	assert_int_equal(http_fields_add_forwarded(&fields, &hop), 0);
+	assert_int_equal(fields.count, 4);
+	assert_span(http_fields_value(&fields, HTTP_NAME_X_REAL_IP), "192.0.2.3", "the client");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -248,6 +262,7 @@ int main(void)
 		cmocka_unit_test(test_walks),
 		cmocka_unit_test(test_what_stands_before),
 		cmocka_unit_test(test_written),
+		cmocka_unit_test(test_written_once),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

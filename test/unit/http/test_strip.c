@@ -36,7 +36,8 @@ static const struct {
 	{ "Content_Type", "x", false },
 	{ "User-Agent", "x", true },
 	{ "X_Other", "x", true },
-	{ "X-Real-IP", "x", true },
+	{ "X-Real-IP", "1.2.3.4", false },
+	{ "X_Real_IP", "1.2.3.4", false },
 	{ "Sec-WebSocket-Key", "x", true },
 	{ "Authorization", "x", true },
 };
