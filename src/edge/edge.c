@@ -114,36 +114,6 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	return 0;
 }
 
-static void credential_free(struct edge_credential *credential)
-{
-	if (!credential)
-		return;
-	tls_credential_free(credential->credential);
-	arena_fini(&credential->arena);
-	heap_free(credential);
-}
-
-static void map_drop(struct map *map, void (*drop)(void *value))
-{
-	size_t cursor = 0;
-	uint64_t key;
-	void *value;
-
-	while ((value = map_next(map, &cursor, &key)))
-		drop(value);
-	map_fini(map);
-}
-
-static void drop_credential(void *value)
-{
-	credential_free(value);
-}
-
-static void drop_policy(void *value)
-{
-	tls_policy_free(value);
-}
-
 static void drop_snapshot(struct edge *edge, struct edge_snapshot *used)
 {
 	if (used)
@@ -178,12 +148,7 @@ void edge_free(struct edge *edge)
 	upstream_free(edge->upstream);
 	files_cache_free(edge->cache);
 	question_fini(edge);
-	map_drop(&edge->credentials, drop_credential);
-	map_drop(&edge->staged_credentials, drop_credential);
-	map_drop(&edge->policies, drop_policy);
-	map_drop(&edge->staged_policies, drop_policy);
-	map_drop(&edge->client_policies, drop_policy);
-	map_drop(&edge->staged_client_policies, drop_policy);
+	policies_fini(edge);
 	drop_snapshot(edge, edge->current);
 	drop_snapshot(edge, edge->staged);
 	edge_origins_fini(edge);
@@ -367,112 +332,12 @@ void edge_adopt(struct edge *edge, uint32_t slot, bool on)
 
 /* ---- Change --------------------------------------------------------------------------------------------------- */
 
-static int stage_chain(struct edge *edge, uint64_t id, struct span text)
-{
-	struct edge_credential *credential = heap_alloc(sizeof(*credential));
-	struct span why;
-	int failed;
-
-	if (!credential)
-		return -ENOMEM;
-	credential->id = id;
-	arena_init(&credential->arena, 1u << 20);
-	failed = cert_chain_parse(&credential->arena, text, &credential->chain, &why);
-	if (!failed)
-		failed = tls_credential_new(credential->chain.certificates, credential->chain.count,
-					    &credential->credential);
-	if (!failed) {
-		credential_free(map_remove(&edge->staged_credentials, id));
-		failed = map_set(&edge->staged_credentials, id, credential);
-	}
-	if (failed)
-		credential_free(credential);
-	return failed > 0 ? -EBADMSG : failed;
-}
-
-static int stage_roots(struct edge *edge, uint64_t id, struct span text)
-{
-	struct tls_client_policy_config config = {
-		.roots = &text,
-		.root_count = text.len ? 1 : 0,
-		.alpn = { SPAN("http/1.1") },
-		.alpn_count = 1,
-	};
-	struct tls_policy *policy = NULL;
-	int failed = tls_client_policy_new(&config, &policy);
-
-	if (failed)
-		return failed > 0 ? -EBADMSG : failed;
-	/* The system's roots have id 0, which is no key of a map. */
-	tls_policy_free(map_remove(&edge->staged_client_policies, id + 1));
-	failed = map_set(&edge->staged_client_policies, id + 1, policy);
-	if (failed)
-		tls_policy_free(policy);
-	return failed;
-}
-
-int edge_data(struct edge *edge, enum ipc_data_kind kind, uint64_t id, struct span text)
-{
-	switch (kind) {
-	case IPC_DATA_CHAIN:
-		return stage_chain(edge, id, text);
-	case IPC_DATA_ROOTS:
-		return stage_roots(edge, id, text);
-	case IPC_DATA_ROOT_SLOTS:
-		return root_slots_stage(edge, text);
-	case IPC_DATA_HOSTS:
-	case IPC_DATA_RESOLVER:
-	case IPC_DATA_TEXT:
-		break;
-	}
-	return 0;
-}
-
-static int stage_policies(struct edge *edge, const struct snapshot *snapshot)
-{
-	for (size_t i = 0; i < snapshot->policy_count; i++) {
-		const struct snapshot_tls_policy *row = &snapshot->policies[i];
-		struct tls_policy_config config = {
-			.id = row->id,
-			.tls13_only = row->min_version == 0x0304,
-			.alpn = { SPAN("http/1.1") },
-			.alpn_count = 1,
-			.tickets = edge->tickets,
-		};
-		struct tls_policy *policy = NULL;
-		int failed;
-
-		if (map_get(&edge->policies, row->id) || map_get(&edge->staged_policies, row->id))
-			continue;
-		failed = tls_policy_new(&config, &policy);
-		if (!failed)
-			failed = map_set(&edge->staged_policies, row->id, policy);
-		if (failed) {
-			tls_policy_free(policy);
-			return failed > 0 ? -EINVAL : failed;
-		}
-	}
-	return 0;
-}
-
-/* Commit moves what was staged and must not fail. */
-static int reserve_rooms(struct edge *edge)
-{
-	int failed = map_reserve(&edge->credentials, edge->staged_credentials.used);
-
-	if (!failed)
-		failed = map_reserve(&edge->client_policies, edge->staged_client_policies.used);
-	if (!failed)
-		failed = map_reserve(&edge->policies, edge->staged_policies.used);
-	return failed;
-}
-
 int edge_prepare(struct edge *edge, const struct snapshot *snapshot)
 {
 	int failed;
 
 	if (!snapshot)
-		return reserve_rooms(edge);
+		return policies_reserve(edge);
 	edge->staged = heap_alloc(sizeof(*edge->staged));
 	if (!edge->staged)
 		return -ENOMEM;
@@ -480,9 +345,9 @@ int edge_prepare(struct edge *edge, const struct snapshot *snapshot)
 	edge->staged->references = 1;
 	failed = edge_origins_stage(edge, edge->staged);
 	if (!failed) {
-		failed = stage_policies(edge, snapshot);
+		failed = policies_stage(edge, snapshot);
 		if (!failed)
-			failed = reserve_rooms(edge);
+			failed = policies_reserve(edge);
 		if (failed)
 			edge_origins_drop(edge, edge->staged);
 	}
@@ -490,22 +355,6 @@ int edge_prepare(struct edge *edge, const struct snapshot *snapshot)
 	if (failed)
 		heap_free(TAKE(edge->staged));
 	return failed;
-}
-
-/* Everything of `from` takes its place in `to`; what stood there is dropped. Room was made by prepare. */
-static void map_move(struct map *to, struct map *from, void (*drop)(void *value))
-{
-	size_t cursor = 0;
-	uint64_t key;
-	void *value, *old;
-
-	while ((value = map_next(from, &cursor, &key))) {
-		map_remove(from, key);
-		old = map_remove(to, key);
-		if (old)
-			drop(old);
-		MUST(map_set(to, key, value) == 0);
-	}
 }
 
 void edge_snapshot_unref(struct edge *edge, struct edge_snapshot *used)
@@ -590,9 +439,7 @@ static void set_h1_limits(struct edge *edge)
 
 void edge_commit(struct edge *edge)
 {
-	map_move(&edge->credentials, &edge->staged_credentials, drop_credential);
-	map_move(&edge->client_policies, &edge->staged_client_policies, drop_policy);
-	map_move(&edge->policies, &edge->staged_policies, drop_policy);
+	policies_take(edge);
 	root_slots_take(edge);
 	if (!edge->staged)
 		return;
@@ -601,6 +448,7 @@ void edge_commit(struct edge *edge)
 	edge->current = TAKE(edge->staged);
 	edge->range->snapshot_serial = edge->current->snapshot->serial;
 	files_cache_clear(edge->cache);
+	policies_sweep(edge);
 	keep_origins(edge);
 	edge_origins_sweep(edge);
 	edge_view_commit(edge);
@@ -613,9 +461,7 @@ void edge_commit(struct edge *edge)
 
 void edge_abandon(struct edge *edge)
 {
-	map_drop(&edge->staged_credentials, drop_credential);
-	map_drop(&edge->staged_client_policies, drop_policy);
-	map_drop(&edge->staged_policies, drop_policy);
+	policies_drop_staged(edge);
 	heap_free(TAKE(edge->staged_root_slots));
 	if (edge->staged)
 		edge_snapshot_unref(edge, TAKE(edge->staged));

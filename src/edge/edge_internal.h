@@ -410,7 +410,7 @@ extern const struct upstream_host edge_upstream_host;
 
 /* A certificate's data set. */
 struct edge_credential {
-	uint64_t id;
+	uint64_t id, serial; /* of the last snapshot that named it */
 	struct arena arena;
 	struct cert_chain chain;
 	struct tls_credential *credential;
@@ -505,6 +505,16 @@ struct edge {
 	bool closes_idle; /* draining without waiting for what a kept-alive connection may ask yet */
 	struct os_timer drain_timer, accept_timer; /* accept_timer: set while listeners rest */
 };
+
+/* policies.c: certificates and policies; edge_data() stages, too. */
+int policies_stage(struct edge *edge, const struct snapshot *snapshot) MUST_CHECK;
+int policies_reserve(struct edge *edge) MUST_CHECK; /* so that the commit cannot fail */
+void policies_take(struct edge *edge);
+void policies_drop_staged(struct edge *edge);
+void policies_sweep(
+	struct edge
+		*edge); /* after the commit of a snapshot: certificates that it does not name go */
+void policies_fini(struct edge *edge);
 
 /* view.c: what is counted by site and upstream, and what shows it. */
 int edge_view_new(struct edge *edge, const struct edge_config *config) MUST_CHECK;

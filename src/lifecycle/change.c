@@ -3,6 +3,8 @@
 /* A process that dies again and again while it prepares a change shows that the change is no good. */
 enum { FAILURES_PER_CHANGE = 3 };
 
+enum { RESTORE_RETRY_MS = 10 * 1000, RESTORE_DOUBLINGS = 6 };
+
 static void phase_begin(struct lifecycle *lifecycle, enum lifecycle_phase phase,
 			uint64_t deadline_ms)
 {
@@ -29,9 +31,34 @@ static void tell(struct lifecycle *lifecycle, struct lifecycle_process *process,
 						  .change = change });
 }
 
+/* A change that puts back what was not confirmed may fail by a fault of ours: nobody is there who would ask again. */
+static void restore_later(struct lifecycle *lifecycle)
+{
+	unsigned doublings = lifecycle->restores_failed < RESTORE_DOUBLINGS
+				     ? lifecycle->restores_failed++
+				     : RESTORE_DOUBLINGS;
+
+	lifecycle->restore_by_ns =
+		lifecycle->now_ns + ((uint64_t)RESTORE_RETRY_MS << doublings) * LIFECYCLE_MS;
+}
+
+static void settle_restoring(struct lifecycle *lifecycle, enum lifecycle_what what)
+{
+	if (lifecycle->request == LIFECYCLE_DATA)
+		return;
+	if (what == LIFECYCLE_CHANGE_DONE) {
+		lifecycle->restore_by_ns = 0;
+		lifecycle->restores_failed = 0;
+	} else if (lifecycle->is_restoring) {
+		restore_later(lifecycle);
+	}
+	lifecycle->is_restoring = false;
+}
+
 static void finish(struct lifecycle *lifecycle, enum lifecycle_what what, const char *why)
 {
 	lifecycle->phase = LIFECYCLE_IDLE;
+	settle_restoring(lifecycle, what);
 	if (lifecycle->request == LIFECYCLE_COMPILE_GIVEN && what == LIFECYCLE_CHANGE_DONE &&
 	    lifecycle->given_confirm_ms)
 		lifecycle->confirm_by_ns =
@@ -76,13 +103,20 @@ void lifecycle_change_fail(struct lifecycle *lifecycle, const char *why)
 
 /* ---- Phases ---------------------------------------------------------------------------------------- */
 
+static bool is_due(const struct lifecycle *lifecycle, uint64_t by_ns)
+{
+	return by_ns && lifecycle->now_ns >= by_ns;
+}
+
 /* Which request is next. What was not confirmed goes before all that is made of it. */
 static enum lifecycle_request take_request(struct lifecycle *lifecycle)
 {
 	enum lifecycle_request request = lifecycle->waiting;
 
-	if (lifecycle->confirm_by_ns && lifecycle->now_ns >= lifecycle->confirm_by_ns) {
-		lifecycle->confirm_by_ns = 0;
+	if (is_due(lifecycle, lifecycle->confirm_by_ns) ||
+	    is_due(lifecycle, lifecycle->restore_by_ns)) {
+		lifecycle->confirm_by_ns = lifecycle->restore_by_ns = 0;
+		lifecycle->is_restoring = true;
 		lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_RESTORE });
 		request = LIFECYCLE_COMPILE_FILE;
 	}

@@ -100,14 +100,23 @@ void lifecycle_tick(struct lifecycle *lifecycle, uint64_t now_ns)
 	lifecycle_settle(lifecycle);
 }
 
+/* When what was not confirmed is put back, again perhaps; UINT64_MAX: it is not. */
+static uint64_t restore_at_ns(const struct lifecycle *lifecycle)
+{
+	uint64_t confirm = lifecycle->confirm_by_ns ? lifecycle->confirm_by_ns : UINT64_MAX;
+	uint64_t again = lifecycle->restore_by_ns ? lifecycle->restore_by_ns : UINT64_MAX;
+
+	return confirm < again ? confirm : again;
+}
+
 uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle)
 {
 	uint64_t earliest = UINT64_MAX;
 
 	if (lifecycle->phase != LIFECYCLE_IDLE)
 		earliest = lifecycle->phase_deadline_ns;
-	else if (lifecycle->confirm_by_ns && !lifecycle->is_stopping)
-		earliest = lifecycle->confirm_by_ns;
+	else if (!lifecycle->is_stopping)
+		earliest = restore_at_ns(lifecycle);
 	for (uint32_t i = 0; i < lifecycle->capacity; i++) {
 		const struct lifecycle_process *process = &lifecycle->processes[i];
 		uint64_t at = process->state == LIFECYCLE_BACK_OFF ? process->retry_at_ns

@@ -159,7 +159,8 @@ uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle);
 /* One change at a time; of those that wait the greatest request wins and stands for all. */
 void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request request);
 /* LIFECYCLE_COMPILE_GIVEN. confirm_ms: once it runs, lifecycle_confirm() must come within this time, else LIFECYCLE_RESTORE
- * does; 0: it needs none. */
+ * does, and the file is read; where that change fails both come again, 10 s later, then 20, at last each 640. 0: it needs
+ * none. */
 void lifecycle_change_given(struct lifecycle *lifecycle, uint32_t confirm_ms);
 /* What runs is to be confirmed in this time (again). */
 void lifecycle_hold(struct lifecycle *lifecycle, uint32_t confirm_ms);

@@ -24,6 +24,10 @@ struct lifecycle {
 	bool is_given_waiting;
 	uint32_t given_confirm_ms;
 	uint64_t confirm_by_ns; /* 0: there is nothing to confirm */
+	/* What was not confirmed was put back on the disk; as long as that does not run it is tried again. */
+	bool is_restoring;
+	unsigned restores_failed;
+	uint64_t restore_by_ns; /* 0: not to be tried again */
 	uint64_t phase_deadline_ns;
 	uint64_t gather_asked;                    /* the vault's instance that was asked */
 	struct lifecycle_wants wants, next_wants; /* of the running change, of the one under way */

@@ -89,8 +89,11 @@ void proc_holding_data(struct proc_self *self, struct ipc_message *message)
 	self->holdings[self->holding_count++] = holding;
 }
 
-static void holdings_commit(struct proc_self *self)
+/* With a snapshot comes every data set of its plan (change_prepare), so what did not come is named by nobody. */
+static void holdings_commit(struct proc_self *self, bool is_whole)
 {
+	for (size_t i = 0; i < self->holding_count; i++)
+		self->holdings[i].is_old = is_whole && !self->holdings[i].is_pending;
 	for (size_t i = 0; i < self->holding_count; i++) {
 		struct proc_holding *fresh = &self->holdings[i];
 
@@ -281,7 +284,7 @@ void proc_holding_commit(struct proc_self *self, uint64_t change)
 		self->current = fresh;
 	if (self->kind->commit)
 		self->kind->commit(self->state, self, change);
-	holdings_commit(self);
+	holdings_commit(self, fresh != NULL);
 	holdings_remove(self, true, false);
 	if (fresh && old)
 		proc_snapshot_unref(self, old);

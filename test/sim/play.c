@@ -23,7 +23,6 @@ enum {
 	WARM_ROUNDS = 40
 };
 
-#define CONF "/etc/portcullis.conf"
 #define HEAD "portcullis 1\nlisten 127.0.0.1:8443\nlisten 127.0.0.1:8080 plain serve\n"
 #define NEAR "table near { 127.0.0.0/8 }\n"
 #define BODY "\trespond 200 \"%s\" on /hello\n\tproxy 127.0.0.1:3000 on /app*\n\tfiles /www\n"
@@ -114,8 +113,10 @@ static void watch_for_death(void)
 static int program(void)
 {
 	struct span role = span_str(os_environment("PORTCULLIS_ROLE"));
-	struct proc_supervisor_options options = { .config_path = CONF };
+	struct proc_supervisor_options options = { .config_path = PLAY_CONF };
 
+	if (play_is_command())
+		return play_command_main();
 	return role.len ? proc_helper_main(role) : proc_supervisor_main(&options);
 }
 
@@ -154,8 +155,8 @@ static bool is_done(void *owner)
 	return until->is_so && until->is_so(until->play, until->owner);
 }
 
-static bool run_until(struct play *play, bool (*is_so)(struct play *play, void *owner), void *owner,
-		      double seconds)
+bool play_run_until(struct play *play, bool (*is_so)(struct play *play, void *owner), void *owner,
+		    double seconds)
 {
 	struct until until = { play, is_so, owner };
 
@@ -164,7 +165,7 @@ static bool run_until(struct play *play, bool (*is_so)(struct play *play, void *
 
 void play_wait(struct play *play, double seconds)
 {
-	(void)run_until(play, NULL, NULL, seconds);
+	(void)play_run_until(play, NULL, NULL, seconds);
 }
 
 void play_settle(struct play *play)
@@ -192,7 +193,7 @@ static void do_start(struct play *play)
 	play->readies = count_of(sim_output(1), SPAN("ready http://"));
 	play->supervisor = sim_spawn("run");
 	play->starts++;
-	if (run_until(play, is_ready, NULL, START_SECONDS) && sim_is_alive(play->supervisor))
+	if (play_run_until(play, is_ready, NULL, START_SECONDS) && sim_is_alive(play->supervisor))
 		return;
 	if (!play->is_rough ||
 	    (sim_is_alive(play->supervisor) && !sim_is_stopped(play->supervisor)))
@@ -219,7 +220,7 @@ static void do_reload(struct play *play)
 	struct reloading reloading = { .has_begun = false };
 
 	sim_signal(play->supervisor, SIGHUP);
-	if (!run_until(play, has_compiled, &reloading, 40) && !play->is_rough)
+	if (!play_run_until(play, has_compiled, &reloading, 40) && !play->is_rough)
 		play_fail(play, "the reload did not end");
 	play_wait(play, 1);
 }
@@ -296,7 +297,7 @@ static void expect_answer(struct play *play, struct play_client *client, struct 
 	bool has_ended;
 
 	MUST(span_cut(&wanted, ' ', &word));
-	has_ended = run_until(play, has_answer, client, ANSWER_SECONDS);
+	has_ended = play_run_until(play, has_answer, client, ANSWER_SECONDS);
 	got = play_answer(client, &body, &len);
 	if (!has_ended && !got)
 		play_fail(play, "%s waits for ever for its answer", client->name);
@@ -411,7 +412,7 @@ static bool is_silent(struct play *play, void *owner)
 static void do_stop(struct play *play)
 {
 	sim_signal(play->supervisor, SIGTERM);
-	if (!run_until(play, is_silent, NULL, 60))
+	if (!play_run_until(play, is_silent, NULL, 60))
 		play_fail(play, "it did not stop");
 	if (sim_exit_code(play->supervisor))
 		play_fail(play, "it stopped with %d", sim_exit_code(play->supervisor));
@@ -454,13 +455,11 @@ static void fail_call(struct play *play, struct span rest)
 	sim_trap_set(&trap);
 }
 
-static void set_conf(struct play *play, struct span name)
+struct span play_text(struct play *play, struct span name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-		if (span_equal(name, span_str(texts[i].name))) {
-			sim_file_put(CONF, 0644, span_str(texts[i].text));
-			return;
-		}
+		if (span_equal(name, span_str(texts[i].name)))
+			return span_str(texts[i].text);
 	}
 	play_fail(play, "there is no text %.*s", SPAN_ARG(name));
 }
@@ -474,9 +473,17 @@ static void run_line(struct play *play, struct span line)
 	if (span_equal(word, SPAN("start")))
 		do_start(play);
 	else if (span_equal(word, SPAN("conf")))
-		set_conf(play, rest);
+		sim_file_put(PLAY_CONF, 0644, play_text(play, rest));
 	else if (span_equal(word, SPAN("reload")))
 		do_reload(play);
+	else if (span_equal(word, SPAN("apply")))
+		play_apply(play, rest);
+	else if (span_equal(word, SPAN("confirm")))
+		play_command(play, "confirm");
+	else if (span_equal(word, SPAN("rollback")))
+		play_command(play, "rollback");
+	else if (span_equal(word, SPAN("holds")))
+		play_holds(play, rest);
 	else if (span_equal(word, SPAN("file")))
 		do_file(rest);
 	else if (span_equal(word, SPAN("origin")))

@@ -5,6 +5,9 @@
  *   start                  the program is started (again) and is ready
  *   conf NAME              the text of that name (texts in play.c) becomes the configuration
  *   reload                 SIGHUP, and the change is over
+ *   apply NAME [TIME]      `portcullis apply` of the text of that name, with `--confirm TIME`; it has ended
+ *   confirm, rollback      the commands
+ *   holds NAME…            the configuration's file is one of these, whole, and it is what runs
  *   file PATH TEXT         a document of that text; `file PATH *N`: of N bytes
  *   cold PATH              nothing of it is in memory
  *   origin MODE            answers | silent | closes (after the request) | resets | refuses
@@ -79,6 +82,7 @@ struct play {
 	size_t line;
 	int supervisor;
 	unsigned starts, readies;
+	int commanded; /* exit code of the last command; below 0: it was killed */
 	struct play_client clients[PLAY_CLIENTS_MAX];
 	size_t client_count;
 	char failing[48]; /* the function of `fail` */
@@ -116,6 +120,7 @@ void play_run(struct play *play, const char *script);
 void play_settle(struct play *play);
 /* Until connections that nobody uses have ended, those to origins too. */
 void play_rest(struct play *play);
+void play_holds(struct play *play, struct span names); /* the line of a script */
 void play_wait(struct play *play, double seconds);
 NORETURN void play_fail(struct play *play, const char *format, ...) PRINTF_LIKE(2, 3);
 

@@ -26,6 +26,15 @@ const struct scenario scenarios[SCENARIOS] = {
 	{ "start", "", "start\n", 17 },
 	/* The next vault is given what runs. */
 	{ "vault", "start\nwait 0.3\n", "kill vault\nwait 3\n", 9 },
+	/* A site goes, and with it what it held. */
+	{ "removal", "conf second\nstart\nwait 0.3\nconf first\n", "reload\n", 29 },
+	{ "apply", "start\nwait 0.3\n", "apply second\n", 17, "first second", "second" },
+	/* Nobody confirms it: whatever dies, the old one is back. */
+	{ "window", "start\nwait 0.3\n", "apply second 20s\nwait 25\n", 29, "first", NULL },
+	{ "confirm", "start\nwait 0.3\n", "apply second 20s\nconfirm\nwait 25\n", 29,
+	  "first second", "second" },
+	{ "rollback", "start\nwait 0.3\napply second\n", "rollback\n", 29, "first second",
+	  "first" },
 };
 
 void scenario_begin(struct play *play, const struct scenario *scenario, uint64_t seed)

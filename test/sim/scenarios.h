@@ -6,8 +6,10 @@
 struct scenario {
 	const char *name, *before, *script;
 	unsigned kill_slice; /* of its calls one in so many is tried in `make test` */
+	/* Texts of which the file is one in the end; when its last command was done; NULL: nothing is asked. */
+	const char *holds, *done_holds;
 };
-enum { SCENARIOS = 7, SCENARIO_BASES = 3 };
+enum { SCENARIOS = 12, SCENARIO_BASES = 3 };
 extern const struct scenario scenarios[SCENARIOS];
 
 /* The world in which it happens, and what a start leaves to do later is done. */

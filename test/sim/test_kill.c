@@ -12,7 +12,7 @@
 #include "scenarios.h"
 
 static const char *const roles[] = {
-	"run", "worker", "keyholder", "vault", "files", "dialer", "log", "check",
+	"run", "worker", "keyholder", "vault", "files", "dialer", "log", "check", "command",
 };
 
 static bool is_full;
@@ -47,6 +47,13 @@ static bool run_case(const struct scenario *scenario, const struct sim_trap *tra
 	play_drop_all(&play);
 	scenario_bring_back(&play);
 	was_sprung = sim_trap_was_sprung();
+	/* A check that hangs has 30 s, and what failed is tried again after 10. */
+	if (scenario->holds)
+		play_wait(&play, 60);
+	if (scenario->done_holds && !play.commanded)
+		play_holds(&play, span_str(scenario->done_holds));
+	else if (scenario->holds)
+		play_holds(&play, span_str(scenario->holds));
 	play_check(&play, bases, SCENARIO_BASES);
 	play_run(&play, "stop\n");
 	play_close(&play);
@@ -186,6 +193,18 @@ static void test_vault(void)
 	run_scenario(&scenarios[6]);
 }
 
+static void test_removal(void)
+{
+	run_scenario(&scenarios[7]);
+}
+
+/* Always one of the two configurations, whole. */
+static void test_apply(void)
+{
+	for (size_t i = 8; i < SCENARIOS; i++)
+		run_scenario(&scenarios[i]);
+}
+
 static int one_case(char **argv)
 {
 	struct play_base bases[SCENARIO_BASES];
@@ -209,7 +228,8 @@ int main(int argc, char **argv)
 	static const struct play_test tests[] = {
 		PLAY_TEST(test_handshake), PLAY_TEST(test_nothing_is_lost), PLAY_TEST(test_proxied),
 		PLAY_TEST(test_named),     PLAY_TEST(test_document),        PLAY_TEST(test_reload),
-		PLAY_TEST(test_start),     PLAY_TEST(test_vault),
+		PLAY_TEST(test_start),     PLAY_TEST(test_vault),           PLAY_TEST(test_removal),
+		PLAY_TEST(test_apply),
 	};
 
 	if (argc >= 5)
