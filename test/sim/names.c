@@ -91,7 +91,11 @@ int __wrap_ares_init_options(ares_channel *channel, struct ares_options *options
 	int status = __real_ares_init_options(channel, options, mask);
 
 	if (status == ARES_SUCCESS)
+/* Debian 13's c-ares has a newer one, Debian 12's has only this. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 		ares_set_socket_functions(*channel, &functions, NULL);
+#pragma GCC diagnostic pop
 	return status;
 }
 
