@@ -28,6 +28,7 @@ const struct scenario scenarios[SCENARIOS] = {
 	{ "vault", "start\nwait 0.3\n", "kill vault\nwait 3\n", 9 },
 	/* A site goes, and with it what it held. */
 	{ "removal", "conf second\nstart\nwait 0.3\nconf first\n", "reload\n", 29 },
+	{ "origin", "conf named\nstart\nwait 2\nconf first\n", "reload\n", 29 },
 	{ "apply", "start\nwait 0.3\n", "apply second\n", 17, "first second", "second" },
 	/* Nobody confirms it: whatever dies, the old one is back. */
 	{ "window", "start\nwait 0.3\n", "apply second 20s\nwait 25\n", 29, "first", NULL },
@@ -42,6 +43,17 @@ void scenario_begin(struct play *play, const struct scenario *scenario, uint64_t
 	play_open(play, seed, 1, 0);
 	play->what = scenario->name;
 	play_run(play, scenario->before);
+}
+
+void scenario_check(struct play *play, const struct scenario *scenario)
+{
+	/* A check that hangs has 30 s, and what failed is tried again after 10. */
+	if (scenario->holds)
+		play_wait(play, 60);
+	if (scenario->done_holds && !play->commanded)
+		play_holds(play, span_str(scenario->done_holds));
+	else if (scenario->holds)
+		play_holds(play, span_str(scenario->holds));
 }
 
 void scenario_bases(struct play_base ret_bases[SCENARIO_BASES], unsigned cpus)

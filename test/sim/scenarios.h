@@ -9,8 +9,11 @@ struct scenario {
 	/* Texts of which the file is one in the end; when its last command was done; NULL: nothing is asked. */
 	const char *holds, *done_holds;
 };
-enum { SCENARIOS = 12, SCENARIO_BASES = 3 };
+enum { SCENARIOS = 13, SCENARIO_APPLIES = 9, SCENARIO_BASES = 3 };
 extern const struct scenario scenarios[SCENARIOS];
+
+/* The file holds what it may hold after all that, and that runs. */
+void scenario_check(struct play *play, const struct scenario *scenario);
 
 /* The world in which it happens, and what a start leaves to do later is done. */
 void scenario_begin(struct play *play, const struct scenario *scenario, uint64_t seed);

@@ -29,6 +29,7 @@ static void run_case(const struct scenario *scenario, const struct sim_trap *tra
 	play_run(&play, scenario->script);
 	play_drop_all(&play);
 	scenario_bring_back(&play);
+	scenario_check(&play, scenario);
 	play_check(&play, bases, SCENARIO_BASES);
 	play_run(&play, "stop\n");
 	play_close(&play);
@@ -184,6 +185,18 @@ static void test_vault(void)
 	run_scenario(&scenarios[6]);
 }
 
+static void test_removal(void)
+{
+	run_scenario(&scenarios[7]);
+	run_scenario(&scenarios[8]);
+}
+
+static void test_apply(void)
+{
+	for (size_t i = SCENARIO_APPLIES; i < SCENARIOS; i++)
+		run_scenario(&scenarios[i]);
+}
+
 static int one_case(int argc, char **argv)
 {
 	struct seen seen;
@@ -209,7 +222,7 @@ int main(int argc, char **argv)
 	static const struct play_test tests[] = {
 		PLAY_TEST(test_handshake), PLAY_TEST(test_proxied), PLAY_TEST(test_named),
 		PLAY_TEST(test_document),  PLAY_TEST(test_reload),  PLAY_TEST(test_start),
-		PLAY_TEST(test_vault),
+		PLAY_TEST(test_vault),     PLAY_TEST(test_removal), PLAY_TEST(test_apply),
 	};
 
 	if (argc >= 4)
