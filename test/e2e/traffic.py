@@ -1,6 +1,7 @@
 """Traffic of the long tests: an application, and clients that can tell whether what they got is right to the last byte.
 
 Not asserted here: each client says what it got, the test judges."""
+import base64
 import contextlib
 import glob
 import hashlib
@@ -27,7 +28,9 @@ def pieces_of(data):
 # ---- The application
 
 def serve_socket(exchange):
-    exchange.send('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n')
+    key = (exchange.get('Sec-WebSocket-Key') or '') + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
+    accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+    exchange.send(f'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n')
     data = exchange.buffer
     while data or (data := exchange.connection.recv(PIECE)):
         exchange.send(data)
