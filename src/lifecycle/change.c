@@ -81,6 +81,10 @@ static enum lifecycle_request take_request(struct lifecycle *lifecycle)
 {
 	enum lifecycle_request request = lifecycle->waiting;
 
+	if (lifecycle->is_signal_waiting && lifecycle->now_ns >= lifecycle->signal_from_ns) {
+		request = LIFECYCLE_COMPILE_FILE;
+		lifecycle->signal_from_ns = lifecycle->now_ns + LIFECYCLE_SIGNAL_MS * LIFECYCLE_MS;
+	}
 	if (lifecycle->confirm_by_ns && lifecycle->now_ns >= lifecycle->confirm_by_ns) {
 		lifecycle->confirm_by_ns = 0;
 		lifecycle_emit(lifecycle, (struct lifecycle_action){ .what = LIFECYCLE_RESTORE });
@@ -91,6 +95,8 @@ static enum lifecycle_request take_request(struct lifecycle *lifecycle)
 		return LIFECYCLE_COMPILE_GIVEN;
 	}
 	lifecycle->waiting = LIFECYCLE_NO_REQUEST;
+	if (request == LIFECYCLE_COMPILE_FILE)
+		lifecycle->is_signal_waiting = false;
 	return request;
 }
 
@@ -322,6 +328,12 @@ void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request reques
 {
 	if (request > lifecycle->waiting)
 		lifecycle->waiting = request;
+	lifecycle_settle(lifecycle);
+}
+
+void lifecycle_signal(struct lifecycle *lifecycle)
+{
+	lifecycle->is_signal_waiting = true;
 	lifecycle_settle(lifecycle);
 }
 
