@@ -51,7 +51,8 @@ class Loss:
         self.caller, self.error = caller, f'{type(error).__name__} {error}'
         self.is_wrong = isinstance(error, (Wrong, ConnectionRefusedError, AssertionError, TimeoutError))
         # From when it was last seen to work. A connection that is kept may have ended before anything was asked of it.
-        self.since, self.until, self.wall = caller.alive_at, time.monotonic(), time.time()
+        self.since, self.until = caller.alive_at, time.monotonic()
+        self.connected_at, self.lost_at = caller.connected_at, time.time()  # as the log has it
         self.port, self.workers = caller.port, set()
 
     def __str__(self):
@@ -69,13 +70,13 @@ class Caller(threading.Thread):
         super().__init__(daemon=True)
         self.soak, self.number, self.name = soak, number, type(self).__name__
         self.random = random.Random(f'{self.name} {number}')
-        self.client, self.port, self.alive_at, self.used = None, 0, 0, 0
+        self.client, self.port, self.alive_at, self.connected_at, self.used = None, 0, 0, 0, 0
         self.done, self.answered, self.losses, self.session = 0, 0, [], None
 
     per_connection, is_tls, pause = 20, True, 0.02
 
     def connect(self):
-        self.alive_at, self.port, self.used = time.monotonic(), 0, 0
+        self.alive_at, self.connected_at, self.port, self.used = time.monotonic(), time.time(), 0, 0
         self.client = Client(self.soak.ports[not self.is_tls], self.soak.tls if self.is_tls else None, session=self.session)
         self.port = self.client.socket.getsockname()[1]
         self.get('/who', b'who')
@@ -284,8 +285,8 @@ class Soak(Gateway):
                     at = datetime.datetime.fromisoformat(record['time'].replace('Z', '+00:00')).timestamp()
                     ports[record['client_port']].append((at, record['worker']))
         for loss in losses:
-            # A port may have been another connection's minutes before.
-            loss.workers = {worker for at, worker in ports.get(loss.port, []) if loss.wall - 60 < at <= loss.wall}
+            # A port may have been another connection's before.
+            loss.workers = {worker for at, worker in ports.get(loss.port, []) if loss.connected_at <= at <= loss.lost_at}
         return count
 
 
@@ -294,7 +295,7 @@ def check_losses(soak):
     lines = soak.say_whose(losses)
     bad = [str(loss) for loss in losses if loss.is_wrong or not any(loss.is_explained_by(kill) for kill in soak.kills)]
     killed = collections.Counter(kill.role for kill in soak.kills)
-    assert not bad, bad[:10]
+    assert not bad, f'{len(bad)} of {len(losses)}: ' + '\n'.join(bad[:20])
     assert not any(len(loss.workers) > 1 for loss in losses)
     assert not soak.resumed[False], soak.resumed
     answers = sum(caller.answered for caller in soak.callers)
@@ -306,10 +307,13 @@ def check_losses(soak):
             f'{soak.resumed[True]} handshakes resumed, {soak.resumed[False]} not')
 
 
+def say_growth(points):
+    print('figures: descriptors and PSS in KiB at rest, at the start, in the middle, at the end: ' + '; '.join(
+        f'{role} ' + ', '.join(f'{point[role][0]} {point[role][1]}' for point in points if role in point) for role in sorted(points[0])))
+
+
 def check_growth(points):
     start, *_, end = points
-    print('figures: descriptors and PSS in KiB at rest, at the start, in the middle, at the end: ' + '; '.join(
-        f'{role} ' + ', '.join(f'{point[role][0]} {point[role][1]}' for point in points if role in point) for role in sorted(start)))
     assert set(start) == set(end), (set(start), set(end))
     grown = {role: (start[role], end[role]) for role in start
              if end[role][0] > start[role][0] + MORE_DESCRIPTORS or end[role][1] > start[role][1] + MORE_KIB}
@@ -334,5 +338,6 @@ def test_soak():
         for caller in soak.callers:
             caller.join(60)
             assert caller.done > 2, caller.name
+        say_growth(points)
         print('figures: ' + check_losses(soak))
         check_growth(points)
