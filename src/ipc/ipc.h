@@ -34,7 +34,8 @@ struct ipc_range {
 	uint32_t secret_memory; /* enum os_secret_kind of a keyholder's heap */
 	uint32_t
 		slots_accepted; /* whose sockets a worker accepts from: its own slot's, and adopted ones */
-	uint64_t reserved[7];
+	uint64_t places_held; /* of configurations: bit n, it has one mapped at the n-th place */
+	uint64_t reserved[6];
 	uint64_t counters[]; /* telemetry */
 };
 static inline void *ipc_range_named(const struct ipc_range *range)
