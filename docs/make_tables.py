@@ -186,13 +186,18 @@ for the first {limit['metrics-sites']} sites (limit `metrics-sites`) and {limit[
 `portcullis_limits_total`. The series of a site that a reload took away stay until the service stops: what was counted
 is not lost, and is still there when the site comes back.
 
+`origin` is an origin as the configuration writes it. The state of the first {limit['metrics-origins']} of them (limit
+`metrics-origins`) is told, anew each second, and only of those that an upstream of the running configuration has; why an
+origin gets no requests, [`portcullis upstreams`](commands.md#upstreams) says.
+
 The histograms of sites and upstreams have fewer buckets than those of the whole service.
 
 """ + markdown(head, rows('TELEMETRY_SITE_COUNTERS', '_total', 'counter', '`site`') +
                rows('TELEMETRY_SITE_HISTOGRAMS', '_seconds', 'histogram', '`site`') +
                rows('TELEMETRY_UPSTREAM_COUNTERS', '_total', 'counter', '`upstream`') +
                rows('TELEMETRY_UPSTREAM_GAUGES', '', 'gauge', '`upstream`') +
-               rows('TELEMETRY_UPSTREAM_HISTOGRAMS', '_seconds', 'histogram', '`upstream`'))
+               rows('TELEMETRY_UPSTREAM_HISTOGRAMS', '_seconds', 'histogram', '`upstream`') +
+               rows('TELEMETRY_ORIGIN_GAUGES', '', 'gauge', '`upstream`, `origin`'))
 
 
 def main():
