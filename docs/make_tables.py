@@ -145,6 +145,7 @@ handler `metrics` of a site. A listener of its own keeps them among you and your
 portcullis 1
 listen *:443
 listen 127.0.0.1:9180 plain serve
+table collectors { 127.0.0.0/8 ::1 }
 
 site www.example.com {
     certificate file /etc/portcullis/www.crt /etc/portcullis/www.key
@@ -152,7 +153,7 @@ site www.example.com {
 }
 
 site 127.0.0.1 {
-    metrics on /metrics
+    metrics on /metrics from <collectors>
     ready   on /ready
     live    on /live
 }
@@ -164,9 +165,9 @@ scrape_configs:
     static_configs: [{ targets: ["127.0.0.1:9180"] }]
 ```
 
-Whoever may ask a site that has `metrics` may read them, and they name every site and upstream: do not put the handler
-into a site that strangers reach. Every listener serves every site: here who asks port 443 for `127.0.0.1` is answered
-too. Nothing keeps him out yet but a firewall, or an origin of your own in between that asks for a password.
+The metrics name every site and upstream. Every listener serves every site: here who asks port 443 for `127.0.0.1` finds
+that site too. `from` says whose addresses may read; for all others the line is not there. `portcullis check` warns of
+`metrics` that nothing keeps among you, unless every listener that serves sites is on loopback.
 
 Counters never go back while the service runs: not by a reload, not when a process dies and is started again, not even
 when the supervisor is killed and its successor takes over. A stop and a start begin at 0.

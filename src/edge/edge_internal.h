@@ -70,7 +70,7 @@ struct edge_snapshot {
 	struct telemetry_site **sites;
 	struct telemetry_upstream **upstreams;
 	struct telemetry_origin **origins; /* of all upstreams' members, one after the other */
-	struct balance_sticky *stickies; /* by the same index; of those whose clients stay */
+	struct balance_sticky *stickies;   /* by the same index; of those whose clients stay */
 };
 
 /* ---- Origins ------------------------------------------------------------------------------------------ */
