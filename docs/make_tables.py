@@ -145,6 +145,7 @@ handler `metrics` of a site. A listener of its own keeps them among you and your
 portcullis 1
 listen *:443
 listen 127.0.0.1:9180 plain serve
+table collectors { 127.0.0.0/8 ::1 }
 
 site www.example.com {
     certificate file /etc/portcullis/www.crt /etc/portcullis/www.key
@@ -152,7 +153,7 @@ site www.example.com {
 }
 
 site 127.0.0.1 {
-    metrics on /metrics
+    metrics on /metrics from <collectors>
     ready   on /ready
     live    on /live
 }
@@ -164,9 +165,9 @@ scrape_configs:
     static_configs: [{ targets: ["127.0.0.1:9180"] }]
 ```
 
-Whoever may ask a site that has `metrics` may read them, and they name every site and upstream: do not put the handler
-into a site that strangers reach. Every listener serves every site: here who asks port 443 for `127.0.0.1` is answered
-too. Nothing keeps him out yet but a firewall, or an origin of your own in between that asks for a password.
+The metrics name every site and upstream. Every listener serves every site: here who asks port 443 for `127.0.0.1` finds
+that site too. `from` says whose addresses may read; for all others the line is not there. `portcullis check` warns of
+`metrics` that nothing keeps among you, unless every listener that serves sites is on loopback.
 
 Counters never go back while the service runs: not by a reload, not when a process dies and is started again, not even
 when the supervisor is killed and its successor takes over. A stop and a start begin at 0.
@@ -186,13 +187,18 @@ for the first {limit['metrics-sites']} sites (limit `metrics-sites`) and {limit[
 `portcullis_limits_total`. The series of a site that a reload took away stay until the service stops: what was counted
 is not lost, and is still there when the site comes back.
 
+`origin` is an origin as the configuration writes it. The state of the first {limit['metrics-origins']} of them (limit
+`metrics-origins`) is told, anew each second, and only of those that an upstream of the running configuration has; why an
+origin gets no requests, [`portcullis upstreams`](commands.md#upstreams) says.
+
 The histograms of sites and upstreams have fewer buckets than those of the whole service.
 
 """ + markdown(head, rows('TELEMETRY_SITE_COUNTERS', '_total', 'counter', '`site`') +
                rows('TELEMETRY_SITE_HISTOGRAMS', '_seconds', 'histogram', '`site`') +
                rows('TELEMETRY_UPSTREAM_COUNTERS', '_total', 'counter', '`upstream`') +
                rows('TELEMETRY_UPSTREAM_GAUGES', '', 'gauge', '`upstream`') +
-               rows('TELEMETRY_UPSTREAM_HISTOGRAMS', '_seconds', 'histogram', '`upstream`'))
+               rows('TELEMETRY_UPSTREAM_HISTOGRAMS', '_seconds', 'histogram', '`upstream`') +
+               rows('TELEMETRY_ORIGIN_GAUGES', '', 'gauge', '`upstream`, `origin`'))
 
 
 def main():

@@ -23,6 +23,7 @@ static const struct command *const commands[] = {
 	&command_stop,
 	&command_status,
 	&command_metrics,
+	&command_top,
 	&command_upstreams,
 	&command_origin,
 	&command_ca,

@@ -57,6 +57,7 @@ extern const struct command command_rollback;
 extern const struct command command_run;
 extern const struct command command_status;
 extern const struct command command_stop;
+extern const struct command command_top;
 extern const struct command command_upstreams;
 extern const struct command command_version;
 

@@ -67,11 +67,18 @@ static int open_control(const char *file, int *ret_fd)
 	return err;
 }
 
-int command_connect(const struct command_line *line, struct ipc_channel *ret_channel)
+int command_reach(const struct command_line *line, struct ipc_channel *ret_channel)
 {
 	int fd = -1, err = open_control(command_value(line, "-c"), &fd);
 
-	if (err < 0) {
+	return err ? err : ipc_channel_open(ret_channel, NULL, fd, IPC_COMMAND, IPC_SUPERVISOR);
+}
+
+int command_connect(const struct command_line *line, struct ipc_channel *ret_channel)
+{
+	int err = command_reach(line, ret_channel);
+
+	if (err) {
 		if (err == -ENOENT || err == -ECONNREFUSED)
 			command_complain("portcullis: not running\n");
 		else
@@ -79,8 +86,6 @@ int command_connect(const struct command_line *line, struct ipc_channel *ret_cha
 					 strerror(-err));
 		return COMMAND_FAULT;
 	}
-	if (ipc_channel_open(ret_channel, NULL, fd, IPC_COMMAND, IPC_SUPERVISOR) < 0)
-		return COMMAND_FAULT;
 	return 0;
 }
 
@@ -236,6 +241,8 @@ static void range_add(struct command_ranges *ranges, const struct ipc_message *m
 
 	if (!heap_grow((void **)&ranges->ranges, &ranges->range_capacity, ranges->count + 1,
 		       sizeof(*ranges->ranges)) ||
+	    !heap_grow((void **)&ranges->rows, &ranges->row_capacity, ranges->count + 1,
+		       sizeof(*ranges->rows)) ||
 	    !heap_grow((void **)&ranges->sources, &ranges->source_capacity, ranges->count + 1,
 		       sizeof(*ranges->sources))) {
 		ranges->is_short = true;
@@ -246,29 +253,39 @@ static void range_add(struct command_ranges *ranges, const struct ipc_message *m
 		return;
 	range = memory;
 	ranges->ranges[ranges->count] = range;
+	ranges->rows[ranges->count] = *row;
 	ranges->sources[ranges->count++] = (struct telemetry_source){
 		.counters = (const struct telemetry_counters *)range->counters,
 		.named = row->kind == IPC_WORKER ? ipc_range_named(range) : NULL,
 	};
 }
 
-int command_ranges_open(struct ipc_channel *channel, struct command_ranges *ranges)
+int command_ranges_read(struct ipc_channel *channel, int timeout_ms, struct command_ranges *ranges)
 {
 	struct ipc_message message;
-	bool is_over = IPC_SEND(channel, status, { 0 }) != 0;
-	int err = 0;
+	bool is_over = false;
+	int err = IPC_SEND(channel, status, { 0 }) ? -EPIPE : 0;
 
-	while (!is_over && !(err = command_wait(channel, &message))) {
+	while (!err && !is_over) {
+		err = ipc_wait(channel, timeout_ms, &message);
+		if (err)
+			return err < 0 ? err : -EPIPE;
 		is_over = message.number == IPC_MESSAGE_answer_end;
 		if (message.number == IPC_MESSAGE_status_row)
 			range_add(ranges, &message);
 		ipc_message_done(&message);
 	}
-	if (!err && ranges->is_short) {
-		command_complain("portcullis: out of memory\n");
-		err = COMMAND_FAULT;
-	}
-	return err;
+	return !err && ranges->is_short ? -ENOMEM : err;
+}
+
+int command_ranges_open(struct ipc_channel *channel, struct command_ranges *ranges)
+{
+	int err = command_ranges_read(channel, -1, ranges);
+
+	if (err)
+		command_complain("portcullis: %s\n",
+				 err == -ENOMEM ? "out of memory" : "the service has ended");
+	return err ? COMMAND_FAULT : 0;
 }
 
 void command_ranges_close(struct command_ranges *ranges)
@@ -276,6 +293,7 @@ void command_ranges_close(struct command_ranges *ranges)
 	for (size_t i = 0; i < ranges->count; i++)
 		os_memory_unmap((void *)(uintptr_t)ranges->ranges[i], IPC_RANGE_SIZE); // NOLINT
 	heap_free(ranges->ranges);
+	heap_free(ranges->rows);
 	heap_free(ranges->sources);
 	*ranges = (struct command_ranges){ 0 };
 }

@@ -17,6 +17,8 @@ int command_state(const char *file, struct arena *arena, struct span *ret_state,
 		  struct span *ret_control) MUST_CHECK;
 /* Its control.sock. -ENOENT and -ECONNREFUSED: nobody serves. */
 int command_open_control(struct span control, struct arena *arena, int *ret_fd) MUST_CHECK;
+/* The same as command_connect(), which says why not: 0 or -errno. */
+int command_reach(const struct command_line *line, struct ipc_channel *ret_channel) MUST_CHECK;
 /* A channel to the running service, found by -c FILE's `state`, the environment or the defaults. 0;
  * COMMAND_FAULT after it has said `not running`. */
 int command_connect(const struct command_line *line, struct ipc_channel *ret_channel) MUST_CHECK;
@@ -36,10 +38,15 @@ int command_each_process(struct ipc_channel *channel,
 struct command_ranges {
 	const struct ipc_range **ranges;
 	struct telemetry_source *sources; /* of each range */
-	size_t count, range_capacity, source_capacity;
+	struct ipc_status_row *rows;      /* of each range: whose it is */
+	size_t count, range_capacity, source_capacity, row_capacity;
 	bool is_short; /* of memory */
 };
-/* 0, or COMMAND_FAULT after it has said why. Zeroed before; closed in either case. */
+/* 0 or a negative error; it says nothing, and waits `timeout_ms` (-1: for ever) for each answer. Zeroed before; closed in
+ * either case. */
+int command_ranges_read(struct ipc_channel *channel, int timeout_ms,
+			struct command_ranges *ranges) MUST_CHECK;
+/* The same for a command that ends then: 0, or COMMAND_FAULT after it has said why. */
 int command_ranges_open(struct ipc_channel *channel, struct command_ranges *ranges) MUST_CHECK;
 void command_ranges_close(struct command_ranges *ranges);
 struct telemetry_gauges command_gauges(const struct command_ranges *ranges);

@@ -69,7 +69,8 @@ struct edge_snapshot {
 	/* Who counts, by the index in the snapshot; set by the commit. */
 	struct telemetry_site **sites;
 	struct telemetry_upstream **upstreams;
-	struct balance_sticky *stickies; /* by the same index; of those whose clients stay */
+	struct telemetry_origin **origins; /* of all upstreams' members, one after the other */
+	struct balance_sticky *stickies;   /* by the same index; of those whose clients stay */
 };
 
 /* ---- Origins ------------------------------------------------------------------------------------------ */

@@ -50,11 +50,15 @@ void edge_view_listeners(struct edge *edge)
 int edge_view_stage(struct edge_snapshot *used)
 {
 	const struct snapshot *snapshot = used->snapshot;
+	size_t member_count = 0;
 
+	for (size_t i = 0; i < snapshot->upstream_count; i++)
+		member_count += snapshot->upstreams[i].member_count;
+	used->origins = arena_array(&used->arena, struct telemetry_origin *, member_count);
 	used->sites = arena_array(&used->arena, struct telemetry_site *, snapshot->site_count);
 	used->upstreams =
 		arena_array(&used->arena, struct telemetry_upstream *, snapshot->upstream_count);
-	return (used->sites || !snapshot->site_count) &&
+	return (used->origins || !member_count) && (used->sites || !snapshot->site_count) &&
 			       (used->upstreams || !snapshot->upstream_count)
 		       ? 0
 		       : -ENOMEM;
@@ -77,6 +81,39 @@ static struct telemetry_upstream *row_of_upstream(struct edge *edge,
 	return telemetry_named_upstream(edge->named, writer_done(&out));
 }
 
+static struct telemetry_origin *row_of_origin(struct edge *edge,
+					      const struct telemetry_upstream *upstream,
+					      const struct snapshot_origin *origin)
+{
+	struct telemetry_origin *row = telemetry_named_origin(edge->named, upstream, origin->text);
+
+	if (row == edge->named->origins)
+		telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_METRICS_ORIGINS);
+	return row;
+}
+
+/* Each cell is written once, with what it is: a reader sees no state in between. */
+static void tell_origins(struct edge *edge)
+{
+	const struct edge_snapshot *used = edge->current;
+	uint8_t states[TELEMETRY_ORIGINS] = { TELEMETRY_ORIGIN_GONE };
+
+	for (size_t i = 0, member = 0; used && i < used->group_count; i++) {
+		const struct balance *group = &used->groups[i];
+
+		for (uint32_t j = 0; j < group->count; j++, member++) {
+			size_t row = (size_t)(used->origins[member] - edge->named->origins);
+
+			if (!balance_is_available(group->members[j].origin, edge->now_ns))
+				states[row] = TELEMETRY_ORIGIN_DOWN;
+			else if (states[row] == TELEMETRY_ORIGIN_GONE)
+				states[row] = TELEMETRY_ORIGIN_UP;
+		}
+	}
+	for (size_t i = 1; i < TELEMETRY_ORIGINS; i++)
+		__atomic_store_n(&edge->named->origins[i].state, states[i], __ATOMIC_RELAXED);
+}
+
 /* With the commit: what a change that was given up named is nobody's row. */
 void edge_view_commit(struct edge *edge)
 {
@@ -88,11 +125,17 @@ void edge_view_commit(struct edge *edge)
 		if (used->sites[i] == edge->named->sites)
 			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_METRICS_SITES);
 	}
-	for (size_t i = 0; i < snapshot->upstream_count; i++) {
-		used->upstreams[i] = row_of_upstream(edge, &snapshot->upstreams[i]);
+	for (size_t i = 0, member = 0; i < snapshot->upstream_count; i++) {
+		const struct snapshot_upstream *upstream = &snapshot->upstreams[i];
+
+		used->upstreams[i] = row_of_upstream(edge, upstream);
 		if (used->upstreams[i] == edge->named->upstreams)
 			telemetry_count_limit(edge->counters, TELEMETRY_LIMIT_METRICS_UPSTREAMS);
+		for (size_t j = 0; j < upstream->member_count; j++, member++)
+			used->origins[member] = row_of_origin(edge, used->upstreams[i],
+							      upstream->members[j].origin);
 	}
+	tell_origins(edge);
 }
 
 void exchange_view_site(struct exchange *exchange)
@@ -160,6 +203,7 @@ void edge_second(struct edge *edge)
 	const struct edge_snapshot *used = edge->current;
 
 	edge_clock(edge);
+	tell_origins(edge);
 	/* What no upstream of today has is over. */
 	for (size_t i = 0; i < edge->named->upstream_count && i < TELEMETRY_UPSTREAMS; i++) {
 		for (int gauge = TELEMETRY_UPSTREAM_GAUGE_CONNECTIONS;

@@ -22,9 +22,9 @@ enum ipc_outcome {
  * heartbeat), by workers (for the handlers `metrics` and `ready`) and by commands. Counters live behind it, and a worker's
  * counters by site and upstream (telemetry lays both out). While no process has it, all but the counters is 0. */
 enum {
-	IPC_RANGE_FORMAT = 2,
+	IPC_RANGE_FORMAT = 3,
 	IPC_RANGE_NAMED = 16384, /* where counters by site and upstream begin */
-	IPC_RANGE_SIZE = 256 * 1024,
+	IPC_RANGE_SIZE = 320 * 1024,
 };
 struct ipc_range {
 	uint32_t format, kind;

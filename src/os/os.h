@@ -567,6 +567,15 @@ void os_random(void *buf, size_t size);       /* from the kernel; cannot fail af
 const char *os_environment(const char *name); /* NULL when unset */
 const char *const *os_environment_all(void);  /* for a command that starts another's program */
 bool os_is_terminal(int fd);
+/* A terminal that gives each key at once and shows none; Ctrl-C stays a signal, Ctrl-Z is a key. -ENOTTY. */
+struct os_terminal {
+	int fd;
+	_Alignas(8) char saved[128]; /* what it was set to before */
+};
+int os_terminal_keys(int fd, struct os_terminal *ret_terminal) MUST_CHECK;
+void os_terminal_restore(const struct os_terminal *terminal);
+/* -ENOTTY: it is none, or does not know. */
+int os_terminal_size(int fd, unsigned *ret_columns, unsigned *ret_rows) MUST_CHECK;
 int os_host_name(struct writer *out) MUST_CHECK;
 /* The addresses of the interfaces that are up, without link-local ones; at most `max`. How many. */
 int os_interface_addresses(struct os_address *ret_addresses, size_t max) MUST_CHECK;

@@ -90,6 +90,7 @@ static void send_status(struct supervisor *supervisor, struct command *command)
 				      .pid = (uint32_t)os_pid(),
 				      .state = IPC_STATE_RUNNING,
 				      .snapshot_serial = lifecycle_running(supervisor->lifecycle),
+				      .started_wall_ns = supervisor->started_wall_ns,
 				      .nofile = supervisor->nofile };
 	OS_AUTO_FD range = -1;
 

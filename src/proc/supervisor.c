@@ -367,6 +367,7 @@ static int start(struct supervisor *supervisor)
 		return err;
 	supervisor->range->format = IPC_RANGE_FORMAT;
 	supervisor->range->kind = IPC_SUPERVISOR;
+	supervisor->started_wall_ns = (int64_t)os_wall_ns();
 	supervisor->signals.on_signal = on_signal;
 	supervisor->tick.on_due = on_tick;
 	return os_signals_watch(supervisor->loop, &supervisor->signals, numbers,

@@ -124,6 +124,7 @@ struct supervisor {
 	struct child *children;
 	struct ipc_range *range; /* its own: heartbeat and turns */
 	int range_fd;
+	int64_t started_wall_ns;
 	uint64_t snapshot_base, nofile;
 	uint32_t gateway_id;
 	uint64_t place_changes[PROC_SNAPSHOT_PLACES]; /* the last change that lies there */

@@ -123,6 +123,52 @@ static void compile_respond(struct compiler *compiler, const struct conf_stateme
 			(uint32_t)((retry_after->values[0].number + 999999999) / 1000000000);
 }
 
+/* Whether anybody but this machine may ask a site. */
+static bool is_reachable(const struct compiler *compiler)
+{
+	for (size_t i = 0; i < compiler->snapshot->listener_count; i++) {
+		const struct snapshot_listener *listener = &compiler->listeners[i];
+
+		if ((!listener->is_plain || listener->is_serving) &&
+		    !conf_address_is_loopback(&listener->address))
+			return true;
+	}
+	return false;
+}
+
+/* With `from` it stands in a block of its own: for all others it is not there, and the next handlers are tried. */
+static void compile_metrics(struct compiler *compiler, const struct conf_statement *statement,
+			    struct snapshot_route *route)
+{
+	const struct conf_given *given = conf_option(statement, "from");
+	struct snapshot_block *own;
+
+	if (!given)
+		given = conf_option(statement, "not");
+	if (!given) {
+		if ((!route->block || !route->block->from.table) && is_reachable(compiler))
+			conf_warning_add(
+				compiler->errors, statement->place,
+				"whoever asks may read the metrics, which name every site and "
+				"upstream: say who may, `metrics from <TABLE>`");
+		return;
+	}
+	if (route->block) {
+		conf_error_add(compiler->errors, given->word->place,
+			       "here the `route` around it says `from`");
+		return;
+	}
+	own = compiler_array(compiler, struct snapshot_block, 1);
+	if (!own)
+		return;
+	own->id = route->id;
+	own->pattern = route->pattern;
+	own->place = route->place;
+	own->rule = route->rule;
+	compile_from(compiler, statement, &own->from);
+	route->block = own;
+}
+
 void compile_route(struct compiler *compiler, const struct conf_statement *statement,
 		   const struct snapshot_site *site, const struct snapshot_block *block,
 		   struct snapshot_route *route)
@@ -153,6 +199,7 @@ void compile_route(struct compiler *compiler, const struct conf_statement *state
 		compile_redirect(compiler, statement, &route->redirect);
 	} else if (conf_is(statement, "metrics")) {
 		route->handler = SNAPSHOT_METRICS;
+		compile_metrics(compiler, statement, route);
 	} else if (conf_is(statement, "ready")) {
 		route->handler = SNAPSHOT_READY;
 	} else if (conf_is(statement, "live")) {

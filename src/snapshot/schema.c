@@ -562,12 +562,14 @@ const struct conf_schema snapshot_rows[] = {
 	{
 		.name = "metrics",
 		.inside = "site,route",
-		.options = { ON_PATH },
+		.options = { ON_PATH, FROM_TABLE },
 		.help = "Answers with the [metrics](metrics.md) of the whole service, as Prometheus "
-			"reads them. Whoever may ask this site may read them.",
+			"reads them. Whoever asks may read them, unless `from` or the `route` around it "
+			"says who may: `check` warns of that where a listener is no loopback. For all "
+			"others the line is not there, and the next handlers are tried.",
 		.unit = "",
 		.default_value = "none",
-		.example = "metrics on /metrics",
+		.example = "metrics on /metrics from <office>",
 	},
 	{
 		.name = "ready",

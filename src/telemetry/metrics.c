@@ -13,6 +13,7 @@ enum family_kind {
 	FAMILY_UPSTREAM_COUNTER,
 	FAMILY_UPSTREAM_GAUGE,
 	FAMILY_UPSTREAM_HISTOGRAM,
+	FAMILY_ORIGIN_GAUGE,
 };
 
 enum labelled {
@@ -61,6 +62,10 @@ static const struct family families[] = {
 									TELEMETRY_UPSTREAM_HISTOGRAMS(
 										X)
 #undef X
+#define X(id, name, help) { name, help, FAMILY_ORIGIN_GAUGE, 0 },
+										TELEMETRY_ORIGIN_GAUGES(
+											X)
+#undef X
 };
 
 static const char *const status_names[] = { "none", "1xx", "2xx", "3xx", "4xx", "5xx" };
@@ -77,8 +82,10 @@ static const char *suffix_of(const struct family *family)
 {
 	if (is_histogram(family))
 		return "_seconds";
-	return family->kind == FAMILY_GAUGE || family->kind == FAMILY_UPSTREAM_GAUGE ? ""
-										     : "_total";
+	if (family->kind == FAMILY_GAUGE || family->kind == FAMILY_UPSTREAM_GAUGE ||
+	    family->kind == FAMILY_ORIGIN_GAUGE)
+		return "";
+	return "_total";
 }
 
 static void write_head(struct writer *out, const struct family *family)
@@ -293,6 +300,7 @@ static void write_service(const struct telemetry_metrics *metrics, const struct 
 	case FAMILY_UPSTREAM_COUNTER:
 	case FAMILY_UPSTREAM_GAUGE:
 	case FAMILY_UPSTREAM_HISTOGRAM:
+	case FAMILY_ORIGIN_GAUGE:
 		return;
 	}
 }
@@ -383,11 +391,38 @@ static bool write_row(struct telemetry_metrics *metrics, const struct family *fa
 	return false;
 }
 
+static void write_origin(const struct family *family, const struct telemetry_origin_seen *seen,
+			 struct writer *out)
+{
+	struct owner upstream = { "upstream", seen->upstream }, origin = { "origin", seen->origin };
+
+	write_labelled(out, family, &upstream, &origin, seen->is_up);
+}
+
+static bool write_origin_row(struct telemetry_metrics *metrics, const struct family *family,
+			     struct writer *out)
+{
+	for (; metrics->source < metrics->source_count; metrics->source++, metrics->row = 0) {
+		const struct telemetry_source *source = &metrics->sources[metrics->source];
+
+		while (metrics->row < telemetry_rows_origins(source)) {
+			struct telemetry_origin_seen seen;
+
+			if (!telemetry_rows_origin(metrics, metrics->source, metrics->row++, &seen))
+				continue;
+			write_origin(family, &seen, out);
+			return true;
+		}
+	}
+	return false;
+}
+
 bool telemetry_metrics_next(struct telemetry_metrics *metrics, struct writer *out)
 {
 	while (metrics->family < ARRAY_LEN(families)) {
 		const struct family *family = &families[metrics->family];
-		bool has_rows = is_of_sites(family) || is_of_upstreams(family);
+		bool is_of_origins = family->kind == FAMILY_ORIGIN_GAUGE;
+		bool has_rows = is_of_sites(family) || is_of_upstreams(family) || is_of_origins;
 
 		if (!metrics->has_begun) {
 			write_head(out, family);
@@ -399,7 +434,8 @@ bool telemetry_metrics_next(struct telemetry_metrics *metrics, struct writer *ou
 			}
 			return true;
 		}
-		if (write_row(metrics, family, out))
+		if (is_of_origins ? write_origin_row(metrics, family, out)
+				  : write_row(metrics, family, out))
 			return true;
 		metrics->has_begun = false;
 		metrics->family++;

@@ -21,7 +21,7 @@ _Static_assert(TELEMETRY_END_COUNT <= ARRAY_LEN(((struct telemetry_upstream *)0)
 		       TELEMETRY_UPSTREAM_GAUGE_COUNT <=
 			       ARRAY_LEN(((struct telemetry_upstream *)0)->gauges),
 	       "each group has room");
-_Static_assert(sizeof(struct telemetry_named) <= 224 * 1024, "it fits behind the counters");
+_Static_assert(sizeof(struct telemetry_named) <= 300 * 1024, "it fits behind the counters");
 
 static struct rows rows_of_sites(struct telemetry_named *named)
 {
@@ -99,6 +99,40 @@ struct telemetry_upstream *telemetry_named_upstream(struct telemetry_named *name
 	return row_find(&rows, label);
 }
 
+static size_t origin_count(const struct telemetry_named *named)
+{
+	uint32_t count = __atomic_load_n(&named->origin_count, __ATOMIC_ACQUIRE);
+
+	return count < TELEMETRY_ORIGINS ? count : TELEMETRY_ORIGINS;
+}
+
+/* Two upstreams may have the same origin: each has a row for it. Row 0 is nobody's. */
+struct telemetry_origin *telemetry_named_origin(struct telemetry_named *named,
+						const struct telemetry_upstream *upstream,
+						struct span label)
+{
+	uint32_t index = (uint32_t)(upstream - named->upstreams);
+	size_t count = origin_count(named) ? origin_count(named) : 1;
+	struct telemetry_origin *row;
+	char buf[TELEMETRY_LABEL_LEN];
+
+	label = label_plain(label, buf);
+	for (size_t i = 1; i < count; i++) {
+		row = &named->origins[i];
+		if (row->upstream == index && label_is(&row->label, label))
+			return row;
+	}
+	if (count == TELEMETRY_ORIGINS)
+		return named->origins;
+	row = &named->origins[count];
+	memset(row, 0, sizeof(*row));
+	row->upstream = index;
+	row->label.len = (uint32_t)label.len;
+	memcpy(row->label.text, label.ptr, label.len);
+	__atomic_store_n(&named->origin_count, (uint32_t)count + 1, __ATOMIC_RELEASE);
+	return row;
+}
+
 void telemetry_named_rest(struct telemetry_named *named)
 {
 	struct rows rows = rows_of_upstreams(named);
@@ -106,6 +140,8 @@ void telemetry_named_rest(struct telemetry_named *named)
 
 	for (size_t i = 0; i < count; i++)
 		memset(named->upstreams[i].gauges, 0, sizeof(named->upstreams[i].gauges));
+	for (size_t i = 0; i < TELEMETRY_ORIGINS; i++)
+		__atomic_store_n(&named->origins[i].state, TELEMETRY_ORIGIN_GONE, __ATOMIC_RELAXED);
 }
 
 void telemetry_named_begin(struct telemetry_named *named)
@@ -269,4 +305,82 @@ void telemetry_rows_sum_upstream(const struct telemetry_metrics *metrics, size_t
 			down = upstream->gauges[TELEMETRY_UPSTREAM_GAUGE_DOWN];
 	}
 	ret_sum->gauges[TELEMETRY_UPSTREAM_GAUGE_DOWN] = down;
+}
+
+/* ---- Origins, over all sources ------------------------------------------------------------------------------ */
+
+size_t telemetry_rows_origins(const struct telemetry_source *source)
+{
+	return source->named ? origin_count(source->named) : 0;
+}
+
+/* Copies of both labels; the range may hold anything. */
+static void origin_labels(const struct telemetry_named *named, size_t row,
+			  struct telemetry_label copies[2], struct span ret_labels[2])
+{
+	const struct telemetry_origin *origin = &named->origins[row];
+	uint32_t upstream = __atomic_load_n(&origin->upstream, __ATOMIC_RELAXED);
+
+	if (upstream >= TELEMETRY_UPSTREAMS)
+		upstream = 0;
+	ret_labels[0] = label_take(&named->upstreams[upstream].label, &copies[0]);
+	ret_labels[1] = label_take(&origin->label, &copies[1]);
+}
+
+static bool origin_is(const struct telemetry_named *named, size_t row, const struct span labels[2])
+{
+	struct telemetry_label copies[2];
+	struct span others[2];
+
+	origin_labels(named, row, copies, others);
+	return span_equal(others[1], labels[1]) && span_equal(others[0], labels[0]);
+}
+
+/* The row of the first `count` that has both labels, or 0. Workers took over the same configurations, so `hint` is a good
+ * guess. */
+static size_t origin_with(const struct telemetry_named *named, size_t count, size_t hint,
+			  const struct span labels[2])
+{
+	if (hint < count && origin_is(named, hint, labels))
+		return hint;
+	for (size_t i = 1; i < count; i++) {
+		if (origin_is(named, i, labels))
+			return i;
+	}
+	return 0;
+}
+
+bool telemetry_rows_origin(const struct telemetry_metrics *metrics, size_t source, size_t row,
+			   struct telemetry_origin_seen *ret_seen)
+{
+	struct telemetry_label copies[2];
+	struct span labels[2];
+	uint32_t worst = TELEMETRY_ORIGIN_GONE;
+
+	if (!row)
+		return false;
+	origin_labels(metrics->sources[source].named, row, copies, labels);
+	for (size_t i = 0; i < metrics->source_count; i++) {
+		const struct telemetry_named *named = metrics->sources[i].named;
+		size_t found = 0;
+		uint32_t state;
+
+		if (named)
+			found = origin_with(named, i == source ? row : origin_count(named), row,
+					    labels);
+		/* Whatever its state: that may change between two pieces of the text. */
+		if (found && i <= source)
+			return false;
+		if (i == source)
+			found = row;
+		if (!found)
+			continue;
+		state = __atomic_load_n(&named->origins[found].state, __ATOMIC_RELAXED);
+		if (state > worst)
+			worst = state;
+	}
+	ret_seen->upstream = label_plain(labels[0], ret_seen->bufs[0]);
+	ret_seen->origin = label_plain(labels[1], ret_seen->bufs[1]);
+	ret_seen->is_up = worst == TELEMETRY_ORIGIN_UP;
+	return worst != TELEMETRY_ORIGIN_GONE;
 }

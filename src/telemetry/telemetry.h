@@ -104,7 +104,8 @@
 	X(DNS_TTL, "dns-ttl", TIME, 1, h, 0, "how long an answer of DNS counts at most, whatever its TTL") \
 	X(DNS_STALE, "dns-stale", TIME, 24, h, 502, "how long the last good answer of DNS counts after its time while no new one comes") \
 	X(DNS_ADDRESSES, "dns-addresses", COUNT, 16, , 0, "addresses of one name; more are left out") \
-	X(DNS_QUESTIONS, "dns-questions", COUNT, 1024, , 503, "names that are asked for at once; one more that is known is used as it is, another is answered 503")
+	X(DNS_QUESTIONS, "dns-questions", COUNT, 1024, , 503, "names that are asked for at once; one more that is known is used as it is, another is answered 503") \
+	X(METRICS_ORIGINS, "metrics-origins", COUNT, 256, , 0, "origins of upstreams with a state of their own in the metrics while the service runs; later ones are left out there")
 /* clang-format on */
 
 #define TELEMETRY_LIMITS(X) TELEMETRY_LIMITS_SETTABLE(X) TELEMETRY_LIMITS_FIXED(X)
@@ -284,6 +285,9 @@ struct span telemetry_limit_name(enum telemetry_limit limit);
 	X(DOWN, "upstream_origins_down", "origins of an upstream that get no requests, as the worker says that knows of the most")
 #define TELEMETRY_UPSTREAM_HISTOGRAMS(X) \
 	X(RESPONSE, "upstream_response", "from sending a request to an origin of an upstream to its answer's head")
+/* Of each origin of each upstream, by the labels `upstream` and `origin`. */
+#define TELEMETRY_ORIGIN_GAUGES(X) \
+	X(UP, "upstream_origin_up", "1: an origin of an upstream gets requests; 0: a worker gives it none, for its checks, its failures or a command")
 /* clang-format on */
 
 enum telemetry_counter {
@@ -370,6 +374,7 @@ enum {
 	TELEMETRY_LABEL_LEN = 240, /* what is longer is cut */
 	TELEMETRY_SITES = 193,
 	TELEMETRY_UPSTREAMS = 97,
+	TELEMETRY_ORIGINS = 257,
 };
 struct telemetry_label {
 	uint32_t len, reserved;
@@ -388,10 +393,21 @@ struct telemetry_upstream {
 	uint64_t failures[40];        /* enum telemetry_end */
 	struct telemetry_buckets response;
 };
+enum telemetry_origin_state {
+	TELEMETRY_ORIGIN_GONE, /* no upstream of today has it */
+	TELEMETRY_ORIGIN_UP,
+	TELEMETRY_ORIGIN_DOWN,
+};
+struct telemetry_origin {
+	struct telemetry_label label; /* the origin as it is written */
+	uint32_t upstream, state;     /* the row of its upstream; enum telemetry_origin_state */
+};
 struct telemetry_named {
 	uint32_t site_count, upstream_count; /* rows that have a label */
 	struct telemetry_site sites[TELEMETRY_SITES];
 	struct telemetry_upstream upstreams[TELEMETRY_UPSTREAMS];
+	uint32_t origin_count, reserved;
+	struct telemetry_origin origins[TELEMETRY_ORIGINS]; /* row 0: those that found no room */
 };
 
 /* For who writes the range, at its start: both rows 0 are there, gauges of a life before are 0. */
@@ -402,6 +418,9 @@ void telemetry_named_rest(struct telemetry_named *named);
 struct telemetry_site *telemetry_named_site(struct telemetry_named *named, struct span label);
 struct telemetry_upstream *telemetry_named_upstream(struct telemetry_named *named,
 						    struct span label);
+struct telemetry_origin *telemetry_named_origin(struct telemetry_named *named,
+						const struct telemetry_upstream *upstream,
+						struct span label);
 /* Adds the counters of a range that may be written meanwhile and hold anything; no gauges. */
 void telemetry_named_sum(struct telemetry_named *sum, const struct telemetry_named *range);
 /* One more in the bucket of this duration. */
@@ -440,6 +459,16 @@ void telemetry_rows_sum_site(const struct telemetry_metrics *metrics, size_t sou
 			     struct telemetry_site *ret_sum);
 void telemetry_rows_sum_upstream(const struct telemetry_metrics *metrics, size_t source, size_t row,
 				 struct telemetry_upstream *ret_sum);
+
+struct telemetry_origin_seen {
+	struct span upstream, origin; /* plain text in `bufs` */
+	bool is_up;                   /* as all say that know it */
+	char bufs[2][TELEMETRY_LABEL_LEN];
+};
+size_t telemetry_rows_origins(const struct telemetry_source *source);
+/* False: no upstream has it now, or a row before this one told the same. */
+bool telemetry_rows_origin(const struct telemetry_metrics *metrics, size_t source, size_t row,
+			   struct telemetry_origin_seen *ret_seen) MUST_CHECK;
 
 /* ---- Records --------------------------------------------------------------------------------------------
  * Every writer below adds one whole line with its newline, or clears out->ok and adds nothing. With

@@ -188,6 +188,53 @@ def test_many_sites(test_build):
         assert set(values(body)) == set(found)
 
 
+def test_metrics_for_some():
+    """`from`: for all others the line is not there. `check` warns, with the place, where nothing says who may."""
+    text = ('listen 127.0.0.1:{port} plain serve\ntable us { 127.0.0.2 }\ntable here { 127.0.0.1 }\n'
+            'site localhost { metrics on /metrics from <us>; respond 403 on /metrics; metrics on /open/* from <here> }\n')
+    with Gateway(text) as gateway:
+        assert get(gateway.port, '/metrics').status == 403
+        assert get(gateway.port, '/other').status == 404
+        assert 'portcullis_exchanges ' in get(gateway.port, '/open/x').text
+        with socket.create_connection(('127.0.0.1', gateway.port), source_address=('127.0.0.2', 0)) as us:
+            us.sendall(b'GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n')
+            assert us.recv(100).startswith(b'HTTP/1.1 200 ')
+        done = run_command('check', gateway.config)
+        assert (done.returncode, done.stderr) == (0, '')
+        with open(gateway.config, 'a', encoding='utf-8') as file:
+            file.write(f'listen *:{gateway.ports[1]}\nsite open.test {{\n    metrics on /m\n}}\n')
+        done = run_command('check', gateway.config)
+        assert done.returncode == 0 and 'fine, with warnings' in done.stdout
+        lines = done.stderr.splitlines()
+        assert lines[0].startswith(f'{gateway.config}:10:5: warning: whoever asks may read the metrics')
+        assert lines[1:] == ['        metrics on /m', '        ^~~~~~~']
+
+
+def test_states_of_origins():
+    """1 while an origin gets requests; 0 while it does not; no series once no upstream has it."""
+    with Origin() as origin, Origin() as other:
+        one, two = (f'portcullis_upstream_origin_up{{upstream="app",origin="127.0.0.1:{o.port}"}}' for o in (origin, other))
+        alone = SITE + f'upstream app {{ origin 127.0.0.1:{origin.port} }}\nsite app.test {{ proxy app }}\n'
+        both = alone.replace(f'{origin.port} }}', f'{origin.port}; origin 127.0.0.1:{other.port} }}')
+
+        def states():
+            text = handler(gateway)
+            assert command(gateway).count('portcullis_upstream_origin_up{') == text.count('portcullis_upstream_origin_up{')
+            promtool(text)
+            return {name: value for name, value in values(text).items() if 'origin_up' in name}
+
+        with Gateway(both) as gateway:
+            assert states() == {one: 1, two: 1}
+            for word, value in (('down', 0), ('up', 1), ('drain', 0)):
+                done = run_command('origin', word, f'127.0.0.1:{other.port}', '-c', gateway.config, env=gateway.env)
+                assert done.returncode == 0, done.stderr
+                wait_until(lambda value=value: states() == {one: 1, two: value}, f'{word}: {value}')
+            gateway.reload_well(alone)
+            wait_until(lambda: states() == {one: 1}, 'the other series to end')
+            gateway.reload_well(both)
+            wait_until(lambda: states() == {one: 1, two: 0}, 'it to be back, and still taken out')
+
+
 def test_upstreams_are_counted(test_build):
     with Origin() as origin, socket.create_server(('127.0.0.1', 0)) as closed:
         port = closed.getsockname()[1]

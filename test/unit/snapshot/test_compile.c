@@ -283,6 +283,8 @@ static const struct fault faults[] = {
 	  "`www.example.com` needs certificate file CERT KEY", NULL },
 	{ "portcullis 1\nsite a.test { alias a.org; respond 200 }", 2, 2, 21, 0,
 	  "`a.org` needs certificate file", NULL },
+	{ "portcullis 1\ntable us { ::1 }\nsite a.test { route /m { metrics from <us> } }", 1, 3,
+	  34, 0, "`route` around it", NULL },
 	{ "portcullis 1\nsite a.org { respond 200 }\nsite b.test { respond 1 }", 1, 3, 23, 0,
 	  "200 to 599", NULL },
 };
@@ -324,11 +326,37 @@ static const struct {
 	{ SITE("respond 200\nrespond 404"), "never reached: line 4", 5 },
 	{ SITE("respond 200 on /a*\nrespond 404 on /ab"), "never reached: line 4", 5 },
 	{ SITE("respond 200 on /a\nrespond 404 on /a"), "never reached: line 4", 5 },
+	/* Metrics for anybody. */
+	{ "portcullis 1\nsite a.test {\nmetrics on /m }", "whoever asks may read the metrics", 3 },
+	{ "portcullis 1\nlisten 127.0.0.1:443\nlisten *:443\nsite a.test {\nmetrics }",
+	  "whoever asks", 5 },
+	{ "portcullis 1\nsite a.test { route /m header X-Key k {\nmetrics } }", "whoever asks", 3 },
+};
+
+/* The same, and none. */
+static const char *const no_warnings[] = {
+	"portcullis 1\nlisten 127.0.0.1:443\nlisten [::1]:443\nsite a.test { metrics }",
+	/* What redirects alone shows nobody a site. */
+	"portcullis 1\nlisten 127.0.0.1:443\nlisten *:80 plain\nsite a.test { metrics }",
+	"portcullis 1\ntable us { 192.0.2.0/24 }\nsite a.test { metrics on /m from <us> }",
+	"portcullis 1\ntable us { 192.0.2.0/24 }\nsite a.test { metrics on /m not from "
+	"<us>\nrespond 200 "
+	"on /m }",
+	"portcullis 1\ntable us { 192.0.2.0/24 }\nsite a.test { route /m from <us> { metrics } }",
+	"portcullis 1\nsite a.test { ready on /r; live on /l }",
 };
 
 static void test_warnings(void **state)
 {
 	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(no_warnings); i++) {
+		struct world world;
+
+		build(&world, no_warnings[i]);
+		if (world.result || world.errors.warning_count)
+			fail_msg("%s\n%s", no_warnings[i], world.output);
+		drop(&world);
+	}
 	for (size_t i = 0; i < ARRAY_LEN(warnings); i++) {
 		struct world world;
 

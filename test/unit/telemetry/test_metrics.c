@@ -206,6 +206,62 @@ static void test_bounds(void **state)
 	assert_true(lines > 5000 && lines < 10000);
 }
 
+/* What any worker says of an origin that gives it no requests counts; each pair of labels is one series. */
+static void test_origins(void **state)
+{
+	struct telemetry_upstream *app, *api;
+	struct span all;
+
+	(void)state;
+	telemetry_named_upstream(&named[1], SPAN("first"));
+	for (int i = 0; i < 2; i++) {
+		app = telemetry_named_upstream(&named[i], SPAN("app"));
+		api = telemetry_named_upstream(&named[i], SPAN("api"));
+		telemetry_named_origin(&named[i], app, SPAN("a:1"))->state = TELEMETRY_ORIGIN_UP;
+		telemetry_named_origin(&named[i], api, SPAN("a:1"))->state =
+			i ? TELEMETRY_ORIGIN_DOWN : TELEMETRY_ORIGIN_UP;
+		telemetry_named_origin(&named[i], app, SPAN("gone:1"));
+	}
+	telemetry_named_origin(&named[1], app, SPAN("b\"\x1b:1"))->state = TELEMETRY_ORIGIN_UP;
+	assert_ptr_equal(telemetry_named_origin(&named[1], app, SPAN("a:1")), &named[1].origins[1]);
+	all = write_all(3);
+	assert_true(has(all, "upstream_origin_up{upstream=\"app\",origin=\"a:1\"} 1\n"));
+	assert_true(has(all, "upstream_origin_up{upstream=\"api\",origin=\"a:1\"} 0\n"));
+	assert_true(has(all, "upstream_origin_up{upstream=\"app\",origin=\"b\\\"?:1\"} 1\n"));
+	assert_int_equal(count_of(all, "origin=\"a:1\""), 2);
+	assert_int_equal(count_of(all, "gone:1"), 0);
+	/* A process that ended says nothing more; the row stays. */
+	telemetry_named_rest(&named[1]);
+	all = write_all(3);
+	assert_true(has(all, "upstream_origin_up{upstream=\"api\",origin=\"a:1\"} 1\n"));
+	assert_int_equal(count_of(all, "b\\\"?:1"), 0);
+}
+
+/* Limit metrics-origins: later ones are left out. */
+static void test_origin_bounds(void **state)
+{
+	struct telemetry_upstream *app = telemetry_named_upstream(&named[0], SPAN("app"));
+	char name[32];
+
+	(void)state;
+	assert_int_equal(telemetry_limits[TELEMETRY_LIMIT_METRICS_ORIGINS].value + 1,
+			 TELEMETRY_ORIGINS);
+	for (int i = 1; i < TELEMETRY_ORIGINS + 3; i++) {
+		struct writer out = writer_of(name, sizeof(name));
+		struct telemetry_origin *row;
+
+		write_format(&out, "o%d:1", i);
+		row = telemetry_named_origin(&named[0], app, writer_done(&out));
+		assert_true((row == named[0].origins) == (i >= TELEMETRY_ORIGINS));
+		if (row != named[0].origins)
+			row->state = TELEMETRY_ORIGIN_DOWN;
+	}
+	assert_int_equal(count_of(write_all(1), "upstream_origin_up{"), TELEMETRY_ORIGINS - 1);
+	/* A range that another process wrote may hold anything. */
+	memset(&named[1], 0xff, sizeof(named[1]));
+	assert_true(count_of(write_all(2), "upstream_origin_up{") >= TELEMETRY_ORIGINS - 1);
+}
+
 /* A row that a life before had begun and not finished is begun again. */
 static void test_half_a_row(void **state)
 {
@@ -241,6 +297,8 @@ int main(void)
 		cmocka_unit_test_setup(test_upstreams, clear),
 		cmocka_unit_test_setup(test_labels, clear),
 		cmocka_unit_test_setup(test_bounds, clear),
+		cmocka_unit_test_setup(test_origins, clear),
+		cmocka_unit_test_setup(test_origin_bounds, clear),
 		cmocka_unit_test_setup(test_half_a_row, clear),
 		cmocka_unit_test_setup(test_sum, clear),
 	};
