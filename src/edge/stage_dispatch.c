@@ -32,10 +32,50 @@ static enum exchange_verdict dispatch_respond(struct exchange *exchange)
 	return EXCHANGE_ANSWER;
 }
 
+/* Where the route's `*` begins in what came over the wire: a byte of the text is a byte or an escape there. */
+static struct span behind_pattern(const struct exchange *exchange)
+{
+	struct span wire = exchange->request->path.wire;
+	size_t at = 0;
+
+	for (size_t i = 0; i < exchange->block->pattern.text.len; i++)
+		at += wire.ptr[at] == '%' ? 3 : 1;
+	return span_skip(wire, at);
+}
+
+/* 0, -ENOMEM, or HTTP_BAD: it would be no path, or lead out of where the line says that it goes. */
+static int rewrite(struct exchange *exchange)
+{
+	const struct snapshot_block *block = exchange->block;
+	struct span rest = block->rewrite_goes_on ? behind_pattern(exchange) : SPAN_NONE, raw;
+	struct http_path path;
+	int outcome;
+
+	raw = arena_format(&exchange->arena, "%.*s%.*s", SPAN_ARG(block->rewrite), SPAN_ARG(rest));
+	if (!raw.ptr)
+		return -ENOMEM;
+	outcome = http_path_normalize(&exchange->arena, raw, &path);
+	if (!outcome && !span_starts_with(path.wire, block->rewrite))
+		outcome = HTTP_BAD;
+	if (!outcome)
+		exchange->request->path = path;
+	return outcome;
+}
+
 enum exchange_verdict stage_dispatch_run(struct exchange *exchange)
 {
-	if (!exchange->dispatched_ns)
+	if (!exchange->dispatched_ns) {
 		exchange->dispatched_ns = exchange->edge->now_ns;
+		if (exchange->block && exchange->block->rewrite.len && exchange->route) {
+			int failed = rewrite(exchange);
+
+			if (failed)
+				return failed < 0
+					       ? exchange_answer(exchange, 503,
+								 TELEMETRY_END_NO_ROOM)
+					       : exchange_answer(exchange, 404, TELEMETRY_END_OK);
+		}
+	}
 	if (exchange->request->upgrade.len &&
 	    !(exchange->route && exchange->route->handler == SNAPSHOT_PROXY) && exchange->step == 0)
 		exchange->codec->refuse_upgrade(exchange);

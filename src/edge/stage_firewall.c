@@ -56,8 +56,8 @@ static enum exchange_verdict count_request(struct exchange *exchange,
 			continue;
 		if (limit->is_per_ip)
 			who = firewall_client(client->family, client->ip);
-		outcome = firewall_take(edge->rates, edge->rates_key, &limit->rate, who,
-					edge->now_ns, &wait_ns);
+		outcome = firewall_take_client(edge->rates, edge->rates_key, &limit->rate, who,
+					       edge->now_ns, &wait_ns);
 		if (outcome == FIREWALL_OVER)
 			return refuse(exchange, limit, wait_ns);
 		if (outcome == FIREWALL_CROWDED)
@@ -66,12 +66,40 @@ static enum exchange_verdict count_request(struct exchange *exchange,
 	return EXCHANGE_NEXT;
 }
 
+static const struct snapshot_denial *denied(const struct exchange *exchange)
+{
+	const struct snapshot_site *site = exchange->site;
+	struct conf_address address = edge_conf_address(&exchange->client);
+
+	for (size_t i = 0; i < site->denial_count; i++) {
+		const struct snapshot_denial *denial = &site->denials[i];
+
+		if (!snapshot_from_has(&denial->from, &address))
+			continue;
+		for (size_t j = 0; j < denial->pattern_count; j++) {
+			if (snapshot_pattern_matches(&denial->patterns[j], exchange->asked.text))
+				return denial;
+		}
+	}
+	return NULL;
+}
+
 enum exchange_verdict stage_firewall_run(struct exchange *exchange)
 {
 	const struct snapshot_site *site = exchange->site;
 	const struct snapshot_block *block = exchange->block;
 	enum exchange_verdict verdict = EXCHANGE_NEXT;
 
+	if (site->denial_count) {
+		const struct snapshot_denial *denial = denied(exchange);
+
+		if (denial)
+			exchange->rule = denial->rule;
+		if (denial)
+			return exchange_answer(exchange,
+					       telemetry_ends[TELEMETRY_END_BLOCKED].status,
+					       TELEMETRY_END_BLOCKED);
+	}
 	if (!exchange->edge->rates)
 		return EXCHANGE_NEXT;
 	verdict = exchange_hold(exchange);

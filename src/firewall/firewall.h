@@ -68,6 +68,14 @@ uint64_t firewall_client(uint8_t family, const uint8_t ip[16]);
 int firewall_take(struct firewall_table *table, const uint8_t key[FIREWALL_KEY_LEN],
 		  const struct firewall_rate *rate, uint64_t client, uint64_t now_ns,
 		  uint64_t *ret_wait_ns) MUST_CHECK;
+/* The same for a client who may be an IPv6 network's: beside the rate of his /64 the /56 around it has FIREWALL_WIDE_56
+ * times the rate and burst, and the /48 FIREWALL_WIDE_48 times: one who has 65,536 of them gets no 65,536 rates. The
+ * narrow one is asked first, and what it refuses counts nothing for the others: whoever asks too often uses up nothing
+ * of his neighbours' share beyond his own rate. */
+enum { FIREWALL_WIDE_56 = 4, FIREWALL_WIDE_48 = 16 };
+int firewall_take_client(struct firewall_table *table, const uint8_t key[FIREWALL_KEY_LEN],
+			 const struct firewall_rate *rate, uint64_t client, uint64_t now_ns,
+			 uint64_t *ret_wait_ns) MUST_CHECK;
 
 /* For what is paid afterwards, like bytes: how far ahead of now the client's time lies in the same cells, in ns, and moving
  * it on by a cost, which no depth bounds. More than a minute beyond `burst_ns` is owed by nobody: what lies further ahead is

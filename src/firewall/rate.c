@@ -119,6 +119,32 @@ int firewall_take(struct firewall_table *table, const uint8_t key[FIREWALL_KEY_L
 	return 0;
 }
 
+int firewall_take_client(struct firewall_table *table, const uint8_t key[FIREWALL_KEY_LEN],
+			 const struct firewall_rate *rate, uint64_t client, uint64_t now_ns,
+			 uint64_t *ret_wait_ns)
+{
+	static const struct {
+		unsigned shift;
+		uint64_t times;
+	} wide[] = { { 8, FIREWALL_WIDE_56 }, { 16, FIREWALL_WIDE_48 } };
+	int outcome = firewall_take(table, key, rate, client, now_ns, ret_wait_ns);
+
+	/* An IPv4 address, or all clients together: nothing is around it. */
+	if (!(client >> 48))
+		return outcome;
+	for (size_t i = 0; i < ARRAY_LEN(wide) && outcome != FIREWALL_OVER; i++) {
+		struct firewall_rate around = *rate;
+		int other;
+
+		around.id += i + 1;
+		around.cost = rate->cost / wide[i].times;
+		other = firewall_take(table, key, &around, client >> wide[i].shift, now_ns,
+				      ret_wait_ns);
+		outcome = other ? other : outcome;
+	}
+	return outcome;
+}
+
 /* ---- Paid afterwards --------------------------------------------------------------------------------------- */
 
 static size_t bucket_of(const uint8_t key[FIREWALL_KEY_LEN], const struct firewall_account *account,

@@ -80,12 +80,40 @@ static void compile_strip(struct compiler *compiler, const struct conf_statement
 	block->strip_prefix = compiler_copy(compiler, text);
 }
 
+/* What the pattern's `*` stands for are whole segments that are normal already, so nothing in them leads out of what they
+ * are put behind. */
+static void compile_rewrite(struct compiler *compiler, const struct conf_statement *statement,
+			    struct snapshot_block *block)
+{
+	const struct conf_value *to = &statement->arguments[0];
+	struct span text = to->text, wire;
+
+	block->rewrite_goes_on = span_ends_with(text, SPAN("/*"));
+	if (block->rewrite_goes_on)
+		text.len--;
+	if (span_find_byte(text, '*') < text.len)
+		conf_error_add(compiler->errors, to->word->place,
+			       "of a path that is written anew a `*` is the last segment: "
+			       "`rewrite /new/*`");
+	else if (block->rewrite_goes_on && (!block->pattern.is_prefix || block->pattern.has_star ||
+					    !span_ends_with(block->pattern.text, SPAN("/"))))
+		conf_error_add(compiler->errors, to->word->place,
+			       "what this `*` is has to come from the route's own: write "
+			       "`route PATH/* { … }`");
+	wire = http_path_encode(compiler->scratch, text);
+	if (!wire.ptr)
+		compiler->is_out_of_memory = true;
+	block->rewrite = compiler_copy(compiler, wire);
+}
+
 static void compile_settings(struct compiler *compiler, const struct conf_statement *statement,
 			     const struct snapshot_site *site, struct snapshot_block *block)
 {
 	for (const struct conf_statement *inner = statement->first; inner; inner = inner->next) {
 		if (conf_is(inner, "strip-prefix"))
 			compile_strip(compiler, inner, block);
+		if (conf_is(inner, "rewrite"))
+			compile_rewrite(compiler, inner, block);
 		if (!conf_is(inner, "limits"))
 			continue;
 		struct snapshot_limits *limits =
@@ -101,6 +129,9 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 		compiler_limits(compiler, inner, limits);
 		block->limits = limits;
 	}
+	if (block->strip_prefix.len && block->rewrite.len)
+		conf_error_add(compiler->errors, statement->place,
+			       "`strip-prefix` and `rewrite` both change the path: one of them");
 	compile_error_pages(compiler, statement, &block->error_pages);
 	compile_request_limits(compiler, statement, block->id, &block->request_limits,
 			       &block->request_limit_count);

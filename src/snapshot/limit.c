@@ -237,13 +237,16 @@ void compile_firewall(struct compiler *compiler, const struct conf_statement *bl
 	size_t count = 0;
 
 	for (const struct conf_statement *s = block->first; s; s = s->next) {
-		const struct conf_given *on = conf_option(s, "on");
+		const struct conf_given *on;
 
+		if (!conf_is(s, "limit connections"))
+			continue;
+		on = conf_option(s, "on");
 		if (on)
 			conf_error_add(compiler->errors, on->word->place,
 				       "a connection has no path yet: limits of a path stand in "
 				       "their site");
-		if (conf_is(s, "limit connections") && ++count == SNAPSHOT_GATE_LIMITS_MAX + 1)
+		if (++count == SNAPSHOT_GATE_LIMITS_MAX + 1)
 			conf_error_add(compiler->errors, s->place,
 				       "at most %d such lines stand in `firewall`",
 				       SNAPSHOT_GATE_LIMITS_MAX);

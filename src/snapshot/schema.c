@@ -430,7 +430,7 @@ const struct conf_schema snapshot_rows[] = {
 	},
 	{
 		.name = "limit connections",
-		.inside = "firewall,site,route",
+		.inside = "site,route,firewall",
 		.arguments = { { .type = CONF_NUMBER, .name = "N", .minimum = 1,
 			.maximum = 1000000 } },
 		.options = {
@@ -501,6 +501,30 @@ const struct conf_schema snapshot_rows[] = {
 		.unit = "",
 		.default_value = "none",
 		.example = "route /api/* method GET,POST from <office> { proxy 127.0.0.1:3000 }",
+	},
+	{
+		.name = "block path",
+		.inside = "site",
+		.arguments = { { .type = CONF_PATTERN, .name = "PATH", .is_repeated = true } },
+		.options = { FROM_TABLE },
+		.help = "Requests for these paths are answered with 403, whatever line would answer them "
+			"else; with `from` only those of clients in the table, with `not from` all "
+			"others'. A path is exact, and a `*` at its end makes it a prefix.",
+		.unit = "",
+		.default_value = "none",
+		.example = "block path /wp-admin* /.git/* not from <office>",
+	},
+	{
+		.name = "rewrite",
+		.inside = "route",
+		.is_single = true,
+		.arguments = { { .type = CONF_PATTERN, .name = "PATH" } },
+		.help = "The handlers inside answer for this path instead. With `/*` at its end, what the "
+			"`*` of the route stands for comes behind it. The query stays. `on PATH` inside "
+			"the route, its limits and the log have the path as it came.",
+		.unit = "",
+		.default_value = "the path as it came",
+		.example = "rewrite /new/*",
 	},
 	{
 		.name = "strip-prefix",
@@ -802,7 +826,7 @@ static const struct conf_hint hints[] = {
 	{ "acme", PLANNED ": until then `certificate file CERT KEY`" },
 	{ "alert", PLANNED },
 	{ "auth", PLANNED },
-	{ "block", PLANNED },
+	{ "block", "of a site it is `block path PATH…`; other forms are planned" },
 	{ "cache", PLANNED },
 	{ "client-cert", PLANNED },
 	{ "cluster", PLANNED },
@@ -810,7 +834,6 @@ static const struct conf_hint hints[] = {
 	{ "cors", PLANNED },
 	{ "geoip", PLANNED },
 	{ "header", PLANNED },
-	{ "rewrite", PLANNED },
 	{ "waf", PLANNED },
 };
 

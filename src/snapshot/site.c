@@ -166,6 +166,7 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 	compile_request_limits(compiler, statement, site->id, &site->request_limits,
 			       &site->request_limit_count);
 	compile_connection_limits(compiler, statement, site->id, &site->connection_limits);
+	compile_denials(compiler, statement, site);
 	compile_bandwidth_limits(compiler, statement, site->id, &site->bandwidth_limits);
 }
 

@@ -290,6 +290,14 @@ struct snapshot_bandwidth_limits {
 };
 enum { SNAPSHOT_BANDWIDTH_LINES_MAX = 8 }; /* of a site, and of a route */
 
+/* `block path`. */
+struct snapshot_denial {
+	const struct snapshot_pattern *patterns; /* one is enough */
+	size_t pattern_count;
+	struct snapshot_from from;
+	struct span rule;
+};
+
 /* `error`: what an answer of our own with this code shows instead of the small page. */
 struct snapshot_error_page {
 	uint16_t code;
@@ -312,6 +320,9 @@ struct snapshot_block {
 	struct snapshot_from from;
 	/* All paths of the pattern begin with it and a `/`: inside they begin with that `/`. */
 	struct span strip_prefix;
+	/* What handlers are asked for instead of the path, as it goes over the wire; empty: the path itself. */
+	struct span rewrite;
+	bool rewrite_goes_on; /* what the pattern's `*` stands for comes behind it */
 	const struct snapshot_limits *limits; /* NULL: as without the block */
 	const struct snapshot_request_limit *request_limits;
 	size_t request_limit_count;
@@ -366,6 +377,8 @@ struct snapshot_site {
 	size_t request_limit_count;
 	struct snapshot_connection_limits connection_limits;
 	struct snapshot_bandwidth_limits bandwidth_limits;
+	const struct snapshot_denial *denials; /* any of them refuses */
+	size_t denial_count;
 	struct snapshot_error_pages error_pages;
 	enum snapshot_trace trace;
 	struct snapshot_place place;

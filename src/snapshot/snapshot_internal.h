@@ -96,6 +96,9 @@ void compile_connection_limits(struct compiler *compiler, const struct conf_stat
 void compile_bandwidth_limits(struct compiler *compiler, const struct conf_statement *block,
 			      uint64_t owner, struct snapshot_bandwidth_limits *limits);
 void compile_firewall(struct compiler *compiler, const struct conf_statement *block);
+/* denial.c: the `block path` lines of a site. */
+void compile_denials(struct compiler *compiler, const struct conf_statement *block,
+		     struct snapshot_site *site);
 /* error.c: the `error` lines of a block. */
 void compile_error_pages(struct compiler *compiler, const struct conf_statement *block,
 			 struct snapshot_error_pages *pages);

@@ -165,7 +165,8 @@ extern const struct telemetry_limit_row telemetry_limits[TELEMETRY_LIMIT_COUNT];
 	X(ORIGIN_MALFORMED, "origin-malformed", 502, "the origin's answer is no HTTP; the detail says what") \
 	X(ORIGIN_TRUNCATED, "origin-truncated", 0, "the origin closed or reset, or its TLS ended without close_notify, before the end of its body") \
 	X(ORIGIN_TIMEOUT, "origin-timeout", 504, "the origin stalled within its head (504) or its body (the connection ends)") \
-	X(TUNNEL_TIMEOUT, "tunnel-timeout", 0, "nothing passed the tunnel for too long")
+	X(TUNNEL_TIMEOUT, "tunnel-timeout", 0, "nothing passed the tunnel for too long") \
+	X(BLOCKED, "blocked", 403, "a line `block path` says so; `rule` is the line")
 /* clang-format on */
 
 enum telemetry_end {

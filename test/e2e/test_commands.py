@@ -155,7 +155,7 @@ def test_every_line_that_another_becomes(certificate, ours):
     """In its block, in a file that is complete."""
     first = ours.split()[0]
     place = {'origin': 'upstream', 'balance': 'upstream', 'check': 'upstream', 'slow-start': 'upstream', 'eject': 'upstream', 'sticky': 'upstream',
-             'proxy-protocol': 'listen', 'listen': 'the file', 'log': 'the file', 'site': 'the file'}.get(first, 'site')
+             'proxy-protocol': 'listen', 'listen': 'the file', 'log': 'the file', 'site': 'the file', 'firewall': 'the file'}.get(first, 'site')
     if first == 'limits' or ours.startswith('proxy app'):
         ours = ours.replace('proxy app', 'proxy 127.0.0.1:3000')
     if first == 'origin' and 'backup' not in ours:

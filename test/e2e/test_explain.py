@@ -43,11 +43,19 @@ def configuration(choose, port):
             lines.append(f'limits on {choose.choice(PATTERNS[:-1])} {{ header {choose.choice(("300B", "4KB"))} }}')
         if choose.random() < .4:
             lines.append('trust forwarded from <near>')
+        if choose.random() < .5:
+            lines.append(f'block path {choose.choice(PATTERNS[1:-1])} {choose.choice(PATTERNS[1:-1])}'
+                         f'{choose.choice(("", " from <near>", " not from <near>"))}')
+        if choose.random() < .4:
+            lines.append(f'route /x/* {{ rewrite {choose.choice(("/a/*", "/b/*", "/b/c"))}; {handler(choose, port)} }}')
+        if choose.random() < .4:
+            lines.append(choose.choice(('limit connections 1000 per ip', 'limit bandwidth 1GB/s per connection on /a*',
+                                        'limit requests 90000/s burst 1000000')))
         if 'one' in name and choose.random() < .5:
             lines.append(f'alias alias.test{choose.choice(("", " redirect"))}')
         choose.shuffle(lines)
-        # Rare as it is among all paths, a document is asked for in the slice too.
-        lines.append('files {folder}/www on /b/*')
+        # Rare as they are among all paths, a document and an origin are asked for in the slice too.
+        lines += ['files {folder}/www on /b/*', f'proxy 127.0.0.1:{port} on /deep*']
         default = ' default' if not sites and choose.random() < .5 else ''
         sites.append(f'site {name}{default} {{\n    certificate internal\n    ' + '\n    '.join(lines) + '\n}\n')
     choose.shuffle(sites)
@@ -96,7 +104,7 @@ def test_it_says_what_the_gateway_does():
                     (number, host, path, status, rule, client, like)
                 checked.add((status, (rule or 'none').rpartition(' ')[2]))
     # What was met: each kind of answer and of line.
-    assert {word for _, word in checked} >= {'respond', 'redirect', 'proxy', 'files', 'site', 'listen', 'none'}, checked
+    assert {word for _, word in checked} >= {'respond', 'redirect', 'proxy', 'files', 'site', 'listen', 'none', 'path'}, checked
     assert {status for status, _ in checked} >= ({200, 404, 308, 421, 431, 503} if SOAK else {200, 404, 308, 421}), checked
 
 

@@ -214,9 +214,9 @@ def test_connections_of_a_path():
             assert one.recv(65536).startswith(b'HTTP/1.1 200')
         # The connections are still there, and count for nothing.
         wait_until(lambda: answers(gateway, '/slow')[0] == 200, 'room')
-        records = [r for r in gateway.record('/slow/x', 1)]
-        assert records[0]['end'] == 'limit:client-connections'
-        assert records[0]['rule'].endswith(': limit connections 4 per ip on /slow*')
+        record = gateway.record('/slow/x')
+        assert record['end'] == 'limit:client-connections'
+        assert record['rule'].endswith(': limit connections 4 per ip on /slow*')
 
 
 # ---- Bandwidth -------------------------------------------------------------------------------------------
@@ -359,6 +359,45 @@ def test_stripped_prefix():
             assert answers(gateway, '/docs/sub?q')[1]['Location'] == '/docs/sub/?q'
             for climbing in ('/docs/%2e%2e/secret.txt', '/docs/..%2fsecret.txt', '/docs/x/../../secret.txt'):
                 assert 'secret' not in answers(gateway, climbing)[2]
+
+
+def test_rewrite_and_block():
+    """A rewritten path is what the upstream and `files` see; the query stays, the log has the path as it came, and nothing leaves
+    where the line leads to. What is blocked is answered before anybody is asked."""
+    config = '''
+    table far { 203.0.113.0/24 }
+    listen 127.0.0.1:{port} plain serve
+    site www.example.com {
+        block path /old/secret* /.git/* not from <far>
+        error 403 {folder}/no.html
+        route /old/* { rewrite /new/v2/*; respond 200 "inner" on /old/inner; proxy 127.0.0.1:ORIGIN }
+        route /app/* method GET { rewrite /index.php; proxy 127.0.0.1:ORIGIN }
+        route /pictures/* { rewrite /bö/*; files {folder}/www }
+        proxy 127.0.0.1:ORIGIN
+    }'''
+    with Origin(describe) as origin:
+        gateway = Gateway(config.replace('ORIGIN', str(origin.port)))
+        os.makedirs(os.path.join(gateway.folder, 'www', 'bö'))
+        for path in ('no.html', 'www/bö/a.txt', 'www/secret.txt'):
+            with open(os.path.join(gateway.folder, path), 'w', encoding='utf-8') as file:
+                file.write(path)
+        with gateway:
+            told = {'/old/x': '/new/v2/x', '/old/x?a=1&b': '/new/v2/x?a=1&b', '/old/': '/new/v2/', '/%6fld/%78%20y': '/new/v2/%78%20y',
+                    '/old/b/../x': '/new/v2/x', '/old//x': '/new/v2/x', '/old/a%3Fb': '/new/v2/a%3Fb', '/app/a/b?c': '/index.php?c', '/app/': '/index.php',
+                    '/old': '/old', '/older/x': '/older/x'}
+            for asked, seen in told.items():
+                assert answers(gateway, asked)[::2] == (200, seen), asked
+            assert answers(gateway, '/old/inner')[2] == 'inner'
+            assert answers(gateway, '/app/x', method='PUT')[2] == '/app/x'
+            assert answers(gateway, '/pictures/a.txt')[::2] == (200, 'www/bö/a.txt')
+            for climbing in ('/pictures/../secret.txt', '/pictures/%2e%2e/secret.txt', '/pictures/..%2fsecret.txt', '/old/..;/x', '/old/%2e%2e%2fx'):
+                assert 'www/secret' not in answers(gateway, climbing)[2]
+                assert not answers(gateway, climbing)[2].startswith('/new'), climbing
+            assert gateway.record('/old/x', 2)[0]['rule'].endswith(': proxy')
+            for blocked in ('/old/secret', '/old/secrets/x', '/.git/config', '/x/../.git/config', '/%2egit/config'):
+                assert answers(gateway, blocked)[::2] == (403, 'no.html'), blocked
+            record = gateway.record('/.git/config', 3)[0]
+            assert (record['end'], record['rule'].partition(': ')[2], record['status']) == ('blocked', 'block path', 403)
 
 
 # ---- Error pages -----------------------------------------------------------------------------------------

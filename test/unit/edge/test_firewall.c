@@ -75,6 +75,21 @@ static const struct row rows[] = {
 	{ TRUSTING("limit requests 1/h per ip not from <far>"),
 	  { "/ 2001:db8::1", "/ 2001:db8::1", "/ 2001:db9::1", "/ 2001:db9::1" },
 	  { 200, 200, 200, 429 } },
+	/* Of a /56 four, of a /48 sixteen: one who has many /64 has no rate for each. */
+	{ TRUSTING("limit requests 1/h per ip"),
+	  { "/ 2001:db8:0:100::1", "/ 2001:db8:0:101::1", "/ 2001:db8:0:102::1",
+	    "/ 2001:db8:0:103::1", "/ 2001:db8:0:104::1", "/ 2001:db8:0:200::1" },
+	  { 200, 200, 200, 200, 429, 200 } },
+	/* Who may not ask at all. */
+	{ RATE("block path /a /b/*"),
+	  { "/a", "/a/b", "/b/", "/b", "/x/../a", "/%61", "/b//c", "/a?x" },
+	  { 403, 200, 403, 200, 403, 403, 403, 403 } },
+	{ TRUSTING("block path /a* not from <far>; block path /b from <far>"),
+	  { "/a", "/a 192.0.2.7", "/b", "/b 192.0.2.7", "/ab 192.0.3.7" },
+	  { 403, 200, 200, 403, 403 } },
+	{ RATE("limit requests 1/h per ip; block path /a"),
+	  { "/a", "/a", "/", "/" },
+	  { 403, 403, 200, 429 } },
 	/* Without `per ip` all of them together. */
 	{ TRUSTING("limit requests 2/h"),
 	  { "/ 192.0.2.1", "/ 192.0.2.2", "/ 192.0.2.3" },

@@ -220,16 +220,18 @@ static void test_crowd(void **state)
 	(void)state;
 	for (uint64_t i = 0; i < crowd; i++) {
 		/* 100,000 a second, each from a /64 of its own. */
-		int outcome =
-			firewall_take(table, key, &rate, next_random(&random) | 1, now, &wait);
+		int outcome = firewall_take_client(table, key, &rate, next_random(&random) | 1, now,
+						   &wait);
 
 		assert_true(outcome != FIREWALL_OVER || wait <= 10 * SECOND);
 		crowded += outcome == FIREWALL_CROWDED;
 		now += SECOND / 100000;
 		if (i % 100 == 0) { /* each of them once a second: just its rate */
 			asked++;
-			refused += firewall_take(table, key, &rate, 2 * (i / 100 % HONEST), now,
-						 &wait) == FIREWALL_OVER;
+			refused += firewall_take_client(table, key, &rate,
+							UINT64_C(0xffff00000000) |
+								2 * (i / 100 % HONEST),
+							now, &wait) == FIREWALL_OVER;
 		}
 		if (i % 1000 == 0) /* a hundred times a second */
 			greedy += firewall_take(table, key, &rate, UINT64_C(1) << 40, now, &wait) !=
@@ -242,6 +244,60 @@ static void test_crowd(void **state)
 		      (unsigned long long)greedy, (unsigned long long)(crowd / 1000));
 	assert_true(refused * 1000 < asked);
 	assert_true(greedy <= crowd / 100000 + 11);
+	free(table);
+}
+
+/* Whoever has a /48 asks from another /64 of it each time, 10,000 times a second: after a second he is held to what the
+ * /48 has, and those who keep to their rate from networks of their own are not. */
+static void test_prefixes(void **state)
+{
+	enum { HONEST = 1000, SECONDS = 20, GREEDY = 10000 };
+	struct firewall_table *table = table_new();
+	struct firewall_rate rate = rate_of(1, 60, MINUTE, 10);
+	uint64_t random = 99, now = DAY, refused = 0, got = 0, late = 0, inside = 0, wait = 0;
+
+	(void)state;
+	for (uint64_t i = 0; i < SECONDS * GREEDY; i++) {
+		uint64_t client = UINT64_C(0x20010db800010000) | (next_random(&random) & 0xffff);
+		bool passes = firewall_take_client(table, key, &rate, client, now, &wait) !=
+			      FIREWALL_OVER;
+
+		got += passes;
+		late += passes && i >= 2 * GREEDY;
+		if (i % 10 == 0) {
+			uint64_t honest = UINT64_C(0x2001000000000000) | (i / 10 % HONEST) << 16;
+
+			refused += firewall_take_client(table, key, &rate, honest, now, &wait) ==
+				   FIREWALL_OVER;
+		}
+		now += SECOND / GREEDY;
+	}
+	assert_int_equal(refused, 0);
+	assert_in_range(got, FIREWALL_WIDE_48 * (10 + SECONDS) - 5,
+			FIREWALL_WIDE_48 * (10 + SECONDS) + 5);
+	/* THREATS: within two seconds. Behind them he has the rate alone. */
+	assert_in_range(late, FIREWALL_WIDE_48 * (SECONDS - 2) - 5,
+			FIREWALL_WIDE_48 * (SECONDS - 2) + 5);
+	/* One greedy /64 of another /48 takes nothing from the next one there. */
+	for (int i = 0; i < 1000; i++)
+		(void)!firewall_take_client(table, key, &rate, UINT64_C(0x20010db800020000), now,
+					    &wait);
+	for (int i = 0; i < 10; i++)
+		inside += firewall_take_client(table, key, &rate, UINT64_C(0x20010db800020001), now,
+					       &wait) != FIREWALL_OVER;
+	assert_int_equal(inside, 10);
+	/* A /56 has four: of 256 neighbours no more pass at once. */
+	inside = 0;
+	for (uint64_t i = 0; i < 256 * 10; i++)
+		inside += firewall_take_client(table, key, &rate,
+					       UINT64_C(0x20010db800030000) | i / 10, now,
+					       &wait) != FIREWALL_OVER;
+	assert_in_range(inside, FIREWALL_WIDE_56 * 10, FIREWALL_WIDE_56 * 10 + 1);
+	/* An IPv4 address, and what is counted for all, have nothing around them. */
+	for (uint64_t i = 0; i < 100; i++)
+		assert_int_equal(firewall_take_client(table, key, &rate,
+						      UINT64_C(0xffff0a000000) | i, now, &wait),
+				 0);
 	free(table);
 }
 
@@ -309,6 +365,7 @@ int main(void)
 		cmocka_unit_test(test_garbage),
 		cmocka_unit_test(test_time_comes_round),
 		cmocka_unit_test(test_crowd),
+		cmocka_unit_test(test_prefixes),
 		cmocka_unit_test(test_more_than_cells),
 		cmocka_unit_test(test_processes),
 	};

@@ -192,7 +192,7 @@ static const struct fault faults[] = {
 	{ SITE("limits"), 1, 4, 1, 0, "needs a block", NULL },
 	{ SITE("limit requests"), 1, 4, 7, 0, "RATE is missing", NULL },
 	{ SITE("limit request 5/min"), 1, 4, 7, 0, "`limit` knows no `request`", "requests" },
-	{ SITE("limit"), 1, 4, 1, 0, "write `limit requests`", "requests" },
+	{ SITE("limit"), 1, 4, 1, 0, "write `limit requests` or", NULL },
 	{ SITE("limit requests 5"), 1, 4, 16, 0, "per s, min, h or d", NULL },
 	{ SITE("limit requests 5/week"), 1, 4, 16, 0, "per s, min, h or d", NULL },
 	{ SITE("limit requests 0/s"), 1, 4, 16, 0, "lets nothing through", NULL },

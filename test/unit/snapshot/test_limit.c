@@ -1,4 +1,5 @@
-/* limit: what lines about connections and bandwidth mean, and what is said where they mean nothing. */
+/* limit, denial, and `rewrite` of block: what lines about connections, bandwidth and paths mean, and what is said where
+ * they mean nothing. */
 #include "snapshot/snapshot.h"
 
 #include <setjmp.h>
@@ -55,15 +56,15 @@ static const struct {
 	{ SITE("limit conections 5"), 21, "knows no `conections`", "connections" },
 	{ SITE("limit connections x"), 33, "digits alone", NULL },
 	{ SITE("limit connections 0"), 33, "N is 1 to 1000000", NULL },
-	{ SITE("limit connections 5 per site"), 39, "one of: ip", "ip" },
-	{ SITE("limit connections 5 from near"), 40, "<near>", NULL },
+	{ SITE("limit connections 5 per site"), 39, "one of: ip", NULL },
+	{ SITE("limit connections 5 from near"), 40, "written <name>", NULL },
 	{ SITE("limit connections 5 from <far>"), 40, "no table `far`", NULL },
 	{ SITE("limit connections 5 per ip on a"), 45, "starts with /", NULL },
 	/* One count cannot be held to two numbers. */
 	{ SITE("limit connections 5 per ip; limit connections 6 per ip"), 43, "stands twice",
 	  NULL },
 	{ GATE("limit connections 5 per ip on /a"), 39, "has no path yet", NULL },
-	{ GATE("limit requests 5/s"), 12, "stands in a `site`", NULL },
+	{ GATE("limit requests 5/s"), 18, "write `limit connections`", NULL },
 	{ GATE("limit connections 1; limit connections 1 per ip; limit connections 1 from <near>; "
 	       "limit connections 1 not from <near>; limit connections 1 per ip from <near>"),
 	  131, "at most 4 such lines", NULL },
@@ -81,10 +82,25 @@ static const struct {
 	{ SITE("limit bandwidth 1KB/s burst 1GB per ip"), 43, "within a day", NULL },
 	{ SITE("limit bandwidth 1MB/s per ip; limit  bandwidth 1MB/s per ip"), 45, "stands twice",
 	  NULL },
+	{ SITE("block path"), 21, "PATH is missing", NULL },
+	{ SITE("block path .git"), 26, "starts with /", NULL },
+	{ SITE("block path /a on /b"), 29, "starts with /", NULL },
+	{ SITE("block path /a from <far>"), 34, "no table `far`", NULL },
+	{ SITE("block paht /a"), 21, "knows no `paht`", "path" },
+	{ SITE("rewrite /a"), 15, "stands in a `route` block", NULL },
+	{ SITE("route /a { rewrite /b/*; respond 200 }"), 34, "write `route PATH/* {", NULL },
+	{ SITE("route /a* { rewrite /b/*; respond 200 }"), 35, "write `route PATH/* {", NULL },
+	{ SITE("route /*/a/* { rewrite /b/*; respond 200 }"), 38, "write `route PATH/* {", NULL },
+	{ SITE("route /a/* { rewrite /b*; respond 200 }"), 36, "is the last segment", NULL },
+	{ SITE("route /a/* { rewrite /*/b; respond 200 }"), 36, "is the last segment", NULL },
+	{ SITE("route /a/* { strip-prefix /a; rewrite /b; respond 200 }"), 15, "one of them",
+	  NULL },
 };
 
 static void test_faults(void **state)
 {
+	size_t wrong = 0;
+
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
 		struct world world;
@@ -95,9 +111,10 @@ static void test_faults(void **state)
 		    error->place.column != faults[i].column ||
 		    !strstr(world.output, faults[i].message) ||
 		    (faults[i].nearest && !span_equal(error->nearest, span_str(faults[i].nearest))))
-			fail_msg("%s\n%s", faults[i].text, world.output);
+			print_error("%s\n%s", faults[i].text, world.output), wrong++;
 		drop(&world);
 	}
+	assert_int_equal(wrong, 0);
 }
 
 static void test_meaning(void **state)
