@@ -236,6 +236,7 @@ static int weight_of(enum dial_status status)
 		return 1;
 	case DIAL_NO_ADDRESS:
 	case DIAL_FORBIDDEN:
+	case DIAL_QUESTIONS:
 	default:
 		return 0;
 	}

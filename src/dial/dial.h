@@ -38,6 +38,7 @@ enum dial_status { /* as enum ipc_dial_status */
 		   DIAL_TIMEOUT,
 		   DIAL_FORBIDDEN,
 		   DIAL_FAILED,
+		   DIAL_QUESTIONS, /* so many names are asked for already: limit `dns-questions` */
 };
 struct dial_result {
 	enum dial_status status; /* 0: connected */
@@ -70,6 +71,10 @@ void dial_on_refused(struct dial *dial,
 		     void (*on_refused)(void *owner, uint64_t origin,
 					const struct os_address *address),
 		     void *owner);
+/* An answer, or hosts, has more addresses for this origin's name than are used: told each time; `is_first`: the one before
+ * had not. From the loop, dial_start and dial_set_hosts. */
+void dial_on_cut(struct dial *dial, void (*on_cut)(void *owner, uint64_t origin, bool is_first),
+		 void *owner);
 /* Where we listen ourselves. -ENOMEM. */
 int dial_set_listeners(struct dial *dial, const struct os_address *listeners,
 		       size_t count) MUST_CHECK;

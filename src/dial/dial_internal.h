@@ -23,6 +23,7 @@ struct dial_ips {
 	struct dial_ip list[DIAL_ADDRESSES_MAX];
 	size_t count;
 	bool is_ours; /* of hosts, or localhost */
+	bool is_cut;  /* there was no room for all */
 };
 void dial_ips_add(struct dial_ips *ips,
 		  const struct dial_ip *ip); /* once; without room it is left out */
@@ -69,6 +70,7 @@ struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct spa
 				      enum dial_reach reach,
 				      void (*on_reply)(void *owner, const struct dial_reply *reply),
 				      void *owner);
+bool dial_resolver_is_full(const struct dial_resolver *resolver);
 void dial_lookup_forget(
 	struct dial_lookup *lookup); /* on_reply is not called any more; NULL is fine */
 
@@ -95,6 +97,7 @@ struct dial_name {
 	uint64_t quiet_until_ns; /* after a failure: no new lookup before */
 	enum dial_status failed; /* of the last lookup; 0: it was good */
 	const char *why;
+	bool is_cut; /* the last answer was */
 };
 
 /* One for each reach. NULL without memory. */
@@ -141,6 +144,8 @@ struct dial {
 	void *owner;
 	void (*on_refused)(void *owner, uint64_t origin, const struct os_address *address);
 	void *refused_owner;
+	void (*on_cut)(void *owner, uint64_t origin, bool is_first);
+	void *cut_owner;
 	struct os_address *listeners;
 	size_t listener_count;
 };

@@ -77,6 +77,22 @@ static void wake_waiters(struct dial_name *name)
 	}
 }
 
+static void note_cut(struct dial_name *name, bool is_cut)
+{
+	struct dial *dial = name->dial;
+	bool is_first = is_cut && !name->is_cut;
+	struct dial_entry *entry;
+	size_t cursor = 0;
+	uint64_t id;
+
+	name->is_cut = is_cut;
+	if (!is_cut || !dial->on_cut)
+		return;
+	while ((entry = map_next(&dial->origins, &cursor, &id)))
+		if (entry->name == name)
+			dial->on_cut(dial->cut_owner, id, is_first);
+}
+
 static bool is_localhost(struct span name)
 {
 	return span_equal(name, SPAN("localhost")) || span_ends_with(name, SPAN(".localhost"));
@@ -93,6 +109,8 @@ static bool find_local(struct dial_name *name, struct dial_ips *ret_ips)
 	if (name->hosts_serial != dial->hosts_serial) {
 		dial_hosts_find(dial->hosts, name->text, &name->hosts);
 		name->hosts_serial = dial->hosts_serial;
+		if (name->hosts.count)
+			note_cut(name, name->hosts.is_cut);
 	}
 	*ret_ips = name->hosts;
 	if (!ret_ips->count && is_localhost(name->text)) {
@@ -234,6 +252,8 @@ static void on_reply(void *owner, const struct dial_reply *reply)
 		fail(name, reply, now_ns);
 	if (reply->is_last)
 		refresh_later(name, now_ns);
+	if (reply->is_last && reply->ips)
+		note_cut(name, reply->ips->is_cut);
 	if (reply->is_last && reply->refused)
 		dial_name_refuse(name, reply->refused);
 	name->references++; /* it must not go while its waiters are told */
@@ -279,8 +299,12 @@ int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt,
 	}
 	if (now_ns >= name->quiet_until_ns)
 		ask(name);
+	if (!name->lookup && !name->failed && dial_resolver_is_full(name->dial->resolver)) {
+		*ret_why = "too many names are asked for at once";
+		return DIAL_QUESTIONS;
+	}
 	if (!name->lookup) {
-		*ret_why = name->failed ? name->why : "too many names are asked for at once";
+		*ret_why = name->failed ? name->why : "out of memory";
 		return name->failed ? (int)name->failed : (int)DIAL_FAILED;
 	}
 	list_push_back(&name->waiters, dial_attempt_waiting(attempt));

@@ -698,6 +698,43 @@ static void test_many_addresses(void **state)
 			 telemetry_limits[TELEMETRY_LIMIT_DNS_ADDRESSES].value);
 }
 
+static void on_cut(void *owner, uint64_t origin, bool is_first)
+{
+	size_t *cuts = owner;
+
+	assert_int_equal(origin, 1);
+	cuts[is_first]++;
+}
+
+/* One below, just so many, one more: told each time that one is left out, and that it is new. */
+static void test_cut_addresses(void **state)
+{
+	const unsigned max = (unsigned)telemetry_limits[TELEMETRY_LIMIT_DNS_ADDRESSES].value;
+	const struct {
+		unsigned count;
+		size_t again, first;
+	} steps[] = { { max - 1, 0, 0 }, { max, 0, 0 }, { max + 1, 0, 1 },
+		      { max + 2, 1, 1 }, { max, 1, 1 }, { max + 1, 1, 2 } };
+	struct fixture *fixture = *state;
+	size_t cuts[2] = { 0 };
+
+	dial_on_cut(fixture->dial, on_cut, cuts);
+	set_origin(fixture, "cut.test", fixture->port);
+	for (size_t step = 0; step < ARRAY_LEN(steps); step++) {
+		char text[4000];
+		struct writer writer = writer_of(text, sizeof(text));
+		struct outcome outcome;
+
+		for (unsigned i = 0; i < steps[step].count; i++)
+			write_format(&writer, "127.0.0.%u cut.test\n127.0.0.1 cut.test\n", i + 1);
+		assert_int_equal(dial_set_hosts(fixture->dial, writer_done(&writer)), 0);
+		dial_once(fixture, 1000, &outcome);
+		assert_int_equal(outcome.status, 0);
+		assert_int_equal(cuts[false], steps[step].again);
+		assert_int_equal(cuts[true], steps[step].first);
+	}
+}
+
 /* So many are asked for at once; one that is known needs no answer, another is told that it has to wait. */
 static void test_many_names(void **state)
 {
@@ -726,7 +763,7 @@ static void test_many_names(void **state)
 	assert_true(dial_once(fixture, 500, &outcomes[KNOWN]) < 100);
 	assert_int_equal(outcomes[KNOWN].status, 0);
 	wait_done(fixture, &outcomes[ONE_MORE]);
-	assert_int_equal(outcomes[ONE_MORE].status, DIAL_FAILED);
+	assert_int_equal(outcomes[ONE_MORE].status, DIAL_QUESTIONS);
 	assert_non_null(strstr(outcomes[ONE_MORE].detail, "too many names"));
 	for (size_t i = 1; i < ONE_MORE; i++) {
 		assert_false(outcomes[i].is_done);
@@ -973,6 +1010,7 @@ int main(void)
 		TEST(test_reach),
 		TEST(test_rebinding),
 		TEST(test_many_addresses),
+		TEST(test_cut_addresses),
 		TEST(test_many_names),
 		TEST(test_last_good_answer_is_kept),
 		TEST(test_failures_pause),
