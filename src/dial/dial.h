@@ -2,8 +2,14 @@
  *
  * It is the only module that resolves names (c-ares) or connects. Its inputs are the origins of the
  * snapshot, the text of the hosts file and of resolv.conf (it opens no file itself), and questions. A
- * literal address or `localhost` needs no resolver. Addresses are tried in turn, v6 first, the next one
- * 250 ms after the one before (RFC 8305, simplified); the first that connects wins.
+ * literal address or `localhost` needs no resolver.
+ *
+ * Of RFC 8305 there is: both families asked for at once; addresses of one wait 50 ms for the other's (3); they are tried
+ * by turns, v6 first, or the family by which the name was last reached, for ten minutes (4: one address of the first
+ * family, then one of the other); the next one 250 ms after the one before, or at once where that failed (5); the first
+ * that connects wins, the others are closed. There is not: addresses that come later than those 50 ms join no attempt
+ * that has begun, they are for the next one (3); v6 is waited with for v4 as well; no sorting by RFC 6724 or by measured
+ * times (4); no synthesis of NAT64 addresses (7).
  *
  * Only the first question for a name waits for a name server. From then on the name is asked for again whenever its
  * answer's time is over, beside the questions, which are answered from what is known: also while name servers fail,

@@ -28,8 +28,9 @@ struct dial_ips {
 void dial_ips_add(struct dial_ips *ips,
 		  const struct dial_ip *ip); /* once; without room it is left out */
 bool dial_ips_have(const struct dial_ips *ips, const struct dial_ip *ip);
-/* v6 first, then by turns: a dead v6 network must not eat the time of all of v4 (RFC 8305, 4). */
-void dial_ips_interleave(const struct dial_ips *ips, struct dial_ips *ret_ips);
+/* By turns, this family first: a dead v6 network must not eat the time of all of v4 (RFC 8305, 4). */
+void dial_ips_interleave(const struct dial_ips *ips, uint8_t first_family,
+			 struct dial_ips *ret_ips);
 
 /* ---- text.c: hosts and resolv.conf ------------------------------------------------------------------- */
 
@@ -97,7 +98,9 @@ struct dial_name {
 	uint64_t quiet_until_ns; /* after a failure: no new lookup before */
 	enum dial_status failed; /* of the last lookup; 0: it was good */
 	const char *why;
-	bool is_cut; /* the last answer was */
+	bool is_cut;         /* the last answer was */
+	uint8_t good_family; /* by which it was reached last, until good_family_ns */
+	uint64_t good_family_ns;
 };
 
 /* One for each reach. NULL without memory. */
@@ -110,6 +113,9 @@ int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt,
 void dial_name_hosts_changed(struct dial_name *name);
 void dial_name_tell(struct dial_name *name); /* on_change, of all origins that have it */
 void dial_name_refuse(struct dial_name *name, const struct dial_ip *ip); /* on_refused, once */
+/* The family to begin with, and what came of it. */
+uint8_t dial_name_first_family(const struct dial_name *name);
+void dial_name_reached(struct dial_name *name, uint8_t family);
 /* False: connections to this address are not to be used again. */
 bool dial_name_has(const struct dial_name *name, const struct dial_ip *ip);
 

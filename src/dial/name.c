@@ -10,6 +10,8 @@ enum {
 	REFRESH_MIN_MS = 1000,
 	QUIET_MS = 1000, /* after a failure; twice as long after each further one */
 	QUIET_DOUBLINGS = 5,
+	/* Then v6 gets its chance again: the network that ate its packets may be mended. */
+	GOOD_FAMILY_MS = 10 * 60 * 1000,
 };
 
 static void on_refresh(struct os_timer *timer);
@@ -187,6 +189,24 @@ void dial_name_hosts_changed(struct dial_name *name)
 bool dial_name_has(const struct dial_name *name, const struct dial_ip *ip)
 {
 	return dial_ips_have(&name->told, ip);
+}
+
+uint8_t dial_name_first_family(const struct dial_name *name)
+{
+	if (name->good_family && os_loop_now_ns(name->dial->loop) < name->good_family_ns)
+		return name->good_family;
+	return OS_FAMILY_V6;
+}
+
+void dial_name_reached(struct dial_name *name, uint8_t family)
+{
+	uint64_t now_ns = os_loop_now_ns(name->dial->loop);
+
+	/* Not by each connection anew: a busy name would never try v6 again. */
+	if (name->good_family == family && now_ns < name->good_family_ns)
+		return;
+	name->good_family = family;
+	name->good_family_ns = now_ns + GOOD_FAMILY_MS * OS_MS;
 }
 
 /* ---- Answers ------------------------------------------------------------------------------------------- */

@@ -129,10 +129,10 @@ void dial_ips_add(struct dial_ips *ips, const struct dial_ip *ip)
 		ips->is_cut = true;
 }
 
-void dial_ips_interleave(const struct dial_ips *ips, struct dial_ips *ret_ips)
+void dial_ips_interleave(const struct dial_ips *ips, uint8_t first_family, struct dial_ips *ret_ips)
 {
 	size_t next[2] = { 0, 0 }; /* v6, v4 */
-	size_t turn = 0;
+	size_t turn = first_family == OS_FAMILY_V4;
 
 	ret_ips->count = 0;
 	while (ret_ips->count < ips->count) {

@@ -323,6 +323,51 @@ static void test_next_address_after_250_ms(void **state)
 	os_close(open);
 }
 
+/* v6 hangs: that costs 250 ms once, then v4 comes first; ten minutes later v6 has its chance, and when that is good again
+ * it stays. */
+static void test_the_family_that_was_good(void **state)
+{
+	struct fixture *fixture = *state;
+	struct os_address v6 = { .family = OS_FAMILY_V6, .ip = { [15] = 1 } };
+	struct os_address v4 = { .family = OS_FAMILY_V4, .ip = { 127, 0, 0, 1 } };
+	struct outcome outcome;
+	int full, open, fillers[4];
+
+	assert_int_equal(os_listen(&v6, 0, 0, &full), 0);
+	assert_int_equal(os_socket_local(full, &v6), 0);
+	v4.port = v6.port;
+	assert_int_equal(os_listen(&v4, 0, 8, &open), 0);
+	for (size_t i = 0; i < ARRAY_LEN(fillers); i++)
+		assert_int_equal(os_connect(&v6, &fillers[i]), 0);
+	turns(fixture, 20);
+	assert_int_equal(
+		dial_set_hosts(fixture->dial, SPAN("::1 six.first\n127.0.0.1 six.first\n")), 0);
+	set_origin(fixture, "six.first", v6.port);
+	for (int i = 0; i < 4; i++) {
+		uint64_t took_ms = dial_once(fixture, 2000, &outcome);
+
+		assert_int_equal(outcome.status, 0);
+		assert_int_equal(outcome.peer.family, OS_FAMILY_V4);
+		if (i == 0 || i == 3)
+			assert_in_range(took_ms, 245, 1500);
+		else
+			assert_in_range(took_ms, 0, 240);
+		if (i == 2)
+			os_clock_move(601 * (int64_t)OS_SECOND, 0);
+	}
+	os_clock_move(601 * (int64_t)OS_SECOND, 0);
+	for (size_t i = 0; i < ARRAY_LEN(fillers); i++)
+		os_close(fillers[i]);
+	os_close(full);
+	assert_int_equal(os_listen(&v6, 0, 8, &full), 0);
+	dial_once(fixture, 2000, &outcome);
+	assert_int_equal(outcome.peer.family, OS_FAMILY_V6);
+	dial_once(fixture, 2000, &outcome);
+	assert_int_equal(outcome.peer.family, OS_FAMILY_V6);
+	os_close(full);
+	os_close(open);
+}
+
 static size_t count_descriptors(void)
 {
 	size_t count = 0;
@@ -1002,6 +1047,7 @@ int main(void)
 		TEST(test_unix),
 		TEST(test_timeout),
 		TEST(test_next_address_after_250_ms),
+		TEST(test_the_family_that_was_good),
 		TEST(test_room_for_further_addresses),
 		TEST(test_answers_are_kept),
 		TEST(test_ttl),
