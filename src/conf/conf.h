@@ -214,7 +214,8 @@ enum conf_type {
 	CONF_DURATION, /* 250ms 10s 5m 1h 30d. value.number: nanoseconds */
 	CONF_SIZE,     /* 512B 32KB 1MB 2GB, powers of 1024. value.number: bytes */
 	CONF_RATE,     /* 20/s 5/min 100/h. value.number per value.period_ns */
-	CONF_NUMBER,   /* decimal. value.number */
+	CONF_BANDWIDTH, /* 512KB/s 1MB/s. value.number: bytes a second, 1 KB to 10 GB */
+	CONF_NUMBER,    /* decimal. value.number */
 	CONF_PATH, /* of a file or folder; relative to the file that the word stands in: value.text
 		      is joined */
 	CONF_PATTERN, /* of a request's path: starts with `/`; `*` only where the row's reader

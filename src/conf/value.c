@@ -118,6 +118,19 @@ static const char *parse_rate(struct span text, struct conf_value *value)
 	return reason;
 }
 
+static const char *parse_bandwidth(struct span text, struct conf_value *value)
+{
+	size_t slash = span_find_byte(text, '/');
+
+	if (slash == text.len || !span_equal_nocase(span_skip(text, slash), SPAN("/s")) ||
+	    parse_size(span_first(text, slash), value))
+		return "a bandwidth is a size a second, as in 1MB/s";
+	/* Slower a body's clocks would stop it; faster nobody could tell. */
+	if (value->number < 1024 || value->number > UINT64_C(10) << 30)
+		return "a bandwidth is 1KB/s to 10GB/s";
+	return NULL;
+}
+
 static const char *check_range(struct arena *arena, const struct conf_argument *argument,
 			       const struct conf_value *value)
 {
@@ -259,6 +272,8 @@ static const char *parse(struct arena *arena, const struct conf_argument *argume
 		return parse_size(text, value);
 	case CONF_RATE:
 		return parse_rate(text, value);
+	case CONF_BANDWIDTH:
+		return parse_bandwidth(text, value);
 	case CONF_NUMBER:
 		return parse_u64(text, UINT64_MAX, &value->number) ? NULL
 								   : "write it in digits alone";

@@ -65,6 +65,8 @@ bool connection_local(struct connection *connection)
 void connection_begin(struct connection *connection)
 {
 	connection->phase = CONNECTION_HELLO;
+	if (!connection_hold(connection))
+		return;
 	if (connection->is_tls)
 		handshake_begin(connection);
 	else
@@ -496,6 +498,7 @@ void connection_close(struct connection *connection)
 		edge->input_owner = NULL;
 	question_cancel(edge, connection->question);
 	upstream_client_leave(&connection->origins);
+	connection_release(connection);
 	os_timer_stop(&connection->timer);
 	list_remove(&connection->active);
 	list_push_back(&edge->doomed, &connection->doomed);

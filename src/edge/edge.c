@@ -82,10 +82,7 @@ int edge_new(const struct edge_config *config, struct edge **ret_edge)
 	edge->counters = (struct telemetry_counters *)(void *)config->range->counters;
 	edge->tickets = config->tickets;
 	edge->cookies = config->cookies;
-	edge->rates = config->rates;
-	/* What another worker writes there later changes nothing here. */
-	if (edge->rates)
-		memcpy(edge->rates_key, edge->rates->key, sizeof(edge->rates_key));
+	edge_rates_init(edge, config);
 	edge->connections_max = config->connections_max;
 	edge->exchanges_max = (uint32_t)telemetry_limits[TELEMETRY_LIMIT_EXCHANGES].value;
 	edge->handshakes_max = handshakes_max(config->connections_max);
@@ -452,6 +449,7 @@ void edge_commit(struct edge *edge)
 	keep_origins(edge);
 	edge_origins_sweep(edge);
 	edge_view_commit(edge);
+	edge_holds_commit(edge);
 	edge->memory_max = edge->current->snapshot->limits.values[SNAPSHOT_LIMIT_WORKER_MEMORY];
 	set_upstream_limits(edge);
 	set_h1_limits(edge);

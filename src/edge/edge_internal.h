@@ -192,6 +192,10 @@ struct connection {
 	uint64_t exchange_turn;
 	uint32_t unused_bytes; /* dropped while lingering */
 	char name[64];         /* SNI, for the log; cut */
+	/* What it counts for, of the gate's lines. */
+	uint64_t holds[SNAPSHOT_GATE_LIMITS_MAX];
+	uint32_t hold_count;
+	uint64_t paced_until_ns; /* what was sent takes so long, by the line that holds for it */
 };
 
 /* The socket is asked once. False: it could not say. */
@@ -322,6 +326,10 @@ struct exchange {
 	struct os_address client; /* who asks: the connection's peer, or whom a trusted one names */
 	struct http_hop *hop;     /* what is said of it to an origin; NULL: only the peer's */
 
+	uint64_t *holds; /* what it counts for, of the site's and the block's lines */
+	uint32_t hold_count;
+	struct exchange_pace *pace; /* how fast its answer goes; NULL: as fast as it can */
+
 	struct pump request_pump, response_pump;
 	enum response_source source;
 	struct span text; /* RESPONSE_TEXT: what is left of it */
@@ -439,6 +447,9 @@ struct edge {
 	const struct balance_sticky_keys *cookies;
 	struct firewall_table *rates;
 	uint8_t rates_key[FIREWALL_KEY_LEN];
+	struct firewall_holder holder; /* own NULL: no line has counted connections yet */
+	const struct firewall_held *held[OS_CPU_MAX];
+	uint64_t refused_said_ns, refused_count; /* connections since then */
 	struct telemetry_ring *ring;
 	int ring_event;
 
@@ -518,6 +529,23 @@ void policies_sweep(
 		*edge); /* after the commit of a snapshot: certificates that it does not name go */
 void policies_fini(struct edge *edge);
 
+/* hold.c: how many connections a client has. */
+void edge_rates_init(struct edge *edge, const struct edge_config *config);
+void edge_holds_commit(struct edge *edge);
+/* Counts it for the gate's lines. False: one too many; it is closed. */
+bool connection_hold(struct connection *connection) MUST_CHECK;
+void connection_release(struct connection *connection);
+/* The same for lines of the site and block. NEXT, or 429. */
+enum exchange_verdict exchange_hold(struct exchange *exchange);
+void exchange_unhold(struct exchange *exchange);
+
+/* pace.c: how fast an answer goes. */
+int exchange_pace_set(struct exchange *exchange, const struct snapshot_bandwidth_limits *limits,
+		      struct span path) MUST_CHECK;
+/* Of `budget` what may leave now. 0: nothing, and the exchange is woken when it may. Where there is a pace. */
+size_t exchange_pace_room(struct exchange *exchange, size_t budget);
+void exchange_pace_pay(struct exchange *exchange, size_t bytes);
+
 /* view.c: what is counted by site and upstream, and what shows it. */
 int edge_view_new(struct edge *edge, const struct edge_config *config) MUST_CHECK;
 void edge_view_listeners(struct edge *edge); /* after a change of who accepts */
@@ -566,6 +594,8 @@ void edge_event(struct edge *edge, struct span message, const struct telemetry_p
 		size_t pair_count);
 void edge_event_tls(struct connection *connection, const char *why, struct span detail);
 void edge_event_proxy_header(struct connection *connection, const char *why);
+/* By a line of the configuration; `count` of them since the last such event. */
+void edge_event_refused(struct connection *connection, struct span rule, uint64_t count);
 static inline struct conf_address edge_conf_address(const struct os_address *address)
 {
 	struct conf_address same = { .family = address->family, .port = address->port };

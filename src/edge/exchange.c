@@ -62,6 +62,7 @@ static void exchange_release(struct exchange *exchange)
 	pump_close(&exchange->response_pump);
 	exchange_end_fetch(exchange);
 	exchange_view_leave(exchange);
+	exchange_unhold(exchange);
 	question_cancel(edge, exchange->question);
 	exchange->question = 0;
 	files_document_unref(exchange->document);

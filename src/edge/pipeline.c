@@ -81,6 +81,26 @@ static void response_pump_failed(struct exchange *exchange, int outcome)
 	exchange_interrupt(exchange, 0, end);
 }
 
+static void response_pump_run(struct exchange *exchange)
+{
+	size_t given = EDGE_TURN_BYTES, left;
+	int outcome;
+
+	if (exchange->pace)
+		given = exchange_pace_room(exchange, given);
+	left = given;
+	outcome = pump_run(&exchange->response_pump, &left);
+	if (exchange->pace)
+		exchange_pace_pay(exchange, given - left);
+	if (outcome == PUMP_YIELD) {
+		/* Without room a timer was set. */
+		exchange->wants_turn |= given != 0;
+	} else if (outcome != PUMP_WAIT && outcome != PUMP_END) {
+		pump_close(&exchange->response_pump);
+		response_pump_failed(exchange, outcome);
+	}
+}
+
 /* Behind TLS whoever ends the transport has left: nobody waits for an origin on his behalf. Without TLS it may be
  * the end of his own half alone, and he still reads (docs/decisions/0012). */
 static bool client_has_left(const struct exchange *exchange)
@@ -113,16 +133,8 @@ void exchange_pumps_run(struct exchange *exchange)
 			request_pump_failed(exchange, outcome);
 		}
 	}
-	budget = EDGE_TURN_BYTES;
-	if (pump_is_open(&exchange->response_pump)) {
-		outcome = pump_run(&exchange->response_pump, &budget);
-		if (outcome == PUMP_YIELD) {
-			exchange->wants_turn = true;
-		} else if (outcome != PUMP_WAIT && outcome != PUMP_END) {
-			pump_close(&exchange->response_pump);
-			response_pump_failed(exchange, outcome);
-		}
-	}
+	if (pump_is_open(&exchange->response_pump))
+		response_pump_run(exchange);
 }
 
 /* ---- Runner ------------------------------------------------------------------------------------------------ */

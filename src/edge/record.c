@@ -223,21 +223,39 @@ void edge_event_tls(struct connection *connection, const char *why, struct span 
 	ring_put(edge, TELEMETRY_RING_EVENT, &line);
 }
 
-void edge_event_proxy_header(struct connection *connection, const char *why)
+static void event_of_connection(struct connection *connection, struct span message,
+				const struct telemetry_pair *pairs, size_t pair_count)
 {
 	struct edge *edge = connection->edge;
 	struct writer line = writer_of(edge->line_buffer, TELEMETRY_LINE_MAX);
 	char client[OS_ADDRESS_TEXT_MAX], local[OS_ADDRESS_TEXT_MAX];
-	struct telemetry_pair pairs[] = { { .key = "failure", .text = span_str(why) } };
 	struct telemetry_event event = {
 		.type = TELEMETRY_EVENT_ANOMALY,
 		.wall_ns = edge->wall_ns,
-		.message = SPAN("PROXY header refused"),
+		.message = message,
 		.pairs = pairs,
-		.pair_count = ARRAY_LEN(pairs),
+		.pair_count = pair_count,
 	};
 
 	fill_addresses(&event, connection, client, local);
 	telemetry_write_event(&line, &event);
 	ring_put(edge, TELEMETRY_RING_EVENT, &line);
+}
+
+void edge_event_proxy_header(struct connection *connection, const char *why)
+{
+	struct telemetry_pair pairs[] = { { .key = "failure", .text = span_str(why) } };
+
+	event_of_connection(connection, SPAN("PROXY header refused"), pairs, ARRAY_LEN(pairs));
+}
+
+void edge_event_refused(struct connection *connection, struct span rule, uint64_t count)
+{
+	struct telemetry_pair pairs[] = {
+		{ .key = "failure", .text = SPAN("limit:client-connections") },
+		{ .key = "rule", .text = rule },
+		{ .key = "count", .number = count, .is_number = true },
+	};
+
+	event_of_connection(connection, SPAN("connection refused"), pairs, ARRAY_LEN(pairs));
 }

@@ -74,11 +74,18 @@ enum exchange_verdict stage_firewall_run(struct exchange *exchange)
 
 	if (!exchange->edge->rates)
 		return EXCHANGE_NEXT;
-	if (site->request_limit_count)
+	verdict = exchange_hold(exchange);
+	if (verdict == EXCHANGE_NEXT && site->request_limit_count)
 		verdict = count_request(exchange, site->request_limits, site->request_limit_count,
 					exchange->asked.text);
 	if (verdict == EXCHANGE_NEXT && block && block->request_limit_count)
 		verdict = count_request(exchange, block->request_limits, block->request_limit_count,
 					exchange->request->path.text);
-	return verdict;
+	if (verdict != EXCHANGE_NEXT)
+		return verdict;
+	if (exchange_pace_set(exchange, &site->bandwidth_limits, exchange->asked.text) ||
+	    (block &&
+	     exchange_pace_set(exchange, &block->bandwidth_limits, exchange->request->path.text)))
+		return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
+	return EXCHANGE_NEXT;
 }

@@ -10,6 +10,7 @@ enum {
 };
 
 #define TIME_MASK ((UINT64_C(1) << TIME_BITS) - 1)
+#define MINUTE_NS (UINT64_C(60) * 1000000000)
 #define DAY_TICKS (UINT64_C(86400) * 1000000000 / FIREWALL_TICK_NS)
 
 _Static_assert(TAG_BITS + TIME_BITS == 64, "a cell is one word");
@@ -116,4 +117,50 @@ int firewall_take(struct firewall_table *table, const uint8_t key[FIREWALL_KEY_L
 			return !is_own && owed(cell, now, DAY_TICKS) ? FIREWALL_CROWDED : 0;
 	}
 	return 0;
+}
+
+/* ---- Paid afterwards --------------------------------------------------------------------------------------- */
+
+static size_t bucket_of(const uint8_t key[FIREWALL_KEY_LEN], const struct firewall_account *account,
+			uint64_t *ret_tag)
+{
+	uint64_t who[2] = { account->id, account->client };
+	uint64_t hash = hash_siphash(key, span_of(who, sizeof(who)));
+
+	*ret_tag = hash >> TIME_BITS;
+	return hash % FIREWALL_BUCKETS;
+}
+
+static uint64_t most_owed(const struct firewall_account *account)
+{
+	return (account->burst_ns + MINUTE_NS) / FIREWALL_TICK_NS;
+}
+
+uint64_t firewall_owed(const struct firewall_table *table, const uint8_t key[FIREWALL_KEY_LEN],
+		       const struct firewall_account *account, uint64_t now_ns)
+{
+	uint64_t tag, cell = 0, now = now_ns / FIREWALL_TICK_NS;
+	size_t bucket = bucket_of(key, account, &tag);
+
+	(void)choose(&table->buckets[bucket], tag, now, &cell);
+	return cell >> TIME_BITS == tag ? owed(cell, now, most_owed(account)) * FIREWALL_TICK_NS
+					: 0;
+}
+
+void firewall_pay(struct firewall_table *table, const uint8_t key[FIREWALL_KEY_LEN],
+		  const struct firewall_account *account, uint64_t cost_ns, uint64_t now_ns)
+{
+	uint64_t most = most_owed(account), now = now_ns / FIREWALL_TICK_NS, tag, cell = 0;
+	struct firewall_bucket *bucket = &table->buckets[bucket_of(key, account, &tag)];
+
+	for (int i = 0; i < TRIES; i++) {
+		size_t chosen = choose(bucket, tag, now, &cell);
+		uint64_t owes = cell >> TIME_BITS == tag ? owed(cell, now, most) : 0, after;
+
+		owes += (cost_ns + FIREWALL_TICK_NS - 1) / FIREWALL_TICK_NS;
+		after = tag << TIME_BITS | ((now + (owes < most ? owes : most)) & TIME_MASK);
+		if (__atomic_compare_exchange_n(&bucket->cells[chosen], &cell, after, false,
+						__ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return;
+	}
 }

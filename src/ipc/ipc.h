@@ -19,12 +19,14 @@ enum ipc_outcome {
 };
 
 /* The process's range of shared memory: written by that process alone, read by the supervisor (for its
- * heartbeat), by workers (for the handlers `metrics` and `ready`) and by commands. Counters live behind it, and a worker's
- * counters by site and upstream (telemetry lays both out). While no process has it, all but the counters is 0. */
+ * heartbeat), by workers (for the handlers `metrics` and `ready`, and for what clients hold) and by commands. Counters live
+ * behind it, and a worker's counters by site and upstream (telemetry lays both out), and what clients hold of a worker
+ * (firewall). While no process has it, all but the counters is 0. Pages that nobody wrote or read take no memory. */
 enum {
 	IPC_RANGE_FORMAT = 3,
 	IPC_RANGE_NAMED = 16384, /* where counters by site and upstream begin */
-	IPC_RANGE_SIZE = 320 * 1024,
+	IPC_RANGE_HELD = 320 * 1024,
+	IPC_RANGE_SIZE = 1088 * 1024,
 };
 struct ipc_range {
 	uint32_t format, kind;
@@ -34,12 +36,17 @@ struct ipc_range {
 	uint32_t secret_memory; /* enum os_secret_kind of a keyholder's heap */
 	uint32_t
 		slots_accepted; /* whose sockets a worker accepts from: its own slot's, and adopted ones */
-	uint64_t reserved[7];
+	uint64_t places_held; /* of configurations: bit n, it has one mapped at the n-th place */
+	uint64_t reserved[6];
 	uint64_t counters[]; /* telemetry */
 };
 static inline void *ipc_range_named(const struct ipc_range *range)
 {
 	return (char *)(uintptr_t)range + IPC_RANGE_NAMED;
+}
+static inline void *ipc_range_held(const struct ipc_range *range)
+{
+	return (char *)(uintptr_t)range + IPC_RANGE_HELD;
 }
 
 /* What all processes together say of now. */

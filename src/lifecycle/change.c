@@ -113,6 +113,10 @@ static enum lifecycle_request take_request(struct lifecycle *lifecycle)
 {
 	enum lifecycle_request request = lifecycle->waiting;
 
+	if (lifecycle->is_signal_waiting && lifecycle->now_ns >= lifecycle->signal_from_ns) {
+		request = LIFECYCLE_COMPILE_FILE;
+		lifecycle->signal_from_ns = lifecycle->now_ns + LIFECYCLE_SIGNAL_MS * LIFECYCLE_MS;
+	}
 	if (is_due(lifecycle, lifecycle->confirm_by_ns) ||
 	    is_due(lifecycle, lifecycle->restore_by_ns)) {
 		lifecycle->confirm_by_ns = lifecycle->restore_by_ns = 0;
@@ -125,6 +129,8 @@ static enum lifecycle_request take_request(struct lifecycle *lifecycle)
 		return LIFECYCLE_COMPILE_GIVEN;
 	}
 	lifecycle->waiting = LIFECYCLE_NO_REQUEST;
+	if (request == LIFECYCLE_COMPILE_FILE)
+		lifecycle->is_signal_waiting = false;
 	return request;
 }
 
@@ -356,6 +362,12 @@ void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request reques
 {
 	if (request > lifecycle->waiting)
 		lifecycle->waiting = request;
+	lifecycle_settle(lifecycle);
+}
+
+void lifecycle_signal(struct lifecycle *lifecycle)
+{
+	lifecycle->is_signal_waiting = true;
 	lifecycle_settle(lifecycle);
 }
 

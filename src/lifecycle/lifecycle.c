@@ -117,6 +117,9 @@ uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle)
 		earliest = lifecycle->phase_deadline_ns;
 	else if (!lifecycle->is_stopping)
 		earliest = restore_at_ns(lifecycle);
+	if (lifecycle->phase == LIFECYCLE_IDLE && lifecycle->is_signal_waiting &&
+	    !lifecycle->is_stopping && lifecycle->signal_from_ns < earliest)
+		earliest = lifecycle->signal_from_ns;
 	for (uint32_t i = 0; i < lifecycle->capacity; i++) {
 		const struct lifecycle_process *process = &lifecycle->processes[i];
 		uint64_t at = process->state == LIFECYCLE_BACK_OFF ? process->retry_at_ns

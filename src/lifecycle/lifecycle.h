@@ -35,6 +35,7 @@ enum {
 	LIFECYCLE_RELINK_MS = 100,
 	LIFECYCLE_START_MS = 10000, /* from its birth to `ready`, however busy it is */
 	LIFECYCLE_COMPILE_MS = 30000,
+	LIFECYCLE_SIGNAL_MS = 1000,
 	LIFECYCLE_GATHER_MS = 60000, /* the vault's part: keys and internal certificates */
 	LIFECYCLE_COMMIT_MS = 15000,
 	LIFECYCLE_PREPARE_MS = 11 * 60000, /* a worker may wait 10 min for a free place */
@@ -158,6 +159,10 @@ uint64_t lifecycle_deadline_ns(const struct lifecycle *lifecycle);
 /* Events. */
 /* One change at a time; of those that wait the greatest request wins and stands for all. */
 void lifecycle_change(struct lifecycle *lifecycle, enum lifecycle_request request);
+/* SIGHUP: LIFECYCLE_COMPILE_FILE, for senders that wait for no answer and may be many. Behind a change that a signal began
+ * the next one begins LIFECYCLE_SIGNAL_MS later at the earliest, for all signals that came meanwhile; a change of somebody
+ * else that reads the file stands for them too. */
+void lifecycle_signal(struct lifecycle *lifecycle);
 /* LIFECYCLE_COMPILE_GIVEN. confirm_ms: once it runs, lifecycle_confirm() must come within this time, else LIFECYCLE_RESTORE
  * does, and the file is read; where that change fails both come again, 10 s later, then 20, at last each 640. 0: it needs
  * none. */

@@ -21,7 +21,8 @@ struct lifecycle {
 	enum lifecycle_phase phase;
 	enum lifecycle_request request, waiting;
 	uint64_t change, running; /* numbers */
-	bool is_given_waiting;
+	bool is_given_waiting, is_signal_waiting;
+	uint64_t signal_from_ns; /* that one begins no earlier */
 	uint32_t given_confirm_ms;
 	uint64_t confirm_by_ns; /* 0: there is nothing to confirm */
 	/* What was not confirmed was put back on the disk; as long as that does not run it is tried again. */

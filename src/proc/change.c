@@ -273,6 +273,36 @@ static int start_job(struct supervisor *supervisor, uint64_t change, enum lifecy
 	return err ? err : send_job(supervisor, text, change, flags);
 }
 
+static uint32_t place_of(const struct supervisor *supervisor, const struct plan *plan)
+{
+	return (uint32_t)((plan->address - supervisor->snapshot_base) / PROC_SNAPSHOT_PLACE_SIZE);
+}
+
+/* A request that takes long keeps its configuration, and its place, in its worker: a change to that place would wait for
+ * it, and end it in the end. Where every place is taken it does, for the oldest. */
+static uint32_t choose_place(const struct supervisor *supervisor)
+{
+	uint32_t best = UINT32_MAX;
+	uint64_t held = 0;
+
+	for (uint32_t i = 0; i < supervisor->child_count; i++) {
+		if (supervisor->children[i].process.pid)
+			held |= __atomic_load_n(&supervisor->children[i].range->places_held,
+						__ATOMIC_RELAXED);
+	}
+	for (uint32_t i = 0; i < PROC_SNAPSHOT_PLACES; i++) {
+		bool is_held = held >> i & 1, is_best_held = best < UINT32_MAX && held >> best & 1;
+
+		if (supervisor->running && i == place_of(supervisor, supervisor->running))
+			continue;
+		if (best == UINT32_MAX || is_held < is_best_held ||
+		    (is_held == is_best_held &&
+		     supervisor->place_changes[i] < supervisor->place_changes[best]))
+			best = i;
+	}
+	return best;
+}
+
 void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecycle_request request)
 {
 	int err;
@@ -284,8 +314,8 @@ void change_compile(struct supervisor *supervisor, uint64_t change, enum lifecyc
 	supervisor->job_request = request;
 	err = plan_new(change, &supervisor->next);
 	if (!err) {
-		supervisor->next->address =
-			supervisor->snapshot_base + supervisor->place * PROC_SNAPSHOT_PLACE_SIZE;
+		supervisor->next->address = supervisor->snapshot_base +
+					    choose_place(supervisor) * PROC_SNAPSHOT_PLACE_SIZE;
 		err = start_job(supervisor, change, request);
 	}
 	if (err < 0) {
@@ -481,7 +511,7 @@ void change_decided(struct supervisor *supervisor, uint64_t change)
 		return; /* data sets only: the plan stays */
 	plan_free(supervisor->running);
 	supervisor->running = TAKE(supervisor->next);
-	supervisor->place = (supervisor->place + 1) % PROC_SNAPSHOT_PLACES;
+	supervisor->place_changes[place_of(supervisor, supervisor->running)] = change;
 	listeners_decided(supervisor);
 	if (log && supervisor->is_serving)
 		logs_give(supervisor, log);

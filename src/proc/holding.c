@@ -128,6 +128,16 @@ static struct proc_place *place_at(struct proc_self *self, uint64_t address)
 	return &self->places[offset / PROC_SNAPSHOT_PLACE_SIZE];
 }
 
+/* The supervisor puts the next one where nobody has an old one. */
+static void tell_places(struct proc_self *self)
+{
+	uint64_t held = 0;
+
+	for (unsigned i = 0; i < PROC_SNAPSHOT_PLACES; i++)
+		held |= self->places[i].snapshot ? UINT64_C(1) << i : 0;
+	__atomic_store_n(&self->range->places_held, held, __ATOMIC_RELAXED);
+}
+
 static struct proc_place *place_of(struct proc_self *self, const struct snapshot *snapshot)
 {
 	struct proc_place *place = place_at(self, (uint64_t)(uintptr_t)snapshot);
@@ -152,6 +162,7 @@ void proc_snapshot_unref(struct proc_self *self, const struct snapshot *snapshot
 	if (--place->references)
 		return;
 	*place = (struct proc_place){ 0 };
+	tell_places(self);
 	os_memory_unmap(memory, size);
 	/* Nobody else may settle where the next one must lie. */
 	if (os_memory_reserve(memory, size) < 0)
@@ -188,6 +199,7 @@ static int map_snapshot(struct proc_self *self, struct proc_place *place)
 	*place = (struct proc_place){ .snapshot = memory,
 				      .size = self->waiting.size,
 				      .references = 1 };
+	tell_places(self);
 	return snapshot_verify(memory, self->waiting.size);
 }
 

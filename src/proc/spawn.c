@@ -4,8 +4,13 @@
 #include <signal.h>
 #include <string.h>
 
+#include "firewall/firewall.h"
+#include "ipc/ipc.h"
 #include "telemetry/telemetry.h"
 #include "tls/tls.h"
+
+_Static_assert(IPC_RANGE_HELD + sizeof(struct firewall_held) <= IPC_RANGE_SIZE,
+	       "what clients hold fits a range");
 
 /* ---- What stays over restarts ---------------------------------------------------------------------- */
 
@@ -249,6 +254,7 @@ static void clear_range(struct ipc_range *range, enum ipc_kind kind)
 {
 	memset(range, 0, offsetof(struct ipc_range, counters));
 	telemetry_named_rest(ipc_range_named(range));
+	firewall_held_clear(ipc_range_held(range));
 	range->format = IPC_RANGE_FORMAT;
 	range->kind = kind;
 }

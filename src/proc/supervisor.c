@@ -310,7 +310,7 @@ static void on_signal(struct os_signals *signals, int number, int sender_pid)
 	if (number == SIGTERM || number == SIGINT)
 		supervisor_stop(supervisor, SUPERVISOR_DRAIN_MS);
 	else if (number == SIGHUP)
-		lifecycle_change(supervisor->lifecycle, LIFECYCLE_COMPILE_FILE);
+		lifecycle_signal(supervisor->lifecycle);
 	else if (number == SIGCHLD && os_pid() == 1)
 		os_process_reap_strangers(is_ours, supervisor);
 }

@@ -127,7 +127,7 @@ struct supervisor {
 	int64_t started_wall_ns;
 	uint64_t snapshot_base, nofile;
 	uint32_t gateway_id;
-	uint32_t place; /* the next of the snapshot's places */
+	uint64_t place_changes[PROC_SNAPSHOT_PLACES]; /* the last change that lies there */
 	bool is_root;
 
 	/* The state folder. */

@@ -104,6 +104,8 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 	compile_error_pages(compiler, statement, &block->error_pages);
 	compile_request_limits(compiler, statement, block->id, &block->request_limits,
 			       &block->request_limit_count);
+	compile_connection_limits(compiler, statement, block->id, &block->connection_limits);
+	compile_bandwidth_limits(compiler, statement, block->id, &block->bandwidth_limits);
 }
 
 const struct snapshot_block *compile_block(struct compiler *compiler,

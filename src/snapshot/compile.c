@@ -474,6 +474,8 @@ static void compile_top(struct compiler *compiler)
 			snapshot->slow_ns = s->arguments[0].number;
 		else if (conf_is(s, "limits"))
 			compile_top_limits(compiler, s);
+		else if (conf_is(s, "firewall"))
+			compile_firewall(compiler, s);
 	}
 	if (!has_listen)
 		imply_listeners(compiler);

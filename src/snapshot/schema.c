@@ -419,6 +419,62 @@ const struct conf_schema snapshot_rows[] = {
 		.example = "limit requests 5/min per ip on /login not from <office>",
 	},
 	{
+		.name = "firewall",
+		.inside = "",
+		.is_single = true,
+		.block = CONF_BLOCK_STATEMENTS,
+		.help = "What holds for a connection before anything else of it is looked at, TLS too.",
+		.unit = "",
+		.default_value = "none",
+		.example = "firewall { limit connections 128 per ip }",
+	},
+	{
+		.name = "limit connections",
+		.inside = "firewall,site,route",
+		.arguments = { { .type = CONF_NUMBER, .name = "N", .minimum = 1,
+			.maximum = 1000000 } },
+		.options = {
+			{ .name = "per",
+				.arguments = { { .type = CONF_CHOICE, .name = "ip",
+					.choices = "ip" } },
+				.help = "each client by itself: an IPv4 address, or the /64 of an IPv6 "
+					"address; without it all clients share N" },
+			ON_PATH,
+			FROM_TABLE,
+		},
+		.help = "At most so many at a time, all workers together. In `firewall`: connections, "
+			"idle ones too, of who connects or whom a PROXY header names; one more is closed "
+			"before its handshake. In a site or route: connections that have a request of it "
+			"under way; one more is answered with 429, and closed. Several lines hold together.",
+		.unit = "a number",
+		.default_value = "unlimited",
+		.example = "limit connections 10 per ip on /download/*",
+	},
+	{
+		.name = "limit bandwidth",
+		.inside = "site,route",
+		.arguments = { { .type = CONF_BANDWIDTH, .name = "RATE" } },
+		.options = {
+			{ .name = "burst",
+				.arguments = { { .type = CONF_SIZE, .name = "SIZE", .minimum = 1 } },
+				.help = "how much may leave at once, if nothing did for a while; a fifth "
+					"of a second's worth is implied" },
+			{ .name = "per",
+				.arguments = { { .type = CONF_CHOICE, .name = "connection|ip",
+					.choices = "connection ip" } },
+				.help = "`connection`: each by itself; `ip`: all of a client's together, of "
+					"all workers: an IPv4 address, or the /64 of an IPv6 address" },
+			ON_PATH,
+			FROM_TABLE,
+		},
+		.help = "The bodies of answers go no faster; heads, and what a client sends, are not "
+			"held. Nobody else waits, and an origin is read no faster than its client may "
+			"be sent to. Of several lines per connection the slowest holds, of lines per ip each.",
+		.unit = "KB/s, MB/s, GB/s",
+		.default_value = "unlimited",
+		.example = "limit bandwidth 1MB/s burst 10MB per connection on /download/*",
+	},
+	{
 		.name = "route",
 		.inside = "site",
 		.block = CONF_BLOCK_STATEMENTS,
@@ -713,6 +769,10 @@ static const struct conf_hint hints[] = {
 	{ "deny", "who may is a `route PATH from <TABLE> { … }`, before what all others get" },
 	{ "limit_req", "here it is `limit requests RATE burst N per ip`" },
 	{ "limit_req_zone", "here it is `limit requests RATE burst N per ip`" },
+	{ "limit_rate", "here it is `limit bandwidth SIZE/s per connection`" },
+	{ "limit_rate_after", "here it is `limit bandwidth SIZE/s burst SIZE per connection`" },
+	{ "limit_conn", "here it is `limit connections N per ip`" },
+	{ "limit_conn_zone", "here it is `limit connections N per ip`" },
 	{ "error_page", "here it is `error CODE… FILE`" },
 	{ "handle_path", "here it is `route PATH { strip-prefix PREFIX; proxy … }`" },
 	{ "try_files",
@@ -748,7 +808,6 @@ static const struct conf_hint hints[] = {
 	{ "cluster", PLANNED },
 	{ "compress", PLANNED },
 	{ "cors", PLANNED },
-	{ "firewall", PLANNED },
 	{ "geoip", PLANNED },
 	{ "header", PLANNED },
 	{ "rewrite", PLANNED },

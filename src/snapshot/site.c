@@ -165,6 +165,8 @@ static void compile_settings(struct compiler *compiler, const struct conf_statem
 	compile_error_pages(compiler, statement, &site->error_pages);
 	compile_request_limits(compiler, statement, site->id, &site->request_limits,
 			       &site->request_limit_count);
+	compile_connection_limits(compiler, statement, site->id, &site->connection_limits);
+	compile_bandwidth_limits(compiler, statement, site->id, &site->bandwidth_limits);
 }
 
 /* True where every path of `later` is one of `earlier` too. */

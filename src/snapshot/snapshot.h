@@ -259,6 +259,37 @@ struct snapshot_request_limit {
 	size_t policy_name_len;
 };
 
+/* `limit connections`. */
+struct snapshot_connection_limit {
+	uint64_t id; /* of where it stands, path and table: with another number it counts on */
+	uint64_t most;
+	struct snapshot_pattern pattern;
+	struct snapshot_from from;
+	bool is_per_ip;   /* else one count for all clients together */
+	struct span rule; /* of place and canonical line */
+};
+/* All that match hold. */
+struct snapshot_connection_limits {
+	const struct snapshot_connection_limit *items;
+	size_t count;
+};
+enum { SNAPSHOT_GATE_LIMITS_MAX = 4 }; /* of `firewall`: each connection remembers them */
+
+/* `limit bandwidth`: of the bodies of answers. */
+struct snapshot_bandwidth_limit {
+	uint64_t id;       /* of where it stands and canonical line */
+	uint64_t rate;     /* bytes a second */
+	uint64_t burst_ns; /* what may be sent at once takes so long at this rate */
+	struct snapshot_pattern pattern;
+	struct snapshot_from from;
+	bool is_per_ip; /* else each connection by itself */
+};
+struct snapshot_bandwidth_limits {
+	const struct snapshot_bandwidth_limit *items;
+	size_t count;
+};
+enum { SNAPSHOT_BANDWIDTH_LINES_MAX = 8 }; /* of a site, and of a route */
+
 /* `error`: what an answer of our own with this code shows instead of the small page. */
 struct snapshot_error_page {
 	uint16_t code;
@@ -284,6 +315,8 @@ struct snapshot_block {
 	const struct snapshot_limits *limits; /* NULL: as without the block */
 	const struct snapshot_request_limit *request_limits;
 	size_t request_limit_count;
+	struct snapshot_connection_limits connection_limits;
+	struct snapshot_bandwidth_limits bandwidth_limits;
 	struct snapshot_error_pages error_pages; /* before the site's */
 	struct snapshot_place place;
 	struct span rule; /* where no handler inside is for the path */
@@ -331,6 +364,8 @@ struct snapshot_site {
 	const struct snapshot_trust *trust;                  /* NULL: nobody is believed */
 	const struct snapshot_request_limit *request_limits; /* all that match hold */
 	size_t request_limit_count;
+	struct snapshot_connection_limits connection_limits;
+	struct snapshot_bandwidth_limits bandwidth_limits;
 	struct snapshot_error_pages error_pages;
 	enum snapshot_trace trace;
 	struct snapshot_place place;
@@ -427,6 +462,10 @@ struct snapshot {
 	uint64_t slow_ns;              /* a request that takes so long is an event; 0: none is */
 	struct span state_path;        /* empty: no statement; the starter's default holds */
 	struct snapshot_limits limits; /* of what belongs to no site */
+	/* Of `firewall`: what holds for a connection before anything else of it is looked at. */
+	struct snapshot_connection_limits gate;
+	/* Some `limit connections` stands anywhere. */
+	bool counts_connections;
 };
 
 /* ---- Compiling ------------------------------------------------------------------------------- */

@@ -91,6 +91,11 @@ const struct snapshot_block *compile_block(struct compiler *compiler,
 void compile_request_limits(struct compiler *compiler, const struct conf_statement *block,
 			    uint64_t owner, const struct snapshot_request_limit **ret_limits,
 			    size_t *ret_count);
+void compile_connection_limits(struct compiler *compiler, const struct conf_statement *block,
+			       uint64_t owner, struct snapshot_connection_limits *limits);
+void compile_bandwidth_limits(struct compiler *compiler, const struct conf_statement *block,
+			      uint64_t owner, struct snapshot_bandwidth_limits *limits);
+void compile_firewall(struct compiler *compiler, const struct conf_statement *block);
 /* error.c: the `error` lines of a block. */
 void compile_error_pages(struct compiler *compiler, const struct conf_statement *block,
 			 struct snapshot_error_pages *pages);

@@ -105,7 +105,10 @@
 	X(DNS_STALE, "dns-stale", TIME, 24, h, 502, "how long the last good answer of DNS counts after its time while no new one comes") \
 	X(DNS_ADDRESSES, "dns-addresses", COUNT, 16, , 0, "addresses of one name; more are left out") \
 	X(DNS_QUESTIONS, "dns-questions", COUNT, 1024, , 503, "names that are asked for at once; one more that is known is used as it is, another is answered 503") \
-	X(METRICS_ORIGINS, "metrics-origins", COUNT, 256, , 0, "origins of upstreams with a state of their own in the metrics while the service runs; later ones are left out there")
+	X(METRICS_ORIGINS, "metrics-origins", COUNT, 256, , 0, "origins of upstreams with a state of their own in the metrics while the service runs; later ones are left out there") \
+	X(CLIENT_CONNECTIONS, "client-connections", COUNT, 0, , 429, "connections of one client at a time, or of all, as a line `limit connections` says; without one: unlimited; in `firewall` the connection ends without an answer") \
+	X(CONNECTION_CELLS, "connection-cells", COUNT, 65536, , 0, "clients whose connections each worker counts for `limit connections`, all lines together; one more that finds no place is not counted") \
+	X(BANDWIDTH, "bandwidth", SIZE, 0, B, 0, "bytes a second of answers to one connection or client, as a line `limit bandwidth` says; without one: unlimited; counted each time a body waits for it")
 /* clang-format on */
 
 #define TELEMETRY_LIMITS(X) TELEMETRY_LIMITS_SETTABLE(X) TELEMETRY_LIMITS_FIXED(X)

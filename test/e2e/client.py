@@ -206,14 +206,14 @@ class Load:
 
     `failed` lists what went wrong. A kept-alive connection that ends where an answer should begin is a
     failure, unless may_retry: then the request is sent once more on a fresh connection, as browsers do,
-    and counted in `retried`."""
+    and counted in `retried`. `closed`: answers that ended a connection which would have been kept."""
 
     def __init__(self, port, threads=4, tls=None, name='localhost', path='/load/', expect=None, may_retry=False, pause=0.002,
                  requests_per_connection=40):
         self.port, self.tls, self.name, self.path = port, tls, name, path
         self.expect = expect or (lambda response, token: response.status == 200)
         self.may_retry, self.pause, self.per_connection = may_retry, pause, requests_per_connection
-        self.done, self.failed, self.retried, self.tokens = 0, [], 0, []
+        self.done, self.failed, self.retried, self.closed, self.tokens = 0, [], 0, 0, []
         self.lock, self.over = threading.Lock(), threading.Event()
         self.threads = [threading.Thread(target=self.run, args=(i,), daemon=True) for i in range(threads)]
         self.run_id = os.urandom(3).hex()
@@ -267,6 +267,7 @@ class Load:
                 with self.lock:
                     self.done += 1
                     self.tokens.append(token)
+                    self.closed += response.is_last
                 if response.is_last or used >= self.per_connection:
                     client.close()
                     client = None

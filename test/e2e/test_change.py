@@ -5,11 +5,14 @@ import re
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
 from client import Client, get
 from gateway import Gateway, program, run_command, wait_until
+from origin import Origin
+from traffic import snapshots_of
 
 SITE = 'listen 127.0.0.1:{port} plain serve\nsite localhost { respond 200 "%s" }\n'
 
@@ -86,6 +89,24 @@ def test_fifty_signals_are_few_changes(gateway):
     assert before + 2 <= number(gateway.reload()) <= before + 4
 
 
+def test_fifty_signals_over_a_second_are_few_changes(gateway):
+    """However fast a change is: what comes within a second of the first is one more. The last one's text runs."""
+    before = number(gateway.reload(SITE % 'before'))
+    began = time.monotonic()
+    for i in range(50):
+        gateway.write(SITE % f'signal {i}')
+        gateway.signal(signal.SIGHUP)
+        time.sleep(0.02)
+    seconds = time.monotonic() - began
+    wait_until(lambda: text(gateway) == 'signal 49', 'the last signal')
+    assert before + 2 <= number(gateway.reload()) <= before + 3 + seconds
+    # Who waits for an answer waits for his change, and not for a second.
+    gateway.write(SITE % 'again')
+    gateway.signal(signal.SIGHUP)
+    number(gateway.reload(SITE % 'reloaded'))
+    assert text(gateway) == 'reloaded'
+
+
 def test_a_reload_while_a_worker_is_killed(gateway):
     """It succeeds, or says why and leaves the old one; and nobody is left with another."""
     for i in range(4):
@@ -106,6 +127,44 @@ def test_a_reload_while_a_worker_is_killed(gateway):
         assert done.returncode == 0, done.stderr
         assert running(gateway) >= number(done)
         assert text(gateway) == f'killed {i}'
+
+
+# ---- requests that take longer than many changes
+
+def begin_upload(gateway, origin):
+    client, before = Client(gateway.port), len(origin.requests)
+    client.send('POST /app HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n' + 'a' * 100000)
+    wait_until(lambda: len(origin.requests) > before, 'the upload to begin')
+    return client
+
+
+def end_upload(client):
+    client.send('a' * 100000)
+    response = client.response()
+    client.close()
+    return response.status == 200 and json.loads(response.body)['length'] == 200000
+
+
+def test_a_long_request_holds_up_no_change():
+    """It keeps its own configuration; there are places for eight, and the next one goes where nobody has one. Only where each
+    is taken a change waits, for the oldest."""
+    with Origin() as origin, Gateway(SITE % 'start') as gateway:
+        site = f'listen 127.0.0.1:{{port}} plain serve\nsite localhost {{ proxy 127.0.0.1:{origin.port} on /app; respond 200 "%s" }}'
+        number(gateway.reload(site % 'first'))
+        uploads = [begin_upload(gateway, origin)]
+        for i in range(20):
+            number(gateway.reload(site % f'text {i}'))
+            assert text(gateway) == f'text {i}'
+        for i in range(6):
+            uploads.append(begin_upload(gateway, origin))
+            number(gateway.reload(site % f'more {i}'))
+        gateway.write(site % 'waits')
+        waiting = subprocess.Popen([program(), 'reload', '-c', gateway.config], env=gateway.env, stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: snapshots_of(gateway.pid('log')) == 2, 'who has no requests to be prepared')
+        assert [text(gateway) for _ in range(10)] == ['more 5'] * 10 and waiting.poll() is None
+        assert end_upload(uploads.pop(0))
+        assert waiting.wait(30) == 0 and text(gateway) == 'waits'
+        assert all(end_upload(one) for one in uploads)
 
 
 # ---- the text of a configuration

@@ -4,10 +4,12 @@ import re
 import signal
 import socket
 import subprocess
+import threading
+import time
 
 import pytest
 
-from client import Client
+from client import Client, Truncated, tls_context
 from gateway import Gateway, ROOT, free_ports, is_alive, wait_until
 from origin import Origin
 from test_real_client import v1
@@ -119,6 +121,159 @@ def test_time_passes(gateway):
     # Each process is told of the new time by a message of its own.
     wait_until(lambda: ask(gateway) == 200, 'the first to pass again')
     assert asked_often(gateway, 3) == [200, 200, 429]
+
+
+# ---- Connections at a time -------------------------------------------------------------------------------
+
+GATE = '''
+table near {{ 127.0.0.1 }}
+listen 127.0.0.1:{{port}} plain serve
+listen 127.0.0.1:{{port2}} plain serve {{ proxy-protocol from <near> }}
+listen 127.0.0.1:{{port3}}
+firewall {{ limit connections {} per ip }}
+site a.test default {{ certificate internal; respond 200 }}
+'''
+
+
+def opened(port, first=b''):
+    """A connection that has asked once, or None where it was closed instead."""
+    one = socket.create_connection(('127.0.0.1', port), 30)
+    try:
+        one.sendall(first + b'GET / HTTP/1.1\r\nHost: a.test\r\n\r\n')
+        if one.recv(65536):
+            return one
+    except ConnectionError:
+        pass
+    one.close()
+    return None
+
+
+def test_connections_of_a_client():
+    """All workers together, of the socket's peer or whom a PROXY header names; a dead worker gives its share back, and
+    a reload with another number counts on."""
+    with Gateway(GATE.format(6), ports=free_ports(3)) as gateway:
+        kept = [opened(gateway.port) for _ in range(6)]
+        assert all(kept)
+        assert opened(gateway.port) is None
+        with pytest.raises((OSError, Truncated)):
+            Client(gateway.ports[2], name='a.test', tls=tls_context()).get('/')
+        assert gateway.limit('client-connections') >= 2
+        wait_until(lambda: any(e.get('anomaly', {}).get('failure') == 'limit:client-connections' and e['src_ip'] == '127.0.0.1' and
+                               e['anomaly']['rule'].endswith(': limit connections 6 per ip') for e in list(gateway.events)), 'the event')
+        # Whom the header names has his own; the balancer's address has none there.
+        others = [opened(gateway.ports[1], v1('203.0.113.1')) for _ in range(7)]
+        assert [one is not None for one in others] == [True] * 6 + [False]
+        assert opened(gateway.ports[1], v1('203.0.113.2'))
+        kept.pop().close()
+        wait_until(lambda: opened(gateway.port), 'the place of one that left')
+        # What a worker had is free when it is dead: the others' go on counting.
+        for pid in gateway.pids('worker'):
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda gone=pid: gone not in gateway.pids('worker'), 'the worker to be gone')
+        gateway.settle()
+        for one in kept:
+            one.close()
+        again = [opened(gateway.port) for _ in range(7)]
+        assert [one is not None for one in again] == [True] * 6 + [False]
+        gateway.reload_well(GATE.format(7))
+        assert opened(gateway.port)
+        gateway.reload_well(GATE.format(3))
+        assert opened(gateway.port) is None
+        for one in again[:4]:
+            one.close()
+        wait_until(lambda: opened(gateway.port), 'less than three')
+
+
+def test_connections_of_a_path():
+    """Requests under way count, for a line in a site; what is too much gets 429 and the connection ends."""
+    config = '''
+    listen 127.0.0.1:{port} plain serve
+    site www.example.com {
+        limit connections 4 per ip on /slow*
+        proxy 127.0.0.1:ORIGIN
+    }'''
+
+    def answer(exchange):
+        if exchange.target.startswith('/slow'):
+            seen.append(1)
+            held.wait(30)
+        exchange.read_body()
+        return exchange.reply(200, 'x')
+
+    held, seen = threading.Event(), []
+    with Origin(answer) as origin, Gateway(config.replace('ORIGIN', str(origin.port))) as gateway:
+        slow = [socket.create_connection(('127.0.0.1', gateway.port), 30) for _ in range(4)]
+        for one in slow:
+            one.sendall(b'GET /slow HTTP/1.1\r\nHost: www.example.com\r\n\r\n')
+        wait_until(lambda: len(seen) == 4, 'all four to be there')
+        status, fields, _ = answers(gateway, '/slow/x')
+        assert (status, fields['Connection']) == (429, 'close')
+        assert answers(gateway, '/fast')[0] == 200
+        held.set()
+        for one in slow:
+            assert one.recv(65536).startswith(b'HTTP/1.1 200')
+        # The connections are still there, and count for nothing.
+        wait_until(lambda: answers(gateway, '/slow')[0] == 200, 'room')
+        records = [r for r in gateway.record('/slow/x', 1)]
+        assert records[0]['end'] == 'limit:client-connections'
+        assert records[0]['rule'].endswith(': limit connections 4 per ip on /slow*')
+
+
+# ---- Bandwidth -------------------------------------------------------------------------------------------
+
+
+def test_bandwidth_of_files_and_origins():
+    """Over TLS and without, of a file, an origin and a chunked one: the bytes are the same; and an origin is read no faster than
+    its client is sent to."""
+    size = 600 * 1024
+    body = bytes(range(256)) * (size // 256)
+    written = []
+
+    def origin_answer(exchange):
+        exchange.read_body()
+        if exchange.target == '/endless':
+            exchange.send(b'HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n')
+            try:
+                while sum(written) < 200 << 20:
+                    exchange.send(body)
+                    written.append(size)
+            except OSError:
+                pass
+            return False
+        return exchange.reply(200, body)
+
+    config = '''
+    listen 127.0.0.1:{port} plain serve
+    listen 127.0.0.1:{port2}
+    site www.example.com {
+        certificate internal
+        limit bandwidth 2MB/s per ip on /origin
+        limit bandwidth 1MB/s per connection on /files/*
+        limit bandwidth 64KB/s per connection on /endless
+        files {folder}/www on /files/*
+        proxy 127.0.0.1:ORIGIN
+    }'''
+    with Origin(origin_answer) as origin:
+        gateway = Gateway(config.replace('ORIGIN', str(origin.port)), ports=free_ports(2))
+        os.makedirs(os.path.join(gateway.folder, 'www', 'files'))
+        with open(os.path.join(gateway.folder, 'www', 'files', 'a.bin'), 'wb') as file:
+            file.write(body)
+        with gateway:
+            for port, tls in ((gateway.port, False), (gateway.ports[1], True)):
+                with Client(port, name='www.example.com', tls=tls_context() if tls else None) as client:
+                    for path, rate in (('/files/a.bin', 1024), ('/origin', 2048)):
+                        begun = time.monotonic()
+                        got = client.get(path)
+                        assert (got.status, got.body == body) == (200, True), path
+                        print(f'figures: {path} over {"TLS" if tls else "TCP"}: {size / 1024 / (time.monotonic() - begun):.0f} KB/s of {rate}')
+            assert gateway.limit('bandwidth') >= 4
+            with socket.create_connection(('127.0.0.1', gateway.port), 30) as one:
+                one.sendall(b'GET /endless HTTP/1.1\r\nHost: www.example.com\r\n\r\n')
+                got = 0
+                while got < 32 * 1024:
+                    got += len(one.recv(65536))
+                # What lies between them are buffers of sockets, and not the body.
+                assert sum(written) < 32 << 20
 
 
 # ---- Routes ----------------------------------------------------------------------------------------------

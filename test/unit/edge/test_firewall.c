@@ -171,6 +171,262 @@ static void test_crowded(void **state)
 	assert_int_equal(counted(worker, TELEMETRY_LIMIT_RATE_CELLS), 1);
 }
 
+/* ---- Connections ------------------------------------------------------------------------------------------- */
+
+/* A connection that has a request under way: its body does not come. */
+static int begin(struct worker *worker, const char *path)
+{
+	char request[256];
+	int fd = worker_connect(worker);
+	int len = snprintf(request, sizeof(request),
+			   "POST %s HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\n", path);
+
+	assert_int_equal(os_write(fd, request, (size_t)len), len);
+	worker_turns(worker, 3);
+	return fd;
+}
+
+static bool is_closed(struct worker *worker, int fd)
+{
+	char byte;
+	ssize_t got;
+
+	worker_turns(worker, 2);
+	got = os_read(fd, &byte, 1);
+	return got == 0 || (got < 0 && got != -EAGAIN);
+}
+
+/* A request counts from its head to its answer's end, for each line that fits; a connection that waits does not. */
+static void test_connections(void **state)
+{
+	struct worker *worker = *state;
+	uint64_t before = counted(worker, TELEMETRY_LIMIT_CLIENT_CONNECTIONS);
+	int held[3];
+	char *answer;
+
+	worker_reload(worker,
+		      RATE("limit connections 2 per ip on /a*; limit connections 3 per ip"));
+	held[0] = begin(worker, "/a");
+	held[1] = begin(worker, "/ab");
+	answer = ask(worker, "/a/x", NULL);
+	assert_int_equal(status(answer), 429);
+	assert_non_null(strstr(answer, "\r\nConnection: close\r\n"));
+	answer = last_line(worker);
+	assert_non_null(strstr(answer, "\"end\":\"limit:client-connections\""));
+	assert_non_null(strstr(answer, ": limit connections 2 per ip on /a*\""));
+	assert_int_equal(counted(worker, TELEMETRY_LIMIT_CLIENT_CONNECTIONS) - before, 1);
+	held[2] = begin(worker, "/b");
+	assert_int_equal(status(ask(worker, "/b", NULL)), 429);
+	/* Its answer ends it, the connection stays. */
+	assert_int_equal(status(worker_talk(worker, held[2], "12345", 5, 20)), 200);
+	assert_int_equal(status(ask(worker, "/b", NULL)), 200);
+	assert_int_equal(status(ask(worker, "/a", NULL)), 429);
+	/* A client that goes gives it back; a reload with another number counts on. */
+	os_close(held[0]);
+	worker_turns(worker, 3);
+	assert_int_equal(status(ask(worker, "/a", NULL)), 200);
+	worker_reload(worker, RATE("limit connections 1 per ip on /a*"));
+	assert_int_equal(status(ask(worker, "/a", NULL)), 429);
+	os_close(held[1]);
+	os_close(held[2]);
+	worker_turns(worker, 3);
+	assert_int_equal(status(ask(worker, "/a", NULL)), 200);
+}
+
+/* Whom a trusted peer names counts, and a table says for whom the line is. */
+static void test_connections_of_whom(void **state)
+{
+	static const char post[] = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n"
+				   "X-Forwarded-For: 2001:db8::1\r\n\r\n";
+	struct worker *worker = *state;
+	int held;
+
+	worker_reload(worker, TRUSTING("limit connections 1 per ip from <far>"));
+	held = worker_connect(worker);
+	assert_int_equal(os_write(held, post, sizeof(post) - 1), sizeof(post) - 1);
+	worker_turns(worker, 3);
+	assert_int_equal(status(ask(worker, "/", "2001:db8::2")), 429);
+	assert_int_equal(status(ask(worker, "/", "2001:db8:0:1::1")), 200);
+	assert_int_equal(status(ask(worker, "/", NULL)), 200);
+	os_close(held);
+	worker_turns(worker, 3);
+	assert_int_equal(status(ask(worker, "/", "2001:db8::2")), 200);
+}
+
+/* The gate counts from accept to close, idle or not; one more is closed without a byte. */
+static void test_gate(void **state)
+{
+	static const char get[] = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+	struct worker *worker = *state;
+	uint64_t before = counted(worker, TELEMETRY_LIMIT_CLIENT_CONNECTIONS);
+	int held[2], one;
+
+	(void)last_line(worker);
+	worker_reload(worker, "firewall { limit connections 2 per ip from <near> }\n" RATE(""));
+	held[0] = worker_connect(worker);
+	held[1] = worker_connect(worker);
+	assert_int_equal(status(worker_talk(worker, held[0], get, sizeof(get) - 1, 20)), 200);
+	one = worker_connect(worker);
+	assert_true(is_closed(worker, one));
+	os_close(one);
+	assert_non_null(strstr(last_line(worker), "limit connections 2 per ip from <near>"));
+	one = worker_connect(worker);
+	assert_true(is_closed(worker, one));
+	os_close(one);
+	assert_int_equal(counted(worker, TELEMETRY_LIMIT_CLIENT_CONNECTIONS) - before, 2);
+	assert_int_equal(status(worker_talk(worker, held[1], get, sizeof(get) - 1, 20)), 200);
+	os_close(held[0]);
+	worker_turns(worker, 3);
+	assert_int_equal(status(ask(worker, "/", NULL)), 200);
+	worker_reload(worker, "firewall { limit connections 2 per ip not from <near> }\n" RATE(""));
+	assert_int_equal(status(ask(worker, "/", NULL)), 200);
+	os_close(held[1]);
+	worker_turns(worker, 3);
+}
+
+/* Who finds no place is not counted, and says so in a counter of its own. */
+static void test_connection_cells(void **state)
+{
+	struct worker *worker = *state;
+	struct firewall_held *own;
+	int held;
+
+	worker_reload(worker, RATE("limit connections 1 per ip"));
+	own = worker->edge->holder.own;
+	for (size_t i = 0; i < FIREWALL_HELD_SETS; i++) {
+		for (size_t j = 0; j < FIREWALL_HELD_WAYS; j++)
+			own->cells[i][j] = (j + 1) << 24 | 1;
+	}
+	held = begin(worker, "/");
+	assert_int_equal(status(ask(worker, "/", NULL)), 200);
+	assert_int_equal(counted(worker, TELEMETRY_LIMIT_CONNECTION_CELLS), 2);
+	os_close(held);
+	worker_turns(worker, 3);
+	memset(own->cells, 0, sizeof(own->cells));
+}
+
+/* ---- Bandwidth --------------------------------------------------------------------------------------------- */
+
+enum { LONG_TEXT = 60000, PACE_CLIENTS = 2 };
+
+static char *long_text(const char *lines)
+{
+	static char text[LONG_TEXT + 1024];
+	size_t len = (size_t)snprintf(text, sizeof(text),
+				      TABLES "site a.test default { %s; respond 200 \"", lines);
+
+	memset(text + len, 'x', LONG_TEXT);
+	(void)snprintf(text + len + LONG_TEXT, sizeof(text) - len - LONG_TEXT, "\" }");
+	return text;
+}
+
+static size_t read_all(int fd)
+{
+	static char bytes[65536];
+	size_t sum = 0;
+	ssize_t got;
+
+	while ((got = os_read(fd, bytes, sizeof(bytes))) > 0)
+		sum += (size_t)got;
+	return sum;
+}
+
+static const struct {
+	const char *lines;
+	uint64_t rate; /* of all clients together, bytes a second; 0: none */
+} paces[] = {
+	{ "limit bandwidth 10KB/s per connection", 2 * 10240 },
+	{ "limit bandwidth 10KB/s per ip", 10240 },
+	{ "limit bandwidth 100KB/s per ip; limit bandwidth 20KB/s per connection; "
+	  "limit bandwidth 10KB/s per connection",
+	  2 * 10240 },
+	{ "limit bandwidth 15KB/s per ip; limit bandwidth 20KB/s per connection", 15360 },
+	{ "limit bandwidth 10KB/s burst 1KB per connection", 2 * 10240 },
+	{ "limit bandwidth 10KB/s per connection on /other", 0 },
+	{ "limit bandwidth 10KB/s per ip from <far>", 0 },
+	{ "limit bandwidth 10KB/s burst 60000B per connection", 0 },
+};
+
+/* Two clients read a long body as fast as they can, and the clock is moved in small steps: together they get what the
+ * lines say, within a tenth, and the worker wakes for it once in a piece of time and not for each byte. */
+static void test_pace(void **state)
+{
+	static const char get[] = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+	struct worker *worker = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(paces); i++) {
+		uint64_t begun_ns, waits, took_ns, whole_ns = 0;
+		size_t sums[PACE_CLIENTS] = { 0 };
+		int fds[PACE_CLIENTS];
+
+		memset(worker->rates, 0, sizeof(*worker->rates));
+		worker_reload(worker, long_text(paces[i].lines));
+		waits = counted(worker, TELEMETRY_LIMIT_BANDWIDTH);
+		for (size_t j = 0; j < PACE_CLIENTS; j++) {
+			fds[j] = worker_connect(worker);
+			assert_int_equal(os_write(fds[j], get, sizeof(get) - 1), sizeof(get) - 1);
+		}
+		begun_ns = worker->edge->now_ns;
+		for (int turn = 0; turn < 3000 && sums[0] + sums[1] < 2 * LONG_TEXT; turn++) {
+			if (paces[i].rate)
+				os_clock_move(10 * OS_MS, 10 * OS_MS);
+			worker_turns(worker, 2);
+			for (size_t j = 0; j < PACE_CLIENTS; j++)
+				sums[j] += read_all(fds[j]);
+		}
+		took_ns = worker->edge->now_ns - begun_ns;
+		waits = counted(worker, TELEMETRY_LIMIT_BANDWIDTH) - waits;
+		for (size_t j = 0; j < PACE_CLIENTS; j++)
+			os_close(fds[j]);
+		worker_turns(worker, 3);
+		if (paces[i].rate)
+			whole_ns = 2 * LONG_TEXT * OS_SECOND / paces[i].rate;
+		if (whole_ns ? took_ns < whole_ns * 9 / 10 || took_ns > whole_ns * 11 / 10
+			     : waits != 0)
+			fail_msg("row %zu: %llu ms for %llu", i,
+				 (unsigned long long)(took_ns / OS_MS),
+				 (unsigned long long)(whole_ns / OS_MS));
+		if (waits > PACE_CLIENTS * (took_ns / (10 * OS_MS) + 10))
+			fail_msg("row %zu: %llu waits", i, (unsigned long long)waits);
+	}
+}
+
+/* Several answers on one connection share its time; another line begins with the next client. */
+static void test_pace_of_small_answers(void **state)
+{
+	static const char get[] = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+	struct worker *worker = *state;
+	uint64_t begun_ns;
+	size_t answer_len;
+	int fd, count = 1;
+
+	memset(worker->rates, 0, sizeof(*worker->rates));
+	worker_reload(worker, TABLES
+		      "site a.test default { limit bandwidth 1KB/s per ip; respond 200 "
+		      "\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\" }");
+	fd = worker_connect(worker);
+	begun_ns = worker->edge->now_ns;
+	assert_int_equal(os_write(fd, get, sizeof(get) - 1), sizeof(get) - 1);
+	worker_turns(worker, 5);
+	answer_len = read_all(fd);
+	assert_true(answer_len > 64);
+	for (; count < 64; count++) {
+		size_t got = 0;
+
+		assert_int_equal(os_write(fd, get, sizeof(get) - 1), sizeof(get) - 1);
+		for (int turn = 0; turn < 100 && got < answer_len; turn++) {
+			os_clock_move(5 * OS_MS, 5 * OS_MS);
+			worker_turns(worker, 2);
+			got += read_all(fd);
+		}
+		assert_int_equal(got, answer_len);
+	}
+	/* 64 times 64 bytes are four seconds' worth. */
+	assert_in_range((worker->edge->now_ns - begun_ns) / OS_MS, 3600, 4600);
+	os_close(fd);
+	worker_turns(worker, 3);
+}
+
 static int start(void **state)
 {
 	static struct worker worker;
@@ -189,10 +445,11 @@ static int stop(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_answer),
-		cmocka_unit_test(test_reload),
-		cmocka_unit_test(test_crowded),
+		cmocka_unit_test(test_rows),        cmocka_unit_test(test_answer),
+		cmocka_unit_test(test_reload),      cmocka_unit_test(test_crowded),
+		cmocka_unit_test(test_connections), cmocka_unit_test(test_connections_of_whom),
+		cmocka_unit_test(test_gate),        cmocka_unit_test(test_connection_cells),
+		cmocka_unit_test(test_pace),        cmocka_unit_test(test_pace_of_small_answers),
 	};
 
 	return cmocka_run_group_tests(tests, start, stop);

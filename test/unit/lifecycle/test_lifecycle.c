@@ -49,7 +49,7 @@ static const char *const whats[] = {
 
 /* ---- Scripts --------------------------------------------------------------------------------------- */
 
-/* Events: `change file|data`, `given MS` (to be confirmed), `stored`, `not-stored`, `confirm`, `hold MS`, `compiled worker,files:2*2,…[!]` (version 2, two of them; ! wants the vault's part), `broken` (the compile
+/* Events: `change file|data`, `signal`, `given MS` (to be confirmed), `stored`, `not-stored`, `confirm`, `hold MS`, `compiled worker,files:2*2,…[!]` (version 2, two of them; ! wants the vault's part), `broken` (the compile
  * failed), `gathered`, `not-gathered`, `ready P`, `exited P`, `prepared P N`, `committed P N`, `refused P N`, `beat P`,
  * `unlinked P Q`, `wait MS`, `stop MS`. P is kind and slot (`worker1`), a draining one `worker1-`, the newer of two `files0*`. Expectations stand in
  * order behind `>`, blank between. */
@@ -180,6 +180,8 @@ static void event(struct world *world, const char *line)
 	if (!strncmp(line, "change", 6))
 		lifecycle_change(world->life,
 				 !strcmp(rest, "data") ? LIFECYCLE_DATA : LIFECYCLE_COMPILE_FILE);
+	else if (!strcmp(line, "signal"))
+		lifecycle_signal(world->life);
 	else if (!strncmp(line, "given", 5))
 		lifecycle_change_given(world->life, (uint32_t)strtoul(rest, NULL, 10));
 	else if (!strncmp(line, "hold", 4))
@@ -787,6 +789,49 @@ static void test_change_latest_wins(void **state)
 	run(1, steps);
 }
 
+/* Many in a row are few changes: the first at once, what comes within a second of it is one more. */
+static void test_signals(void **state)
+{
+	static const struct step steps[] = {
+		START_ONE,
+		{ "signal", "compile:2" },
+		{ "signal", "" },
+		{ "compiled worker", "prepare:worker0:2" },
+		{ "prepared worker0 2", "decided:2 commit:worker0:2" },
+		{ "committed worker0 2", "done:2" },
+		{ "signal", "" },
+		{ "wait 999", "" },
+		{ "signal", "" },
+		{ "wait 1", "compile:3" },
+		{ "wait 1500", "" },
+		{ "beat worker0", "" },
+		/* It takes longer than that: the next is one change behind it. */
+		{ "signal", "" },
+		{ "signal", "" },
+		{ "broken", "failed:3 compile:4" },
+		{ "broken", "failed:4" },
+		/* Who waits for an answer is not held up, and what he brings is what the signal was sent for. */
+		{ "signal", "" },
+		{ "change file", "compile:5" },
+		{ "broken", "failed:5" },
+		{ "wait 1200", "" },
+		{ "beat worker0", "" },
+		{ "signal", "compile:6" },
+		{ "broken", "failed:6" },
+		/* Other changes do not read the file. */
+		{ "signal", "" },
+		{ "change data", "prepare:worker0:7" },
+		{ "prepared worker0 7", "decided:7 commit:worker0:7" },
+		{ "committed worker0 7", "done:7" },
+		{ "wait 1000", "compile:8" },
+		{ "broken", "failed:8" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	run(1, steps);
+}
+
 static void test_death_while_changing(void **state)
 {
 	static const struct step steps[] = {
@@ -1097,6 +1142,7 @@ int main(void)
 		cmocka_unit_test(test_back_off),
 		cmocka_unit_test(test_change_refused),
 		cmocka_unit_test(test_change_latest_wins),
+		cmocka_unit_test(test_signals),
 		cmocka_unit_test(test_death_while_changing),
 		cmocka_unit_test(test_replaced_helper),
 		cmocka_unit_test(test_stop),
