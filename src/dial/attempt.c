@@ -193,6 +193,8 @@ static void succeed(struct dial_attempt *attempt, struct attempt_try *try)
 		.connect_us = (uint32_t)((now_ns - try->started_ns) / 1000),
 	};
 
+	if (attempt->name)
+		dial_name_reached(attempt->name, result.peer.family);
 	result.fd = try_take(try);
 	tell(attempt, &result);
 }
@@ -236,6 +238,7 @@ static int weight_of(enum dial_status status)
 		return 1;
 	case DIAL_NO_ADDRESS:
 	case DIAL_FORBIDDEN:
+	case DIAL_QUESTIONS:
 	default:
 		return 0;
 	}
@@ -373,7 +376,7 @@ static void try_next(struct dial_attempt *attempt)
 static void connect_to(struct dial_attempt *attempt, const struct dial_ips *ips)
 {
 	attempt->step = CONNECTING;
-	dial_ips_interleave(ips, &attempt->ips);
+	dial_ips_interleave(ips, dial_name_first_family(attempt->name), &attempt->ips);
 	attempt->count = ips->count;
 	attempt->is_guarded = attempt->name->reach == DIAL_REACH_PUBLIC && !ips->is_ours;
 	try_next(attempt);

@@ -84,6 +84,13 @@ void dial_on_refused(struct dial *dial,
 	dial->refused_owner = owner;
 }
 
+void dial_on_cut(struct dial *dial, void (*on_cut)(void *owner, uint64_t origin, bool is_first),
+		 void *owner)
+{
+	dial->on_cut = on_cut;
+	dial->cut_owner = owner;
+}
+
 int dial_set_listeners(struct dial *dial, const struct os_address *listeners, size_t count)
 {
 	struct os_address *copy = heap_alloc((count + 1) * sizeof(*copy));

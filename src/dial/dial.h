@@ -2,8 +2,14 @@
  *
  * It is the only module that resolves names (c-ares) or connects. Its inputs are the origins of the
  * snapshot, the text of the hosts file and of resolv.conf (it opens no file itself), and questions. A
- * literal address or `localhost` needs no resolver. Addresses are tried in turn, v6 first, the next one
- * 250 ms after the one before (RFC 8305, simplified); the first that connects wins.
+ * literal address or `localhost` needs no resolver.
+ *
+ * Of RFC 8305 there is: both families asked for at once; addresses of one wait 50 ms for the other's (3); they are tried
+ * by turns, v6 first, or the family by which the name was last reached, for ten minutes (4: one address of the first
+ * family, then one of the other); the next one 250 ms after the one before, or at once where that failed (5); the first
+ * that connects wins, the others are closed. There is not: addresses that come later than those 50 ms join no attempt
+ * that has begun, they are for the next one (3); v6 is waited with for v4 as well; no sorting by RFC 6724 or by measured
+ * times (4); no synthesis of NAT64 addresses (7).
  *
  * Only the first question for a name waits for a name server. From then on the name is asked for again whenever its
  * answer's time is over, beside the questions, which are answered from what is known: also while name servers fail,
@@ -38,6 +44,7 @@ enum dial_status { /* as enum ipc_dial_status */
 		   DIAL_TIMEOUT,
 		   DIAL_FORBIDDEN,
 		   DIAL_FAILED,
+		   DIAL_QUESTIONS, /* so many names are asked for already: limit `dns-questions` */
 };
 struct dial_result {
 	enum dial_status status; /* 0: connected */
@@ -70,6 +77,10 @@ void dial_on_refused(struct dial *dial,
 		     void (*on_refused)(void *owner, uint64_t origin,
 					const struct os_address *address),
 		     void *owner);
+/* An answer, or hosts, has more addresses for this origin's name than are used: told each time; `is_first`: the one before
+ * had not. From the loop, dial_start and dial_set_hosts. */
+void dial_on_cut(struct dial *dial, void (*on_cut)(void *owner, uint64_t origin, bool is_first),
+		 void *owner);
 /* Where we listen ourselves. -ENOMEM. */
 int dial_set_listeners(struct dial *dial, const struct os_address *listeners,
 		       size_t count) MUST_CHECK;

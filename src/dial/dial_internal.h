@@ -23,12 +23,14 @@ struct dial_ips {
 	struct dial_ip list[DIAL_ADDRESSES_MAX];
 	size_t count;
 	bool is_ours; /* of hosts, or localhost */
+	bool is_cut;  /* there was no room for all */
 };
 void dial_ips_add(struct dial_ips *ips,
 		  const struct dial_ip *ip); /* once; without room it is left out */
 bool dial_ips_have(const struct dial_ips *ips, const struct dial_ip *ip);
-/* v6 first, then by turns: a dead v6 network must not eat the time of all of v4 (RFC 8305, 4). */
-void dial_ips_interleave(const struct dial_ips *ips, struct dial_ips *ret_ips);
+/* By turns, this family first: a dead v6 network must not eat the time of all of v4 (RFC 8305, 4). */
+void dial_ips_interleave(const struct dial_ips *ips, uint8_t first_family,
+			 struct dial_ips *ret_ips);
 
 /* ---- text.c: hosts and resolv.conf ------------------------------------------------------------------- */
 
@@ -69,6 +71,7 @@ struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct spa
 				      enum dial_reach reach,
 				      void (*on_reply)(void *owner, const struct dial_reply *reply),
 				      void *owner);
+bool dial_resolver_is_full(const struct dial_resolver *resolver);
 void dial_lookup_forget(
 	struct dial_lookup *lookup); /* on_reply is not called any more; NULL is fine */
 
@@ -95,6 +98,9 @@ struct dial_name {
 	uint64_t quiet_until_ns; /* after a failure: no new lookup before */
 	enum dial_status failed; /* of the last lookup; 0: it was good */
 	const char *why;
+	bool is_cut;         /* the last answer was */
+	uint8_t good_family; /* by which it was reached last, until good_family_ns */
+	uint64_t good_family_ns;
 };
 
 /* One for each reach. NULL without memory. */
@@ -107,6 +113,9 @@ int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt,
 void dial_name_hosts_changed(struct dial_name *name);
 void dial_name_tell(struct dial_name *name); /* on_change, of all origins that have it */
 void dial_name_refuse(struct dial_name *name, const struct dial_ip *ip); /* on_refused, once */
+/* The family to begin with, and what came of it. */
+uint8_t dial_name_first_family(const struct dial_name *name);
+void dial_name_reached(struct dial_name *name, uint8_t family);
 /* False: connections to this address are not to be used again. */
 bool dial_name_has(const struct dial_name *name, const struct dial_ip *ip);
 
@@ -141,6 +150,8 @@ struct dial {
 	void *owner;
 	void (*on_refused)(void *owner, uint64_t origin, const struct os_address *address);
 	void *refused_owner;
+	void (*on_cut)(void *owner, uint64_t origin, bool is_first);
+	void *cut_owner;
 	struct os_address *listeners;
 	size_t listener_count;
 };

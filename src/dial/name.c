@@ -10,6 +10,8 @@ enum {
 	REFRESH_MIN_MS = 1000,
 	QUIET_MS = 1000, /* after a failure; twice as long after each further one */
 	QUIET_DOUBLINGS = 5,
+	/* Then v6 gets its chance again: the network that ate its packets may be mended. */
+	GOOD_FAMILY_MS = 10 * 60 * 1000,
 };
 
 static void on_refresh(struct os_timer *timer);
@@ -77,6 +79,22 @@ static void wake_waiters(struct dial_name *name)
 	}
 }
 
+static void note_cut(struct dial_name *name, bool is_cut)
+{
+	struct dial *dial = name->dial;
+	bool is_first = is_cut && !name->is_cut;
+	struct dial_entry *entry;
+	size_t cursor = 0;
+	uint64_t id;
+
+	name->is_cut = is_cut;
+	if (!is_cut || !dial->on_cut)
+		return;
+	while ((entry = map_next(&dial->origins, &cursor, &id)))
+		if (entry->name == name)
+			dial->on_cut(dial->cut_owner, id, is_first);
+}
+
 static bool is_localhost(struct span name)
 {
 	return span_equal(name, SPAN("localhost")) || span_ends_with(name, SPAN(".localhost"));
@@ -93,6 +111,8 @@ static bool find_local(struct dial_name *name, struct dial_ips *ret_ips)
 	if (name->hosts_serial != dial->hosts_serial) {
 		dial_hosts_find(dial->hosts, name->text, &name->hosts);
 		name->hosts_serial = dial->hosts_serial;
+		if (name->hosts.count)
+			note_cut(name, name->hosts.is_cut);
 	}
 	*ret_ips = name->hosts;
 	if (!ret_ips->count && is_localhost(name->text)) {
@@ -171,6 +191,24 @@ bool dial_name_has(const struct dial_name *name, const struct dial_ip *ip)
 	return dial_ips_have(&name->told, ip);
 }
 
+uint8_t dial_name_first_family(const struct dial_name *name)
+{
+	if (name->good_family && os_loop_now_ns(name->dial->loop) < name->good_family_ns)
+		return name->good_family;
+	return OS_FAMILY_V6;
+}
+
+void dial_name_reached(struct dial_name *name, uint8_t family)
+{
+	uint64_t now_ns = os_loop_now_ns(name->dial->loop);
+
+	/* Not by each connection anew: a busy name would never try v6 again. */
+	if (name->good_family == family && now_ns < name->good_family_ns)
+		return;
+	name->good_family = family;
+	name->good_family_ns = now_ns + GOOD_FAMILY_MS * OS_MS;
+}
+
 /* ---- Answers ------------------------------------------------------------------------------------------- */
 
 /* That nobody could say anything of one family is no reason to forget it. */
@@ -234,6 +272,8 @@ static void on_reply(void *owner, const struct dial_reply *reply)
 		fail(name, reply, now_ns);
 	if (reply->is_last)
 		refresh_later(name, now_ns);
+	if (reply->is_last && reply->ips)
+		note_cut(name, reply->ips->is_cut);
 	if (reply->is_last && reply->refused)
 		dial_name_refuse(name, reply->refused);
 	name->references++; /* it must not go while its waiters are told */
@@ -279,8 +319,12 @@ int dial_name_resolve(struct dial_name *name, struct dial_attempt *attempt,
 	}
 	if (now_ns >= name->quiet_until_ns)
 		ask(name);
+	if (!name->lookup && !name->failed && dial_resolver_is_full(name->dial->resolver)) {
+		*ret_why = "too many names are asked for at once";
+		return DIAL_QUESTIONS;
+	}
 	if (!name->lookup) {
-		*ret_why = name->failed ? name->why : "too many names are asked for at once";
+		*ret_why = name->failed ? name->why : "out of memory";
 		return name->failed ? (int)name->failed : (int)DIAL_FAILED;
 	}
 	list_push_back(&name->waiters, dial_attempt_waiting(attempt));

@@ -287,6 +287,7 @@ static bool lookup_ask(struct dial_lookup *lookup)
 	if (!candidate_write(lookup, name))
 		return false;
 	lookup->found.count = 0;
+	lookup->found.is_cut = false;
 	lookup->ttl_s = (uint32_t)(telemetry_limits[TELEMETRY_LIMIT_DNS_TTL].value / OS_SECOND);
 	lookup->is_forbidden = false;
 	for (size_t i = 0; i < FAMILY_COUNT; i++) {
@@ -433,7 +434,7 @@ struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct spa
 {
 	struct dial_lookup *lookup;
 
-	if (resolver->lookup_count >= DIAL_LOOKUPS_MAX)
+	if (dial_resolver_is_full(resolver))
 		return NULL;
 	lookup = heap_alloc(sizeof(*lookup));
 	if (!lookup)
@@ -454,6 +455,11 @@ struct dial_lookup *dial_lookup_start(struct dial_resolver *resolver, struct spa
 	else
 		arm_timer(resolver);
 	return lookup;
+}
+
+bool dial_resolver_is_full(const struct dial_resolver *resolver)
+{
+	return resolver->lookup_count >= DIAL_LOOKUPS_MAX;
 }
 
 void dial_lookup_forget(struct dial_lookup *lookup)

@@ -31,6 +31,7 @@ void dial_hosts_find(struct span text, struct span name, struct dial_ips *ret_ip
 	struct span line, word;
 
 	ret_ips->count = 0;
+	ret_ips->is_cut = false;
 	while (span_cut(&text, '\n', &line)) {
 		struct os_address address;
 		struct dial_ip ip;
@@ -120,14 +121,18 @@ bool dial_ips_have(const struct dial_ips *ips, const struct dial_ip *ip)
 
 void dial_ips_add(struct dial_ips *ips, const struct dial_ip *ip)
 {
-	if (ips->count < DIAL_ADDRESSES_MAX && !dial_ips_have(ips, ip))
+	if (dial_ips_have(ips, ip))
+		return;
+	if (ips->count < DIAL_ADDRESSES_MAX)
 		ips->list[ips->count++] = *ip;
+	else
+		ips->is_cut = true;
 }
 
-void dial_ips_interleave(const struct dial_ips *ips, struct dial_ips *ret_ips)
+void dial_ips_interleave(const struct dial_ips *ips, uint8_t first_family, struct dial_ips *ret_ips)
 {
 	size_t next[2] = { 0, 0 }; /* v6, v4 */
-	size_t turn = 0;
+	size_t turn = first_family == OS_FAMILY_V4;
 
 	ret_ips->count = 0;
 	while (ret_ips->count < ips->count) {

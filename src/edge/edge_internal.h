@@ -89,6 +89,7 @@ struct edge_origin *edge_origin_get(struct edge *edge, uint64_t id);
 /* A check of the dialer's said so. */
 void edge_health(struct edge *edge, const struct ipc_message *message);
 void edge_address_refused(struct edge *edge, const struct ipc_message *message);
+void edge_addresses_cut(struct edge *edge, const struct ipc_message *message);
 void edge_origin_addresses(struct edge *edge, const struct ipc_message *message);
 /* Makes the groups. 0 or -ENOMEM: then there are none. */
 int edge_origins_stage(struct edge *edge, struct edge_snapshot *used) MUST_CHECK;

@@ -116,6 +116,21 @@ void edge_address_refused(struct edge *edge, const struct ipc_message *message)
 			   pairs, ARRAY_LEN(pairs));
 }
 
+void edge_addresses_cut(struct edge *edge, const struct ipc_message *message)
+{
+	const struct ipc_addresses_cut *body = message->body;
+	const struct snapshot_origin *origin =
+		edge->current ? snapshot_find_origin(edge->current->snapshot, body->origin) : NULL;
+	struct telemetry_pair pairs[] = {
+		{ .key = "origin", .text = origin ? origin->text : SPAN_NONE },
+		{ .key = "limit", .text = telemetry_limit_name(TELEMETRY_LIMIT_DNS_ADDRESSES) },
+	};
+
+	if (!edge->slot && origin)
+		edge_event(edge, SPAN("an origin's name has more addresses than are used"), pairs,
+			   ARRAY_LEN(pairs));
+}
+
 void edge_origin_addresses(struct edge *edge, const struct ipc_message *message)
 {
 	const struct ipc_origin_addresses *body = message->body;

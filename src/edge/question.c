@@ -162,6 +162,10 @@ void edge_message(struct edge *edge, struct ipc_channel *channel, struct ipc_mes
 		edge_address_refused(edge, message);
 		return;
 	}
+	if (message->number == IPC_MESSAGE_addresses_cut) {
+		edge_addresses_cut(edge, message);
+		return;
+	}
 	if (message->number == IPC_MESSAGE_origin_addresses) {
 		edge_origin_addresses(edge, message);
 		return;

@@ -110,6 +110,7 @@ enum {
 	X(74, health,       IPC_TO_DIALER, IPC_TO_WORKER, 256, 0, 0) \
 	X(100, origin_addresses, IPC_TO_DIALER, IPC_TO_WORKER, 1024, 0, 0) \
 	X(101, address_refused, IPC_TO_DIALER, IPC_TO_WORKER, 64, 0, 0) \
+	X(125, addresses_cut, IPC_TO_DIALER, IPC_TO_WORKER, 0, 0, 0) \
 	X(75, origin_order, IPC_TO_SUPERVISOR, IPC_TO_WORKER, 0, 0, 0) \
 	X(78, look,         IPC_TO_SUPERVISOR, IPC_TO_DIALER, 0, 0, 0) \
 	X(79, unanswered,   IPC_TO_DIALER, IPC_TO_SUPERVISOR, 4096, 0, 100) \
@@ -463,7 +464,8 @@ enum ipc_dial_status {
 	IPC_DIAL_NO_ADDRESS, /* no DNS answer */
 	IPC_DIAL_TIMEOUT,
 	IPC_DIAL_FORBIDDEN,
-	IPC_DIAL_FAILED, /* our side */
+	IPC_DIAL_FAILED,    /* our side */
+	IPC_DIAL_QUESTIONS, /* limit `dns-questions` */
 };
 struct ipc_dial_failed { /* tail: detail for the log */
 	struct ipc_question question;
@@ -485,6 +487,10 @@ struct ipc_origin_addresses {
 };
 /* DNS named one that the origin's line does not allow. tail: the address as text */
 struct ipc_address_refused {
+	uint64_t origin;
+};
+/* Its name has more addresses than are used: limit `dns-addresses` */
+struct ipc_addresses_cut {
 	uint64_t origin;
 };
 struct ipc_origin_address { /* of a tail, no message */

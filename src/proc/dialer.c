@@ -180,6 +180,23 @@ static void on_refused(void *owner, uint64_t origin, const struct os_address *ad
 	}
 }
 
+static void on_cut(void *owner, uint64_t origin, bool is_first)
+{
+	struct dialer *dialer = owner;
+
+	telemetry_count_limit((void *)proc_range(dialer->self)->counters,
+			      TELEMETRY_LIMIT_DNS_ADDRESSES);
+	if (!is_first)
+		return;
+	LIST_EACH(&dialer->channels, node) {
+		struct dialer_channel *channel = LIST_ITEM(node, struct dialer_channel, link);
+
+		if (channel->kind == IPC_WORKER &&
+		    IPC_SEND(channel->channel, addresses_cut, .origin = origin))
+			ipc_channel_flush(channel->channel);
+	}
+}
+
 static void answer_dialed(struct ipc_channel *channel, struct ipc_question name,
 			  const struct dial_result *result)
 {
@@ -440,6 +457,7 @@ static int on_born(void *state, struct proc_self *self)
 	if (!failed) {
 		dial_on_change(dialer->dial, on_change, dialer);
 		dial_on_refused(dialer->dial, on_refused, dialer);
+		dial_on_cut(dialer->dial, on_cut, dialer);
 	}
 	if (!failed)
 		share_out(dialer, proc_birth(self));

@@ -30,6 +30,7 @@ static const char *words_of(enum dial_status status)
 		return "the connection is not taken in time";
 	case DIAL_FORBIDDEN:
 		return "its name has an address that may not be connected to";
+	case DIAL_QUESTIONS:
 	case DIAL_FAILED:
 		break;
 	}

@@ -182,6 +182,7 @@ void upstream_dial_failed(struct upstream_connection *connection, uint32_t statu
 		[IPC_DIAL_TIMEOUT] = TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT,
 		[IPC_DIAL_FORBIDDEN] = TELEMETRY_END_ORIGIN_FORBIDDEN,
 		[IPC_DIAL_FAILED] = TELEMETRY_END_HELPER_GONE,
+		[IPC_DIAL_QUESTIONS] = TELEMETRY_END_LIMIT,
 	};
 	struct upstream_fetch *fetch = connection->fetch;
 	enum telemetry_end end = TELEMETRY_END_HELPER_GONE;
@@ -191,9 +192,13 @@ void upstream_dial_failed(struct upstream_connection *connection, uint32_t statu
 		return;
 	if (status >= IPC_DIAL_REFUSED && status < ARRAY_LEN(ends))
 		end = ends[status];
+	if (end == TELEMETRY_END_LIMIT)
+		detail = telemetry_limit_name(TELEMETRY_LIMIT_DNS_QUESTIONS);
 	upstream_fetch_fail(fetch, end, arena_copy(fetch->arena, detail));
-	fetch->failure.is_limit = end == TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT;
-	fetch->failure.limit = TELEMETRY_LIMIT_CONNECT;
+	fetch->failure.is_limit =
+		end == TELEMETRY_END_ORIGIN_CONNECT_TIMEOUT || end == TELEMETRY_END_LIMIT;
+	fetch->failure.limit = end == TELEMETRY_END_LIMIT ? TELEMETRY_LIMIT_DNS_QUESTIONS
+							  : TELEMETRY_LIMIT_CONNECT;
 }
 
 /* ---- Events -------------------------------------------------------------------------------------------------------- */

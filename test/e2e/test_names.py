@@ -121,3 +121,19 @@ def test_allow_local(two):
         told = [e for e in gateway.events if 'allow-local' in str(e)]
         assert len(told) == 1 and '127.0.0.2' in str(told), gateway.events
         assert gateway.counter('origin_addresses_refused') == 1
+
+
+def test_more_addresses_than_are_used(two, test_build):
+    """`dns-addresses`: counted with each answer, and told once."""
+    first, _ = two
+    table = {'app.test': [f'127.0.0.{i}' for i in range(2, 18)]}
+    with NameServer(table) as server, \
+            gateway_with(server, f'site localhost {{ proxy http://app.test:{first.origin.port} }}') as gateway:
+        assert get(gateway.port).status == 200 and gateway.limit('dns-addresses') == 0
+        server.table['app.test'] = [f'127.0.0.{i}' for i in range(2, 19)]
+        wait_until(lambda: gateway.limit('dns-addresses') >= 2, lambda: gateway.events)
+
+        def told():
+            return [e for e in list(gateway.events) if 'more addresses than are used' in e.get('message', '')]
+        wait_until(told, lambda: gateway.events)
+        assert len(told()) == 1 and "'limit': 'dns-addresses'" in str(told()[0]) and 'app.test' in str(told()[0])

@@ -158,11 +158,14 @@ static void test_interleave(void **state)
 	(void)state;
 	dial_hosts_find(SPAN("10.0.0.1 a\n10.0.0.2 a\n10.0.0.3 a\n::1 a\n::2 a\n"), SPAN("a"),
 			&ips);
-	dial_ips_interleave(&ips, &mixed);
+	dial_ips_interleave(&ips, OS_FAMILY_V6, &mixed);
 	assert_true(span_equal(ips_write(&mixed, buf, sizeof(buf)),
 			       SPAN("::1 10.0.0.1 ::2 10.0.0.2 10.0.0.3")));
+	dial_ips_interleave(&ips, OS_FAMILY_V4, &mixed);
+	assert_true(span_equal(ips_write(&mixed, buf, sizeof(buf)),
+			       SPAN("10.0.0.1 ::1 10.0.0.2 ::2 10.0.0.3")));
 	ips.count = 0;
-	dial_ips_interleave(&ips, &mixed);
+	dial_ips_interleave(&ips, OS_FAMILY_V6, &mixed);
 	assert_int_equal(mixed.count, 0);
 }
 

@@ -126,6 +126,20 @@ static void test_origin_forbidden(void **state)
 	       "origin-forbidden:169.254.169.254", TELEMETRY_END_ORIGIN_FORBIDDEN);
 }
 
+/* Limit dns-questions: nobody's fault but ours, and the log says which limit. */
+static void test_too_many_names(void **state)
+{
+	struct played *played = *state;
+	struct ipc_dial_failed failed = { .status = IPC_DIAL_QUESTIONS };
+
+	link_to(played, IPC_DIALER);
+	say(played, "GET /p/metadata HTTP/1.1\r\nHost: localhost\r\n\r\n");
+	failed.question = asked(played, IPC_MESSAGE_dial);
+	answer(played, IPC_MESSAGE_dial_failed, &failed, SPAN("too many names"), NULL);
+	expect(played, "HTTP/1.1 503 ", NULL, "limit:dns-questions", TELEMETRY_END_LIMIT);
+	assert_int_equal(played->worker.edge->counters->limits[TELEMETRY_LIMIT_DNS_QUESTIONS], 1);
+}
+
 static void test_no_room_for_a_body(void **state)
 {
 	struct played *played = *state;
@@ -216,6 +230,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_files_failed, start, stop),
 		cmocka_unit_test_setup_teardown(test_origin_forbidden, start, stop),
+		cmocka_unit_test_setup_teardown(test_too_many_names, start, stop),
 		cmocka_unit_test_setup_teardown(test_no_room_for_a_body, start, stop),
 		cmocka_unit_test_setup_teardown(test_no_room_for_a_question, start, stop),
 		cmocka_unit_test_setup_teardown(test_no_room_for_a_descriptor, start, stop),
