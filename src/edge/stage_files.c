@@ -253,6 +253,8 @@ enum exchange_verdict dispatch_files(struct exchange *exchange)
 			return exchange_abort(exchange, TELEMETRY_END_NO_ROOM);
 		return EXCHANGE_ANSWER;
 	}
+	if (exchange->request->path.other.len) /* no file's name holds a slash */
+		return exchange_answer(exchange, 404, TELEMETRY_END_OK);
 	switch ((enum dispatch_files_step)exchange->step) {
 	case FILES_LOOK:
 		return look(exchange);

@@ -150,6 +150,8 @@ static void strip_prefix(struct exchange *exchange)
 	size_t at = 0;
 
 	path->text = snapshot_block_path(exchange->block, path->text);
+	if (path->other.len)
+		path->other = snapshot_block_path(exchange->block, path->other);
 	for (size_t i = 0; i < exchange->block->strip_prefix.len; i++)
 		at += path->wire.ptr[at] == '%' ? 3 : 1;
 	path->wire = span_skip(path->wire, at);
@@ -159,6 +161,11 @@ enum exchange_verdict stage_route_run(struct exchange *exchange)
 {
 	struct conf_address client = edge_conf_address(&exchange->client);
 
+	if (!snapshot_path_is_clear(exchange->site, &exchange->request->path)) {
+		exchange_set_end(exchange, TELEMETRY_END_CLIENT_MALFORMED,
+				 span_str(codec_h1_fault_text(CODEC_H1_FAULT_TARGET)));
+		return exchange_answer(exchange, 400, TELEMETRY_END_CLIENT_MALFORMED);
+	}
 	exchange->route =
 		snapshot_find_route(exchange->site, exchange->request, &client, &exchange->block);
 	if (exchange->route)

@@ -212,13 +212,18 @@ bool http_authority_equal(const struct http_authority *a, const struct http_auth
  *   with dot segments (`%2e` too) resolved, runs of `/` merged, and raw bytes outside ASCII
  *   percent-encoded. Other escapes stay as they were sent, so signatures over the path survive.
  *
- * Refused (HTTP_BAD): bad escapes, encoded or raw controls, `%2f`, `\` and `%5c`, raw `#`, `?`
+ * - `other`: empty, unless `%2f` stands in the path. It is a byte of a name, not a separator: `wire`
+ *   and `text` have it as it was sent. An origin may decode before it splits, and sees this path: each
+ *   `%2f` is a `/`, and runs are merged. Whoever decides by a path decides alike by both, or refuses.
+ *
+ * Refused (HTTP_BAD): bad escapes, encoded or raw controls, `\` and `%5c`, raw `#`, `?`
  * and blanks, invalid or overlong UTF-8, a path that climbs above the root, the segments `.;x`
- * and `..;x` (some servers drop parameters before they resolve dots). Other `;` parameters are
- * kept in both. */
+ * and `..;x` (some servers drop parameters before they resolve dots), dots beside a `%2f`. Other `;`
+ * parameters are kept in both. */
 struct http_path {
 	struct span text;
 	struct span wire;
+	struct span other;
 };
 
 /* `raw`: an absolute path without query. It must outlive *ret. */

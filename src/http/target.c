@@ -62,11 +62,11 @@ static char *put_escape(char *at, uint8_t byte)
 struct path_builder {
 	char *text, *text_end;
 	char *wire, *wire_end;
+	bool has_slash; /* an escaped one */
 };
 
-/* Appends `/` and a segment, decoded and as it is to be sent. The separators, in any spelling,
- * are refused inside a segment: an origin that decodes before it splits would see another path
- * than we matched. */
+/* Appends `/` and a segment, decoded and as it is to be sent. An escaped `/` stays escaped in both. A
+ * backslash, in any spelling, is refused: to some origins it is a separator. */
 static bool append_segment(struct path_builder *builder, struct span raw)
 {
 	char *text = builder->text_end, *wire = builder->wire_end;
@@ -82,10 +82,16 @@ static bool append_segment(struct path_builder *builder, struct span raw)
 			if (high < 0 || low < 0)
 				return false;
 			byte = (uint8_t)(high * 16 + low);
-			if (byte < 0x20 || byte == 0x7f || byte == '/' || byte == '\\')
+			if (byte < 0x20 || byte == 0x7f || byte == '\\')
 				return false;
 			memcpy(wire, raw.ptr + i, 3);
 			wire += 3;
+			if (byte == '/') {
+				builder->has_slash = true;
+				memcpy(text, raw.ptr + i, 2);
+				text += 2;
+				byte = (uint8_t)raw.ptr[i + 2];
+			}
 			i += 2;
 		} else if (byte >= 0x80) {
 			wire = put_escape(wire, byte);
@@ -171,6 +177,34 @@ static bool build_path(struct path_builder *builder, struct span raw)
 	return true;
 }
 
+/* The path as it is for who decodes first. False where dots stand beside an escaped slash: then it would be
+ * another folder's. */
+static bool read_slashes(struct span wire, char *start, struct span *ret_other)
+{
+	char *at = start, *segment = start;
+
+	for (size_t i = 0; i <= wire.len; i++) {
+		char byte = i < wire.len ? wire.ptr[i] : '/';
+
+		if (byte == '%') {
+			byte = (char)(ascii_hex_value(wire.ptr[i + 1]) * 16 +
+				      ascii_hex_value(wire.ptr[i + 2]));
+			i += 2;
+		}
+		if (byte == '/') {
+			if (segment_kind_of(span_of(segment, (size_t)(at - segment))) !=
+			    SEGMENT_PLAIN)
+				return false;
+			if (i == wire.len || (at > start && at == segment))
+				continue;
+			segment = at + 1;
+		}
+		*at++ = byte;
+	}
+	*ret_other = span_of(start, (size_t)(at - start));
+	return true;
+}
+
 /* The common path: nothing to decode, to resolve, to merge or to refuse. */
 static bool is_plain(struct span raw)
 {
@@ -198,6 +232,7 @@ int http_path_normalize(struct arena *arena, struct span raw, struct http_path *
 		*ret = (struct http_path){ .text = raw, .wire = raw };
 		return 0;
 	}
+	builder.has_slash = false;
 	builder.text = builder.text_end = arena_alloc(arena, raw.len + 1, 1);
 	builder.wire = builder.wire_end = arena_alloc(arena, raw.len * 3 + 1, 1);
 	if (!builder.text || !builder.wire)
@@ -206,8 +241,20 @@ int http_path_normalize(struct arena *arena, struct span raw, struct http_path *
 		return HTTP_BAD;
 	path.text = span_of(builder.text, (size_t)(builder.text_end - builder.text));
 	path.wire = span_of(builder.wire, (size_t)(builder.wire_end - builder.wire));
+	path.other = SPAN_NONE;
 	if (!is_utf8(path.text))
 		return HTTP_BAD;
+	if (builder.has_slash) {
+		char *other = arena_alloc(arena, path.wire.len, 1);
+
+		if (!other)
+			return -ENOMEM;
+		if (!read_slashes(path.wire, other, &path.other))
+			return HTTP_BAD;
+		/* Dots took the segment away again. */
+		if (span_equal(path.other, path.text))
+			path.other = SPAN_NONE;
+	}
 	if (span_equal(path.wire, raw))
 		path.wire = raw;
 	*ret = path;

@@ -246,6 +246,55 @@ const struct snapshot_route *snapshot_find_route(const struct snapshot_site *sit
 	return NULL;
 }
 
+static bool is_clear(const struct snapshot_pattern *pattern, struct span text, struct span other)
+{
+	return snapshot_pattern_matches(pattern, text) == snapshot_pattern_matches(pattern, other);
+}
+
+static bool limits_are_clear(const struct snapshot_request_limit *limits, size_t count,
+			     struct span text, struct span other)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (!is_clear(&limits[i].pattern, text, other))
+			return false;
+	}
+	return true;
+}
+
+static bool route_is_clear(const struct snapshot_route *route, struct span text, struct span other)
+{
+	const struct snapshot_block *block = route->block;
+
+	if (block) {
+		if (!is_clear(&block->pattern, text, other))
+			return false;
+		if (!snapshot_pattern_matches(&block->pattern, text))
+			return true;
+		text = snapshot_block_path(block, text);
+		other = snapshot_block_path(block, other);
+		if (!limits_are_clear(block->request_limits, block->request_limit_count, text,
+				      other))
+			return false;
+	}
+	return is_clear(&route->pattern, text, other);
+}
+
+bool snapshot_path_is_clear(const struct snapshot_site *site, const struct http_path *path)
+{
+	if (!path->other.len)
+		return true;
+	for (size_t i = 0; i < site->route_count; i++) {
+		if (!route_is_clear(&site->routes[i], path->text, path->other))
+			return false;
+	}
+	for (size_t i = 0; i < site->path_limit_count; i++) {
+		if (!is_clear(&site->path_limits[i].pattern, path->text, path->other))
+			return false;
+	}
+	return limits_are_clear(site->request_limits, site->request_limit_count, path->text,
+				path->other);
+}
+
 const struct snapshot_error_page *snapshot_find_error(const struct snapshot_error_pages *pages,
 						      uint16_t code)
 {

@@ -533,6 +533,10 @@ const struct snapshot_route *snapshot_find_route(const struct snapshot_site *sit
 						 const struct http_request *request,
 						 const struct conf_address *client,
 						 const struct snapshot_block **ret_block);
+/* Does no line of the site read the path in two ways? Where an escaped slash stands in it, each pattern must match both
+ * forms or neither; else somebody else would be asked, limited or let in than the origin believes. */
+bool snapshot_path_is_clear(const struct snapshot_site *site,
+			    const struct http_path *path) MUST_CHECK;
 /* The path as it is inside the block. */
 struct span snapshot_block_path(const struct snapshot_block *block, struct span path);
 /* What holds for a normalised path: of the first `limits on PATH` that matches, else the site's. */

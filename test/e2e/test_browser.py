@@ -5,17 +5,16 @@ import subprocess
 
 import pytest
 
+import browser
+from browser import needs_browser, trusting_home
 from gateway import Gateway
 
-FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-         '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage', '--host-resolver-rules=MAP www.test 127.0.0.1']
+FLAGS = [*browser.FLAGS, '--host-resolver-rules=MAP www.test 127.0.0.1']
 
 
 @pytest.fixture(scope='module')
 def gateway():
-    for name in ('chromium', 'certutil'):
-        if not shutil.which(name):
-            pytest.skip(f'{name} is not installed')
+    needs_browser()
     with Gateway('listen 127.0.0.1:{port}\nlisten [::1]:{port}\nsite localhost www.test { files {folder}/site }', ready=False) as one:
         one.end_all()
         os.mkdir(one.folder + '/site')
@@ -34,14 +33,6 @@ def browse(gateway, home, url, *more):
     done = subprocess.run(['chromium', *FLAGS, f'--user-data-dir={home}/profile', *more, url], capture_output=True, text=True,
                           timeout=60, check=False, env={**os.environ, 'HOME': home}, cwd=home)
     return done.stdout
-
-
-def trusting_home(gateway, folder):
-    store = folder + '/.pki/nssdb'
-    os.makedirs(store)
-    subprocess.run(['certutil', '-d', f'sql:{store}', '-N', '--empty-password'], check=True, capture_output=True)
-    subprocess.run(['certutil', '-d', f'sql:{store}', '-A', '-t', 'C,,', '-n', 'portcullis', '-i', gateway.root()], check=True, capture_output=True)
-    return folder
 
 
 @pytest.mark.parametrize('host', ['localhost', '127.0.0.1', 'www.test'])

@@ -78,6 +78,22 @@ def test_a_request_as_it_arrives(gateway):
     assert record['upstream'] and record['upstream_ms'] >= 0 and record['end'] == 'ok'
 
 
+def test_an_escaped_slash(folder):
+    """It is passed on as it was sent, where no line of the site could be led around by it."""
+    os.makedirs(folder + '/docs/a')
+    with open(folder + '/docs/a/b', 'w', encoding='utf-8') as file:
+        file.write('a document')
+    with Origin() as origin, Gateway(f"""listen 127.0.0.1:{{port}} plain serve
+site localhost {{ respond 403 on /admin/*; files {folder} on /docs/*; proxy 127.0.0.1:{origin.port} }}""") as one:
+        for target in ('/@scope%2fname', '/@scope%2Fname?a=%2f', '/api/queues/%2f/q', '/a/x%2fadmin', '/a%2525%2f'):
+            assert arrived(get(one.port, target))['target'] == target
+        for target in ('/admin%2fx', '/%2fadmin/x', '/%61dmin%2Fx', '/docs%2fa', '/x%2f..%2fadmin', '/x%2f..', '/.%2fx', '/..%2fadmin/x'):
+            assert get(one.port, target).status == 400, target
+        assert one.record('/admin%2fx')['end'] == 'client-malformed:bad-target'
+        assert [get(one.port, target).status for target in ('/docs/a/b', '/docs/a%2fb', '/admin/x%2fy')] == [200, 404, 403]
+        assert len(origin.requests) == 5
+
+
 def test_forged_fields_do_not_arrive(gateway):
     forged = ['X-Forwarded-For: 6.6.6.6', 'X-Forwarded-Proto: https', 'X-Forwarded-Host: evil', 'Forwarded: for=6.6.6.6',
               'X-Real-IP: 6.6.6.6', 'x_real_ip: 6.6.6.6',

@@ -56,7 +56,8 @@ static void check_target(struct arena *arena, struct span raw, enum http_method 
 	MUST(http_target_parse(arena, text, &again) == 0);
 	MUST(again.target_form == HTTP_TARGET_ORIGIN);
 	MUST(span_equal(again.path.text, request.path.text) &&
-	     span_equal(again.path.wire, request.path.wire));
+	     span_equal(again.path.wire, request.path.wire) &&
+	     span_equal(again.path.other, request.path.other));
 	MUST(again.has_query == request.has_query && span_equal(again.query, request.query));
 }
 

@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -273,6 +274,57 @@ static void test_blocks(void **state)
 	drop(&world);
 }
 
+/* A path with `%2f` is let through where no line reads it in two ways. */
+static void test_clear_paths(void **state)
+{
+	static const struct {
+		const char *site, *path;
+		bool is_clear;
+	} rows[] = {
+		{ "proxy 127.0.0.1:1", "/@a%2fb", true },
+		{ "proxy 127.0.0.1:1 on /api/*", "/api/a%2fb", true },
+		{ "proxy 127.0.0.1:1 on /api/*", "/other%2fb", true },
+		{ "proxy 127.0.0.1:1 on /api/*", "/api%2fb", false },
+		{ "proxy 127.0.0.1:1 on /api*", "/api%2fb", true },
+		{ "respond 403 on /admin/*; proxy 127.0.0.1:1", "/admin%2fx", false },
+		{ "respond 403 on /admin/*; proxy 127.0.0.1:1", "/%2fadmin/x", false },
+		{ "respond 403 on /admin/*; proxy 127.0.0.1:1", "/%61dmin%2Fx", false },
+		{ "respond 403 on /admin/*; proxy 127.0.0.1:1", "/x%2fadmin/y", true },
+		{ "respond 403 on /p/*/files; proxy 127.0.0.1:1", "/p/a%2fb/files", false },
+		{ "respond 403 on /p/*/files; proxy 127.0.0.1:1", "/p/a%2ffiles", false },
+		{ "respond 403 on /a/b; proxy 127.0.0.1:1", "/a%2fb", false },
+		{ "respond 403 on /a%2fb; proxy 127.0.0.1:1", "/a%2fb", false },
+		{ "limits on /a/* { body 1KB }; proxy 127.0.0.1:1", "/a%2fb", false },
+		{ "limit requests 5/s on /a/*; proxy 127.0.0.1:1", "/a%2fb", false },
+		{ "limit requests 5/s on /a/*; proxy 127.0.0.1:1", "/a/b%2fc", true },
+		{ "route /a/* { respond 403 }; proxy 127.0.0.1:1", "/a%2fb", false },
+		{ "route /a/* { respond 403 on /a/b/*; proxy 127.0.0.1:1 }", "/a/b%2fc", false },
+		{ "route /a/* { respond 403 on /a/b/*; proxy 127.0.0.1:1 }", "/a/c%2fb", true },
+		{ "route /a/* { respond 403 on /a/b/*; proxy 127.0.0.1:1 }", "/c%2fa/b", true },
+		{ "route /a/* { strip-prefix /a; respond 403 on /b/*; proxy 127.0.0.1:1 }",
+		  "/a/b%2fc", false },
+		{ "route /a/* { strip-prefix /a; respond 403 on /b/*; proxy 127.0.0.1:1 }",
+		  "/a/c%2fc", true },
+		{ "route /a/* { limit requests 5/s on /a/b/*; proxy 127.0.0.1:1 }", "/a/b%2fc",
+		  false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct http_path path;
+		struct world world;
+		char text[256];
+
+		snprintf(text, sizeof(text), "portcullis 1\nsite a.test { %s }\n", rows[i].site);
+		build(&world, text);
+		assert_int_equal(http_path_normalize(&world.scratch, span_str(rows[i].path), &path),
+				 0);
+		if (snapshot_path_is_clear(&world.snapshot->sites[0], &path) != rows[i].is_clear)
+			fail_msg("%s: %s", rows[i].site, rows[i].path);
+		drop(&world);
+	}
+}
+
 static void test_first_route_wins(void **state)
 {
 	struct world world;
@@ -330,7 +382,7 @@ int main(void)
 		cmocka_unit_test(test_names),    cmocka_unit_test(test_hello_and_host),
 		cmocka_unit_test(test_patterns), cmocka_unit_test(test_first_route_wins),
 		cmocka_unit_test(test_blocks),   cmocka_unit_test(test_internal_names),
-		cmocka_unit_test(test_verify),
+		cmocka_unit_test(test_verify),   cmocka_unit_test(test_clear_paths),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
