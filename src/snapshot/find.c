@@ -251,12 +251,38 @@ static bool is_clear(const struct snapshot_pattern *pattern, struct span text, s
 	return snapshot_pattern_matches(pattern, text) == snapshot_pattern_matches(pattern, other);
 }
 
-static bool limits_are_clear(const struct snapshot_request_limit *limits, size_t count,
-			     struct span text, struct span other)
+/* Everything that a site or a block limits by a path. */
+struct limited {
+	const struct snapshot_request_limit *requests;
+	size_t request_count;
+	struct snapshot_connection_limits connections;
+	struct snapshot_bandwidth_limits bandwidth;
+};
+
+static bool limits_are_clear(const struct limited *limited, struct span text, struct span other)
 {
-	for (size_t i = 0; i < count; i++) {
-		if (!is_clear(&limits[i].pattern, text, other))
+	for (size_t i = 0; i < limited->request_count; i++) {
+		if (!is_clear(&limited->requests[i].pattern, text, other))
 			return false;
+	}
+	for (size_t i = 0; i < limited->connections.count; i++) {
+		if (!is_clear(&limited->connections.items[i].pattern, text, other))
+			return false;
+	}
+	for (size_t i = 0; i < limited->bandwidth.count; i++) {
+		if (!is_clear(&limited->bandwidth.items[i].pattern, text, other))
+			return false;
+	}
+	return true;
+}
+
+static bool denials_are_clear(const struct snapshot_site *site, struct span text, struct span other)
+{
+	for (size_t i = 0; i < site->denial_count; i++) {
+		for (size_t k = 0; k < site->denials[i].pattern_count; k++) {
+			if (!is_clear(&site->denials[i].patterns[k], text, other))
+				return false;
+		}
 	}
 	return true;
 }
@@ -272,8 +298,10 @@ static bool route_is_clear(const struct snapshot_route *route, struct span text,
 			return true;
 		text = snapshot_block_path(block, text);
 		other = snapshot_block_path(block, other);
-		if (!limits_are_clear(block->request_limits, block->request_limit_count, text,
-				      other))
+		if (!limits_are_clear(
+			    &(struct limited){ block->request_limits, block->request_limit_count,
+					       block->connection_limits, block->bandwidth_limits },
+			    text, other))
 			return false;
 	}
 	return is_clear(&route->pattern, text, other);
@@ -291,8 +319,11 @@ bool snapshot_path_is_clear(const struct snapshot_site *site, const struct http_
 		if (!is_clear(&site->path_limits[i].pattern, path->text, path->other))
 			return false;
 	}
-	return limits_are_clear(site->request_limits, site->request_limit_count, path->text,
-				path->other);
+	return denials_are_clear(site, path->text, path->other) &&
+	       limits_are_clear(&(struct limited){ site->request_limits, site->request_limit_count,
+						   site->connection_limits,
+						   site->bandwidth_limits },
+				path->text, path->other);
 }
 
 const struct snapshot_error_page *snapshot_find_error(const struct snapshot_error_pages *pages,
