@@ -70,7 +70,8 @@ static void tell_taken(struct supervisor *supervisor, const struct listener *lis
 	} else if (err == -EADDRINUSE) {
 		write_str(&out, " is in use");
 	} else if (err == -EACCES) {
-		write_str(&out, " may not be bound: ports below 1024 are for root");
+		write_str(&out, " may not be bound: ports below 1024 are for root (unless "
+				"net.ipv4.ip_unprivileged_port_start says less)");
 	} else if (err == -EADDRNOTAVAIL) {
 		write_str(&out, " may not be bound: no interface of this machine has that address");
 	} else {

@@ -161,7 +161,10 @@ static int open_folder(struct supervisor *supervisor, const char *path, int *ret
 		return -EPERM;
 	}
 	if (err < 0)
-		supervisor_fault(supervisor, "state folder %s: %s\n", path, strerror(-err));
+		supervisor_fault(supervisor, "state folder %s: %s%s\n", path, strerror(-err),
+				 err == -EROFS ? ": mount there what may be written, or name "
+						 "another by `state` or PORTCULLIS_STATE"
+					       : "");
 	return err;
 }
 
@@ -181,8 +184,13 @@ static int open_key_folder(struct supervisor *supervisor)
 			      OS_OPEN_FOLDER | OS_OPEN_NO_FOLLOW | OS_OPEN_HANDLE, 0,
 			      &supervisor->key_folder_fd);
 	if (err < 0)
-		supervisor_fault(supervisor, "key folder %s/keys: %s\n", supervisor->state_path,
-				 strerror(-err));
+		supervisor_fault(
+			supervisor, "key folder %s/keys: %s%s\n", supervisor->state_path,
+			strerror(-err),
+			err == -EPERM && supervisor->is_root
+				? ": root without root's capabilities cannot give it away; "
+				  "start as another user, or leave root CAP_CHOWN and the like"
+				: "");
 	return err;
 }
 

@@ -79,7 +79,8 @@ def test_publish_and_install(packages, folder):
     assert tarball == f'{packages.url}@shop/lib/-/lib-1.2.3.tgz'
 
     write(folder + '/app/package.json', {'name': 'app', 'version': '1.0.0', 'private': True})
-    npm(packages, 'install', '@shop/lib@^1.0.0', cwd=folder + '/app')
+    # As on another machine: what npm published from here it would take out of its own cache.
+    npm(packages, 'install', '--cache', folder + '/cache', '@shop/lib@^1.0.0', cwd=folder + '/app')
     with open(folder + '/app/node_modules/@shop/lib/index.js', encoding='utf-8') as file:
         assert noise in file.read()
     with open(folder + '/app/package-lock.json', encoding='utf-8') as file:

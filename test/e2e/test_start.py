@@ -111,7 +111,22 @@ def test_a_state_folder_that_may_not_be_written(namespaces, folder):
     with Gateway(SITE, folder=folder, ready=False,
                  prefix=['unshare', '--mount', 'sh', '-c', READ_ONLY.replace('mount --bind "$folder" "$folder" && ', ''), 'sh', folder]) as gateway:
         assert gateway.wait() == 1
-        assert any(f'state folder {gateway.state}: Read-only file system' in line for line in gateway.stderr), gateway.stderr
+        assert any(f'state folder {gateway.state}: Read-only file system: mount there' in line for line in gateway.stderr), gateway.stderr
+
+
+def test_root_without_its_capabilities(folder):
+    """As in a container that has none left: what to do is said. Another user needs none."""
+    if os.geteuid() != 0:
+        pytest.skip('needs root to become somebody else')
+    bare = ['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs']
+    with Gateway(SITE, ready=False, prefix=bare) as gateway:
+        assert gateway.wait() == 1
+        assert any('keys: Operation not permitted: root without root\'s capabilities cannot' in line for line in gateway.stderr), gateway.stderr
+    os.makedirs(folder + '/own/state')
+    os.chown(folder + '/own', 65534, 65534)
+    os.chown(folder + '/own/state', 65534, 65534)
+    with Gateway(SITE, folder=folder + '/own', prefix=[*bare, '--reuid=65534', '--regid=65534', '--clear-groups']) as gateway:
+        assert is_served(gateway)
 
 
 # ---- A port that somebody else has
