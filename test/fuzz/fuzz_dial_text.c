@@ -37,23 +37,21 @@ static void check_halves(struct span text, struct span name, const struct dial_i
 	MUST(same_ips(&first, whole));
 }
 
-static void check_interleaved(const struct dial_ips *ips)
+static void check_interleaved(const struct dial_ips *ips, uint8_t first_family)
 {
 	struct dial_ips turns;
-	bool seen_v4 = false;
+	bool has_first = false;
 
-	dial_ips_interleave(ips, &turns);
+	dial_ips_interleave(ips, first_family, &turns);
 	MUST(turns.count == ips->count);
 	for (size_t i = 0; i < ips->count; i++) {
 		struct dial_ips has = turns;
 
 		dial_ips_add(&has, &ips->list[i]);
 		MUST(has.count == turns.count);
+		has_first = has_first || ips->list[i].family == first_family;
 	}
-	/* v6 first, if there is any. */
-	for (size_t i = 0; i < ips->count; i++)
-		seen_v4 = seen_v4 || ips->list[i].family == OS_FAMILY_V4;
-	MUST(!turns.count || turns.list[0].family == OS_FAMILY_V6 || seen_v4);
+	MUST(!has_first || turns.list[0].family == first_family);
 }
 
 static void check_written_again(const struct dial_ips *ips, struct span name)
@@ -88,7 +86,8 @@ static void check_hosts(struct span text, struct span name)
 	for (size_t i = 0; i < ips.count; i++)
 		MUST(ips.list[i].family == OS_FAMILY_V4 || ips.list[i].family == OS_FAMILY_V6);
 	check_halves(text, name, &ips);
-	check_interleaved(&ips);
+	check_interleaved(&ips, OS_FAMILY_V4);
+	check_interleaved(&ips, OS_FAMILY_V6);
 	check_written_again(&ips, name);
 }
 
