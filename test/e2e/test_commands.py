@@ -136,7 +136,7 @@ def test_every_whole_file_of_the_manual(certificate, block):
         file.write('192.0.2.0/24\n')
     for name, ours in (('api.example.com', 'b.test'), ('www.example.com', 'a.test'), ('example.com', 'c.test')):
         block = re.sub(rf'(?<![\w.]){re.escape(name)}(?= )', ours, block)
-    block = re.sub(r'/etc/portcullis/', f'{certificate}/', block).replace('/srv/www', certificate)
+    block = re.sub(r'/srv/(www|shop)', certificate, re.sub(r'/etc/portcullis/', f'{certificate}/', block))
     block = re.sub(r'/var/(lib|log)/portcullis', certificate, block)
     done = check(certificate, block)
     assert done.returncode == 0, f'{block}\n{done.stderr}'
