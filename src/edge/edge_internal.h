@@ -524,9 +524,8 @@ int policies_stage(struct edge *edge, const struct snapshot *snapshot) MUST_CHEC
 int policies_reserve(struct edge *edge) MUST_CHECK; /* so that the commit cannot fail */
 void policies_take(struct edge *edge);
 void policies_drop_staged(struct edge *edge);
-void policies_sweep(
-	struct edge
-		*edge); /* after the commit of a snapshot: certificates that it does not name go */
+/* After the commit of a snapshot: certificates that it does not name go. */
+void policies_sweep(struct edge *edge);
 void policies_fini(struct edge *edge);
 
 /* hold.c: how many connections a client has. */

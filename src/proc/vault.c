@@ -259,7 +259,9 @@ static int ca_load(struct vault *vault, struct proc_self *self, struct keys_task
 	int outcome = vault_ca_ready(task, may_create);
 
 	vault->ca_look_s = outcome ? task->now_s + CA_RETRY_S : 0;
+	/* Told; who goes on with the task tells what comes then. */
 	vault_notice(self, task->notice);
+	task->notice = SPAN_NONE;
 	if (outcome > 0 && !was_lost)
 		vault_notice(self, task->why);
 	else if (outcome == 0 && was_lost)
